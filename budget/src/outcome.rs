@@ -1,0 +1,64 @@
+//! How a call went, and what the budget makes of it.
+
+use std::time::Duration;
+
+use crate::usage::Usage;
+
+/// How a call went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// It worked.
+    Success,
+    /// Refused for a rate of requests or tokens.
+    RateLimited,
+    /// Refused for too many calls at once.
+    ConcurrencyLimited,
+    /// The provider has no capacity for anybody.
+    Overloaded,
+    /// Refused for growing too steeply.
+    AccelerationLimited,
+    /// Credit or spend cap used up.
+    QuotaExhausted,
+    /// This request can never succeed.
+    TooLarge,
+    /// Sent, and failed for another reason.
+    Failed {
+        /// Whether trying again may help: true for 5xx and timeouts, false for 4xx.
+        retryable: bool,
+    },
+    /// Never sent: everything goes back.
+    Cancelled,
+}
+
+/// What the caller says about one permit.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// How the call went.
+    pub outcome: Outcome,
+    /// What was used; absent units mean as charged.
+    pub actual: Usage,
+    /// The wait that the provider asked for.
+    pub retry_after: Option<Duration>,
+}
+
+impl Report {
+    /// `outcome` with everything as charged.
+    #[must_use]
+    pub fn new(outcome: Outcome) -> Self {
+        Self { outcome, actual: Usage::default(), retry_after: None }
+    }
+}
+
+/// The answer to a [`Report`]. A repeat is answered as the first was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reported {
+    /// As the first report said.
+    pub outcome: Outcome,
+    /// Whether the permit was settled by this report or by the one that this repeats. False for a permit that expired or that
+    /// nobody knows.
+    pub settled: bool,
+    /// Whether the call is worth acquiring again for.
+    pub retry: bool,
+    /// When that could be granted at the earliest, for information: acquiring again already waits.
+    pub retry_after: Option<Duration>,
+}

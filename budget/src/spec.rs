@@ -1,0 +1,290 @@
+//! What is declared about a budget, and the one place that says which declarations make sense.
+
+use std::{collections::BTreeMap, ops::Deref, time::Duration};
+
+use crate::{
+    glob::Glob,
+    time::{Time, nanos},
+};
+
+/// Bounds on what may be declared. Past each one is a [`SpecError`] that names the field.
+pub mod bounds {
+    use std::time::Duration;
+
+    /// Limits in one budget: one bit each in the sets that the queue works with.
+    pub const LIMITS: usize = 128;
+    /// Bytes in a name, a glob or a unit.
+    pub const NAME_BYTES: usize = 256;
+    /// Tenants declared by name.
+    pub const DECLARED_TENANTS: usize = 10_000;
+    /// The shortest window and quantum.
+    pub const PER_MIN: Duration = Duration::from_millis(1);
+    /// The longest window: a leap year.
+    pub const PER_MAX: Duration = Duration::from_secs(366 * 86_400);
+    /// The shortest life of a permit.
+    pub const PERMIT_TTL_MIN: Duration = Duration::from_secs(1);
+    /// The longest life of a permit.
+    pub const PERMIT_TTL_MAX: Duration = Duration::from_secs(86_400);
+    /// Requests that may wait in one budget, whatever it declares.
+    pub const WAITING: u32 = 4_000_000;
+}
+
+/// Everything declared about one budget, as somebody wrote it. [`BudgetSpec::check`] makes it usable.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BudgetSpec {
+    /// At most [`bounds::LIMITS`]; none means that nothing throttles.
+    pub limits: Vec<LimitSpec>,
+    /// How requests wait.
+    pub queue: QueueSpec,
+    /// Tenants that differ from the default, by name.
+    pub tenants: BTreeMap<String, TenantSpec>,
+    /// How long a permit lives unreported; `None` means [`DEFAULT_PERMIT_TTL`].
+    pub permit_ttl: Option<Duration>,
+}
+
+/// The life of a permit where nobody declared one. Longer than the longest common client timeout (the OpenAI and Anthropic
+/// SDKs give up after 10 minutes), so that a slow call is not taken for a dead one.
+pub const DEFAULT_PERMIT_TTL: Duration = Duration::from_secs(600);
+
+/// Requests that may wait in one budget where nobody declared a number.
+pub const DEFAULT_MAX_WAITING: u32 = 100_000;
+
+/// One bound: so much of a unit per window, or so many in flight. Its identity is (unit, per, models, tenants).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LimitSpec {
+    /// `requests`, `tokens`, `input_tokens`, `output_tokens`, `in_flight`, or any other name.
+    pub unit: String,
+    /// How much per window, or how many at once. At least 1.
+    pub amount: u64,
+    /// The window's length; `None` for `in_flight`, and only there.
+    pub per: Option<Duration>,
+    /// What may be taken at once after idle time ([`Window::Bucket`] only); 0 means the amount.
+    pub burst: u64,
+    /// How the provider counts.
+    pub window: Window,
+    /// A glob over models; empty means all.
+    pub models: String,
+    /// A glob over tenants that share the limit; empty means all; `each` means one limit for every tenant.
+    pub tenants: String,
+}
+
+/// How a limit counts over time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Window {
+    /// A token bucket: refills continuously, holds at most `burst`.
+    #[default]
+    Bucket,
+    /// Starts from zero at fixed instants, one of which is `phase`. With an unknown phase it is enforced as `Sliding`, which
+    /// holds for every phase.
+    Fixed {
+        /// Some instant at which a window begins.
+        phase: Option<Time>,
+    },
+    /// Never more than the amount in any stretch of `per`.
+    Sliding,
+    /// Judged over a shorter stretch: in any `quantum` no more than its part of the amount.
+    Quantised {
+        /// The stretch; shorter than `per`.
+        quantum: Duration,
+    },
+}
+
+/// The quantum where nobody declared one.
+pub const DEFAULT_QUANTUM: Duration = Duration::from_secs(1);
+
+/// How requests wait.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct QueueSpec {
+    /// 0 means [`DEFAULT_MAX_WAITING`].
+    pub max_waiting: u32,
+    /// For requests that give none; `None` means as long as it takes.
+    pub max_wait: Option<Duration>,
+    /// What becomes of a request that gives no `max_wait` and can't be granted at once.
+    pub overflow: Overflow,
+}
+
+/// What becomes of a request that gives no `max_wait` and can't be granted at once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Overflow {
+    /// It waits.
+    #[default]
+    Wait,
+    /// It is refused.
+    Reject,
+}
+
+/// What is declared about one tenant.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TenantSpec {
+    /// The part of the budget relative to other tenants; 0 means 1.
+    pub weight: u32,
+    /// 0 means the budget's.
+    pub max_waiting: u32,
+}
+
+/// A [`BudgetSpec`] that makes sense. Only [`BudgetSpec::check`] makes one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CheckedSpec(BudgetSpec);
+
+impl Deref for CheckedSpec {
+    type Target = BudgetSpec;
+
+    fn deref(&self) -> &BudgetSpec {
+        &self.0
+    }
+}
+
+/// What is wrong with a declaration, and where.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{field}: {problem}")]
+pub struct SpecError {
+    /// The path of the field, for example `limits[2].per`.
+    pub field: String,
+    /// What is wrong and what would be right.
+    pub problem: String,
+}
+
+impl SpecError {
+    /// An error at `field`.
+    pub fn new(field: impl Into<String>, problem: impl Into<String>) -> Self {
+        Self { field: field.into(), problem: problem.into() }
+    }
+}
+
+impl BudgetSpec {
+    /// Parses, so that nobody has to validate again.
+    ///
+    /// # Errors
+    /// The first field that makes no sense.
+    pub fn check(self) -> Result<CheckedSpec, SpecError> {
+        if self.limits.len() > bounds::LIMITS {
+            let problem = format!("{} limits; a budget has at most {}", self.limits.len(), bounds::LIMITS);
+            return Err(SpecError::new("limits", problem));
+        }
+        for (at, limit) in self.limits.iter().enumerate() {
+            limit.check(&format!("limits[{at}]"))?;
+            if let Some(twin) = self.limits[..at].iter().position(|other| other.same_identity(limit)) {
+                let problem = format!("the same unit, per, models and tenants as limits[{twin}]; keep one of them");
+                return Err(SpecError::new(format!("limits[{at}]"), problem));
+            }
+        }
+        if self.tenants.len() > bounds::DECLARED_TENANTS {
+            let problem = format!("{} tenants; at most {}", self.tenants.len(), bounds::DECLARED_TENANTS);
+            return Err(SpecError::new("tenants", problem));
+        }
+        for name in self.tenants.keys() {
+            check_name(&format!("tenants[{}]", shorten(name)), name, false)?;
+        }
+        if self.queue.max_waiting > bounds::WAITING {
+            return Err(SpecError::new("queue.max_waiting", format!("at most {}", bounds::WAITING)));
+        }
+        if let Some(ttl) = self.permit_ttl
+            && !(bounds::PERMIT_TTL_MIN..=bounds::PERMIT_TTL_MAX).contains(&ttl)
+        {
+            return Err(SpecError::new("permit_ttl", format!("{ttl:?} is outside 1 s to 24 h")));
+        }
+        Ok(CheckedSpec(self))
+    }
+
+    /// The life of a permit.
+    #[must_use]
+    pub fn ttl(&self) -> Duration {
+        self.permit_ttl.unwrap_or(DEFAULT_PERMIT_TTL)
+    }
+}
+
+impl LimitSpec {
+    /// `amount` of `unit` per `per` in a bucket, for all models and tenants.
+    #[must_use]
+    pub fn rate(unit: &str, amount: u64, per: Duration) -> Self {
+        Self {
+            unit: unit.to_owned(),
+            amount,
+            per: Some(per),
+            burst: 0,
+            window: Window::Bucket,
+            models: String::new(),
+            tenants: String::new(),
+        }
+    }
+
+    /// At most `amount` permits at once.
+    #[must_use]
+    pub fn in_flight(amount: u64) -> Self {
+        Self { per: None, ..Self::rate(crate::usage::IN_FLIGHT, amount, Duration::ZERO) }
+    }
+
+    /// Whether both bound the same thing, so that one is a change of the other.
+    #[must_use]
+    pub fn same_identity(&self, other: &Self) -> bool {
+        self.unit == other.unit
+            && self.per == other.per
+            && self.models == other.models
+            && self.tenants == other.tenants
+    }
+
+    fn check(&self, at: &str) -> Result<(), SpecError> {
+        let error = |field: &str, problem: String| Err(SpecError::new(format!("{at}.{field}"), problem));
+        check_name(&format!("{at}.unit"), &self.unit, false)?;
+        check_name(&format!("{at}.models"), &self.models, true)?;
+        check_name(&format!("{at}.tenants"), &self.tenants, true)?;
+        if let Some(problem) = Glob::problem(&self.models) {
+            return error("models", problem);
+        }
+        if let Some(problem) = Glob::problem(&self.tenants) {
+            return error("tenants", problem);
+        }
+        if self.amount == 0 {
+            return error("amount", "0 would never grant; to stop a budget, pause it".to_owned());
+        }
+        let in_flight = self.unit == crate::usage::IN_FLIGHT;
+        match self.per {
+            None if !in_flight => return error("per", format!("missing: how much {} in how long?", self.unit)),
+            Some(_) if in_flight => return error("per", "in_flight is a number at once; it has no window".to_owned()),
+            Some(per) if !(bounds::PER_MIN..=bounds::PER_MAX).contains(&per) => {
+                return error("per", format!("{per:?} is outside 1 ms to 366 days"));
+            }
+            _ => {}
+        }
+        if in_flight && self.window != Window::Bucket {
+            return error("window", "in_flight has no window".to_owned());
+        }
+        let bursts = self.window == Window::Bucket && !in_flight;
+        if !bursts && self.burst != 0 && self.burst != self.amount {
+            return error("burst", "only a token bucket has a burst beside its amount".to_owned());
+        }
+        if let (Window::Quantised { quantum }, Some(per)) = (self.window, self.per)
+            && !(bounds::PER_MIN..=per).contains(&quantum)
+        {
+            return error("quantum", format!("{quantum:?} is outside 1 ms to the limit's window, {per:?}"));
+        }
+        if let Some(per) = self.per
+            && nanos(per) == 0
+        {
+            return error("per", "is zero".to_owned());
+        }
+        Ok(())
+    }
+}
+
+/// Checks a name that people chose: not too long, printable, and not empty unless `may_be_empty`.
+///
+/// # Errors
+/// Names `field`.
+pub fn check_name(field: &str, name: &str, may_be_empty: bool) -> Result<(), SpecError> {
+    if name.is_empty() && !may_be_empty {
+        return Err(SpecError::new(field, "is empty"));
+    }
+    if name.len() > bounds::NAME_BYTES {
+        let problem = format!("{} bytes; a name has at most {}", name.len(), bounds::NAME_BYTES);
+        return Err(SpecError::new(field, problem));
+    }
+    if name.chars().any(char::is_control) {
+        return Err(SpecError::new(field, "has control characters"));
+    }
+    Ok(())
+}
+
+fn shorten(name: &str) -> String {
+    name.chars().filter(|c| !c.is_control()).take(32).collect()
+}

@@ -1,0 +1,149 @@
+//! Amounts per unit: what is asked for, what is charged, what was used, and the rules between them.
+
+/// The unit of calls.
+pub const REQUESTS: &str = "requests";
+/// The unit of input plus output.
+pub const TOKENS: &str = "tokens";
+/// The unit of what goes into a model.
+pub const INPUT_TOKENS: &str = "input_tokens";
+/// The unit of what comes out of a model.
+pub const OUTPUT_TOKENS: &str = "output_tokens";
+/// The unit of calls at the same time.
+pub const IN_FLIGHT: &str = "in_flight";
+
+/// Further units that one request may name.
+pub const OTHER_UNITS_MAX: usize = 16;
+
+/// What a caller says: absent means unknown in an estimate, as charged in a report.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Calls; unknown means 1.
+    pub requests: Option<u64>,
+    /// Input and output together.
+    pub tokens: Option<u64>,
+    /// What goes in.
+    pub input_tokens: Option<u64>,
+    /// What comes out.
+    pub output_tokens: Option<u64>,
+    /// A bound on what comes out, for estimates only.
+    pub max_output_tokens: Option<u64>,
+    /// Further units by name, at most [`OTHER_UNITS_MAX`].
+    pub other: Vec<(Box<str>, u64)>,
+}
+
+/// What a permit holds, or has used: an amount for every unit.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Amounts {
+    /// Calls.
+    pub requests: u64,
+    /// What goes in.
+    pub input_tokens: u64,
+    /// What comes out.
+    pub output_tokens: u64,
+    /// Input and output together.
+    pub tokens: u64,
+    /// Further units by name.
+    pub other: Option<Box<[(Box<str>, u64)]>>,
+}
+
+impl Usage {
+    /// So many tokens and nothing else known.
+    #[must_use]
+    pub fn of_tokens(tokens: u64) -> Self {
+        Self { tokens: Some(tokens), ..Self::default() }
+    }
+
+    /// Whether the token units contradict each other, and how.
+    #[must_use]
+    pub fn contradiction(&self) -> Option<String> {
+        let total = self.tokens?;
+        match (self.input_tokens, self.output_tokens) {
+            (Some(input), Some(output)) if input.checked_add(output) != Some(total) => {
+                Some(format!("tokens is {total}, but input_tokens + output_tokens is {}", input.saturating_add(output)))
+            }
+            (Some(part), None) if part > total => Some(format!("input_tokens is {part}, more than tokens, {total}")),
+            (None, Some(part)) if part > total => Some(format!("output_tokens is {part}, more than tokens, {total}")),
+            _ => None,
+        }
+    }
+
+    /// What a permit for this estimate is charged. `learned_output` is what the tenant and model used before; it stands in for
+    /// an output that the caller leaves open, at most `max_output_tokens`.
+    pub(crate) fn charge(self, learned_output: Option<u64>) -> Amounts {
+        let open_output = || match (learned_output, self.max_output_tokens) {
+            (Some(learned), Some(most)) => learned.min(most),
+            (Some(learned), None) => learned,
+            (None, most) => most.unwrap_or(0),
+        };
+        let (input, output) = match (self.tokens, self.input_tokens, self.output_tokens) {
+            (_, Some(input), Some(output)) => (input, output),
+            (Some(total), Some(input), None) => (input, total.saturating_sub(input)),
+            (Some(total), None, Some(output)) => (total.saturating_sub(output), output),
+            (Some(total), None, None) => (total, open_output()),
+            (None, Some(input), None) => (input, open_output()),
+            (None, None, Some(output)) => (0, output),
+            (None, None, None) => (0, open_output()),
+        };
+        Amounts {
+            requests: self.requests.unwrap_or(1),
+            input_tokens: input,
+            output_tokens: output,
+            tokens: input.saturating_add(output),
+            other: (!self.other.is_empty()).then(|| self.other.into_boxed_slice()),
+        }
+    }
+
+    /// Whether the output was left open, so that what is used teaches the next estimate.
+    pub(crate) fn leaves_output_open(&self) -> bool {
+        self.output_tokens.is_none() && !(self.tokens.is_some() && self.input_tokens.is_some())
+    }
+
+    /// What was used in the end, where this is a report on a permit that holds `charged`.
+    pub(crate) fn settle(&self, charged: &Amounts) -> Amounts {
+        let (input, output) = match (self.tokens, self.input_tokens, self.output_tokens) {
+            (Some(total), None, None) => {
+                let output = charged.output_tokens.min(total);
+                (total - output, output)
+            }
+            (Some(total), Some(input), None) => (input, total.saturating_sub(input)),
+            (Some(total), None, Some(output)) => (total.saturating_sub(output), output),
+            (_, input, output) => {
+                (input.unwrap_or(charged.input_tokens), output.unwrap_or(charged.output_tokens))
+            }
+        };
+        let mut other: Vec<(Box<str>, u64)> = charged.other.as_deref().unwrap_or_default().to_vec();
+        for (unit, amount) in &self.other {
+            match other.iter_mut().find(|(known, _)| known == unit) {
+                Some(known) => known.1 = *amount,
+                None => other.push((unit.clone(), *amount)),
+            }
+        }
+        let tokens = match (self.tokens, self.input_tokens, self.output_tokens) {
+            (Some(total), ..) => total,
+            (None, None, None) => charged.tokens,
+            _ => input.saturating_add(output),
+        };
+        Amounts {
+            requests: self.requests.unwrap_or(charged.requests),
+            input_tokens: input,
+            output_tokens: output,
+            tokens,
+            other: (!other.is_empty()).then(|| other.into_boxed_slice()),
+        }
+    }
+}
+
+impl Amounts {
+    /// The amount of a unit by its name; 0 for one that is not there. `in_flight` is always 1.
+    #[must_use]
+    pub fn of(&self, unit: &str) -> u64 {
+        match unit {
+            REQUESTS => self.requests,
+            TOKENS => self.tokens,
+            INPUT_TOKENS => self.input_tokens,
+            OUTPUT_TOKENS => self.output_tokens,
+            IN_FLIGHT => 1,
+            _ => self.other.as_deref().and_then(|other| other.iter().find(|(name, _)| &**name == unit)).map_or(0, |(_, amount)| *amount),
+        }
+    }
+}
