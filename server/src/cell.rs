@@ -1,0 +1,349 @@
+//! One budget in the server: the heart behind one lock, which is held for nanoseconds, never across an await and never while
+//! answers are delivered. Every way in does the same five things: lock, call the heart, set the alarm for what happens by
+//! itself, unlock, deliver the events.
+
+use std::{
+    fmt, mem,
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+use permitd_budget::{
+    Acquired, Budget, CheckedSpec, Event, Grant, Outcome, PermitKey, Place, Reason, Refusal, Report, Reported, Request,
+    Snapshot, Ticket, Time,
+};
+
+use crate::{
+    alarm::{Alarms, Bell, Ring},
+    clock::Clock,
+    config::BudgetName,
+    inbox::{Delivery, Inbox, News, Waiter},
+};
+
+/// Unreported permits of one budget. Past it, acquires are refused until some are reported or expire.
+pub(crate) const IN_FLIGHT_MAX: u32 = 4_000_000;
+
+/// One budget.
+pub struct Cell {
+    id: u32,
+    name: BudgetName,
+    clock: Clock,
+    alarms: Arc<Alarms>,
+    bell: Bell,
+    this: Weak<Cell>,
+    /// Sessions that hold or will soon hold a local share.
+    sharers: AtomicU32,
+    state: Mutex<State>,
+}
+
+/// What an administrator or the configuration says about a budget.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Declared {
+    /// What was declared.
+    pub spec: Arc<CheckedSpec>,
+    /// Changes with every change.
+    pub etag: String,
+    /// Who declared it.
+    pub source: Source,
+}
+
+/// Who declared a budget.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// An administrator.
+    Admin,
+    /// The configuration, by name or as its provider's default.
+    Config,
+}
+
+impl Source {
+    /// The wire's name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Source::Admin => "admin",
+            Source::Config => "config",
+        }
+    }
+}
+
+/// Why a cell took no request.
+#[derive(Debug)]
+pub(crate) enum NotTaken {
+    /// The budget was deleted; one of the same name may have come since.
+    Gone,
+    /// [`IN_FLIGHT_MAX`] permits are unreported.
+    TooManyPermits,
+    /// By the heart.
+    Refused(Refusal),
+}
+
+struct State {
+    heart: Budget<Waiter>,
+    life: Life,
+    declared: Declared,
+    /// When the alarm is set, if it is.
+    alarm: Option<Time>,
+    /// Empty between calls; keeps its room.
+    events: Vec<Event<Waiter>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Life {
+    Serving,
+    /// Takes reports, grants nothing more.
+    Draining,
+    /// Takes reports, grants nothing more, and its name is free again.
+    Deleted,
+}
+
+impl fmt::Debug for Cell {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cell").field("id", &self.id).field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+impl Cell {
+    pub(crate) fn new(id: u32, name: BudgetName, declared: Declared, clock: Clock, alarms: Arc<Alarms>) -> Arc<Self> {
+        let heart = Budget::new(&declared.spec, clock.now());
+        let state = State { heart, life: Life::Serving, declared, alarm: None, events: Vec::new() };
+        let bell = alarms.bell();
+        let sharers = AtomicU32::new(0);
+        Arc::new_cyclic(|this| Self {
+            id,
+            name,
+            clock,
+            alarms,
+            bell,
+            this: this.clone(),
+            sharers,
+            state: Mutex::new(state),
+        })
+    }
+
+    /// Names the budget within this process; never used again.
+    pub(crate) fn id(&self) -> u32 {
+        self.id
+    }
+
+    /// The budget's name.
+    #[must_use]
+    pub fn name(&self) -> &BudgetName {
+        &self.name
+    }
+
+    /// What was declared.
+    #[must_use]
+    pub fn declared(&self) -> Declared {
+        self.state.lock().declared.clone()
+    }
+
+    /// A look at everything.
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        let state = self.state.lock();
+        state.heart.snapshot(self.clock.now())
+    }
+
+    /// Grants nothing until [`Cell::resume`]; those waiting stay.
+    pub fn pause(&self) {
+        self.with(|state, _, _| state.heart.pause());
+    }
+
+    /// Ends a pause, and an exhausted quota.
+    pub fn resume(&self) {
+        self.with(|state, now, events| state.heart.resume(now, events));
+    }
+
+    /// Replaces what is declared. Whoever calls holds the registry's lock for changes.
+    pub(crate) fn declare(&self, declared: Declared) {
+        self.with(|state, now, events| {
+            state.heart.configure(now, &declared.spec, events);
+            state.declared = declared;
+        });
+    }
+
+    /// Ends the budget for everybody who waits; reports are still taken.
+    pub(crate) fn delete(&self) {
+        self.end(Life::Deleted, Reason::Deleted, None);
+    }
+
+    /// Ends the waiting of everybody, with a hint; reports are still taken.
+    pub(crate) fn drain(&self, hint: Duration) {
+        self.end(Life::Draining, Reason::Draining, Some(hint));
+    }
+
+    fn end(&self, life: Life, reason: Reason, hint: Option<Duration>) {
+        self.with(|state, _, events| {
+            state.life = life;
+            state.heart.refuse_waiting(reason, hint, events);
+        });
+    }
+
+    /// Unreported permits.
+    pub(crate) fn in_flight(&self) -> u32 {
+        self.state.lock().heart.in_flight()
+    }
+
+    /// Joins the queue.
+    pub(crate) fn acquire(&self, request: Request<'_, Waiter>) -> Result<Acquired, NotTaken> {
+        self.with(|state, now, events| match state.life {
+            Life::Deleted => Err(NotTaken::Gone),
+            Life::Draining => Err(NotTaken::Refused(Refusal::new(Reason::Draining))),
+            Life::Serving if state.heart.in_flight() >= IN_FLIGHT_MAX => Err(NotTaken::TooManyPermits),
+            Life::Serving => state.heart.acquire(now, request, events).map_err(NotTaken::Refused),
+        })
+    }
+
+    /// Settles a permit. The waiter is who asked for it, if this report is what ended it.
+    pub(crate) fn report(&self, permit: PermitKey, report: &Report) -> (Reported, Option<Waiter>) {
+        self.with(|state, now, events| state.heart.report(now, permit, report, events))
+    }
+
+    /// Returns permits whose grant reached nobody.
+    pub(crate) fn give_back(&self, permits: &[PermitKey]) {
+        self.with(|state, now, events| state.give_back(now, permits, events));
+    }
+
+    /// Gives the permit another ttl; `None` if it ended.
+    pub(crate) fn extend(&self, permit: PermitKey) -> Option<Time> {
+        self.with(|state, now, _| state.heart.extend(now, permit))
+    }
+
+    /// A live permit, to send again.
+    pub(crate) fn grant(&self, permit: PermitKey) -> Option<Grant> {
+        self.state.lock().heart.grant(permit)
+    }
+
+    /// Leaves the queue; false if it did already.
+    pub(crate) fn cancel(&self, ticket: Ticket) -> bool {
+        self.with(|state, now, events| state.heart.cancel(now, ticket, events).is_some())
+    }
+
+    /// Leaves the queue with many at once.
+    pub(crate) fn cancel_all(&self, tickets: &[Ticket]) {
+        self.with(|state, now, events| {
+            for &ticket in tickets {
+                state.heart.cancel(now, ticket, events);
+            }
+        });
+    }
+
+    /// A look at a waiting request.
+    pub(crate) fn place(&self, ticket: Ticket) -> Option<Place> {
+        let state = self.state.lock();
+        state.heart.place(self.clock.now(), ticket)
+    }
+
+    /// How many sessions share the budget.
+    pub(crate) fn sharers(&self) -> &AtomicU32 {
+        &self.sharers
+    }
+
+    /// The one way to the heart.
+    fn with<R>(&self, call: impl FnOnce(&mut State, Time, &mut Vec<Event<Waiter>>) -> R) -> R {
+        let mut state = self.state.lock();
+        let now = self.clock.now();
+        let mut events = mem::take(&mut state.events);
+        let answer = call(&mut state, now, &mut events);
+        self.set_alarm(&mut state);
+        if events.is_empty() {
+            state.events = events;
+        } else {
+            drop(state);
+            self.deliver(events);
+        }
+        answer
+    }
+
+    /// Makes sure that the heart is polled when something happens by itself. Under the lock, so that two threads can't set
+    /// the alarm in the wrong order.
+    fn set_alarm(&self, state: &mut State) {
+        let Some(next) = state.heart.next_poll() else { return };
+        if state.alarm.is_none_or(|set| next < set) {
+            let before = state.alarm.replace(next);
+            self.alarms.set(self.bell, before, next, self.this.clone() as Weak<dyn Ring>);
+        }
+    }
+
+    /// Delivers without the lock. What nobody takes any more goes back, which may grant to others: hence the loop.
+    fn deliver(&self, mut events: Vec<Event<Waiter>>) {
+        loop {
+            let returned = put_all(&mut events);
+            if returned.is_empty() {
+                return;
+            }
+            let mut state = self.state.lock();
+            let now = self.clock.now();
+            state.give_back(now, &returned, &mut events);
+            self.set_alarm(&mut state);
+        }
+    }
+}
+
+impl State {
+    fn give_back(&mut self, now: Time, permits: &[PermitKey], events: &mut Vec<Event<Waiter>>) {
+        let unused = Report::new(Outcome::Cancelled);
+        for &permit in permits {
+            self.heart.report(now, permit, &unused, events);
+        }
+    }
+}
+
+impl Ring for Cell {
+    fn ring(self: Arc<Self>, at: Time) {
+        self.with(|state, now, events| {
+            // Not if it was set anew on the way here.
+            state.alarm = state.alarm.filter(|&set| set != at);
+            let _ = state.heart.poll(now, events);
+        });
+    }
+}
+
+/// Puts every event into its inbox and wakes each reader once. Hands back the permits that nobody takes.
+fn put_all(events: &mut Vec<Event<Waiter>>) -> Vec<PermitKey> {
+    let mut returned = Vec::new();
+    let mut sleepers: Vec<Arc<Inbox>> = Vec::new();
+    for event in events.drain(..) {
+        let (waiter, what) = match event {
+            Event::Granted { waiter, grant, .. } => (waiter, News::Granted(grant)),
+            Event::Refused { waiter, refusal } => (waiter, News::Refused(refusal)),
+            Event::Expired { waiter, permit } => (waiter, News::Ended(permit)),
+        };
+        match waiter.inbox.put(Delivery { request_id: waiter.request_id, what }) {
+            Ok(true) => sleepers.push(waiter.inbox),
+            Ok(false) => {}
+            Err(Delivery { what: News::Granted(grant), .. }) => returned.push(grant.permit),
+            Err(_) => {}
+        }
+    }
+    for inbox in sleepers {
+        inbox.wake();
+    }
+    returned
+}
+
+/// A session that counts as a sharer of a budget until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Sharing(Arc<Cell>);
+
+impl Sharing {
+    pub(crate) fn new(cell: Arc<Cell>) -> Self {
+        cell.sharers().fetch_add(1, Ordering::Relaxed);
+        Self(cell)
+    }
+
+    pub(crate) fn count(&self) -> u32 {
+        self.0.sharers().load(Ordering::Relaxed).max(1)
+    }
+}
+
+impl Drop for Sharing {
+    fn drop(&mut self) {
+        self.0.sharers().fetch_sub(1, Ordering::Relaxed);
+    }
+}

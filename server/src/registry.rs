@@ -1,0 +1,272 @@
+//! All budgets of the server, by name for requests and by id for reports. A deleted budget's name is free at once; its cell stays
+//! reachable by id until room is needed, so that reports for its permits are still answered.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    ops::Bound,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use dashmap::DashMap;
+use parking_lot::Mutex;
+use permitd_budget::CheckedSpec;
+
+use crate::{
+    alarm::Alarms,
+    cell::{Cell, Declared, Source},
+    clock::Clock,
+    config::BudgetName,
+};
+
+/// All budgets.
+pub struct Registry {
+    clock: Clock,
+    alarms: Arc<Alarms>,
+    budgets_max: usize,
+    /// What keys that nobody declared get, by provider.
+    providers: BTreeMap<String, Arc<CheckedSpec>>,
+    by_name: DashMap<BudgetName, Arc<Cell>, foldhash::fast::RandomState>,
+    by_id: DashMap<u32, Arc<Cell>, foldhash::fast::RandomState>,
+    draining: AtomicBool,
+    /// Taken for every change: the sorted index, and what makes ids and etags unique.
+    index: Mutex<Index>,
+}
+
+struct Index {
+    sorted: BTreeMap<BudgetName, Arc<Cell>>,
+    ids: u32,
+    etags: u64,
+}
+
+/// A change that was made, or that would be.
+#[derive(Clone, Debug)]
+pub struct Change {
+    /// What stood before; `None` for a new budget.
+    pub before: Option<Declared>,
+    /// What stands now; `None` for a deleted budget.
+    pub after: Option<Declared>,
+}
+
+/// Why the registry did not do it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RegistryError {
+    /// Nobody declared the budget.
+    #[error(
+        "nobody declared the budget {name}; create it with `permitd budgets set {name} --limit requests=60/1m` (and the \
+         provider's real limits)"
+    )]
+    Unknown {
+        /// Its name.
+        name: BudgetName,
+    },
+    /// The etag given is not the budget's.
+    #[error("the etag given is not that of {name} as it stands; read it again and repeat the change")]
+    EtagMismatch {
+        /// The budget.
+        name: BudgetName,
+    },
+    /// As many budgets as the server keeps.
+    #[error("the server keeps at most {most} budgets; delete some or raise server.bounds.budgets")]
+    Full {
+        /// How many that is.
+        most: usize,
+    },
+}
+
+impl fmt::Debug for Registry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Registry").field("budgets", &self.by_name.len()).finish_non_exhaustive()
+    }
+}
+
+impl Registry {
+    pub(crate) fn new(
+        clock: Clock,
+        alarms: Arc<Alarms>,
+        budgets_max: usize,
+        providers: &BTreeMap<String, CheckedSpec>,
+    ) -> Self {
+        let providers = providers.iter().map(|(name, spec)| (name.clone(), Arc::new(spec.clone()))).collect();
+        // Etags of an earlier process must not match by accident.
+        let index = Mutex::new(Index { sorted: BTreeMap::new(), ids: 0, etags: rand::random() });
+        let (by_name, by_id) = (DashMap::default(), DashMap::default());
+        Self { clock, alarms, budgets_max, providers, by_name, by_id, draining: AtomicBool::new(false), index }
+    }
+
+    /// The server's clock, which is that of all budgets.
+    #[must_use]
+    pub fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    /// How many budgets there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.by_name.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.by_name.is_empty()
+    }
+
+    /// The budget of that name.
+    ///
+    /// # Errors
+    /// `Unknown`.
+    pub fn find(&self, name: &BudgetName) -> Result<Arc<Cell>, RegistryError> {
+        let found = self.by_name.get(name).map(|cell| Arc::clone(&cell));
+        found.ok_or_else(|| RegistryError::Unknown { name: name.clone() })
+    }
+
+    /// The budget of that name, made from its provider's defaults if nobody declared it.
+    ///
+    /// # Errors
+    /// `Unknown` if the provider has no defaults, `Full`.
+    pub fn find_or_make(&self, name: &BudgetName) -> Result<Arc<Cell>, RegistryError> {
+        if let Some(cell) = self.by_name.get(name) {
+            return Ok(Arc::clone(&cell));
+        }
+        let defaults = self.providers.get(name.provider());
+        let spec = defaults.ok_or_else(|| RegistryError::Unknown { name: name.clone() })?;
+        let mut index = self.index.lock();
+        match index.sorted.get(name) {
+            Some(made_meanwhile) => Ok(Arc::clone(made_meanwhile)),
+            None => {
+                let declared = index.declared(Arc::clone(spec), Source::Config);
+                self.make(&mut index, name, declared)
+            }
+        }
+    }
+
+    /// The budget of that id, deleted or not.
+    pub(crate) fn by_id(&self, id: u32) -> Option<Arc<Cell>> {
+        self.by_id.get(&id).map(|cell| Arc::clone(&cell))
+    }
+
+    /// Creates the budget or replaces what is declared about it. An empty etag is unconditional. `dry`: checks everything,
+    /// changes nothing.
+    ///
+    /// # Errors
+    /// `EtagMismatch`, `Full`.
+    pub fn set(
+        &self,
+        name: &BudgetName,
+        spec: CheckedSpec,
+        source: Source,
+        etag: &str,
+        dry: bool,
+    ) -> Result<Change, RegistryError> {
+        let mut index = self.index.lock();
+        let cell = index.sorted.get(name).cloned();
+        let before = cell.as_ref().map(|cell| cell.declared());
+        match_etag(name, before.as_ref(), etag)?;
+        if cell.is_none() {
+            self.make_room()?;
+        }
+        let after = index.declared(Arc::new(spec), source);
+        let change = Change { before, after: Some(after.clone()) };
+        match cell {
+            _ if dry => {}
+            Some(cell) => cell.declare(after),
+            None => drop(self.make(&mut index, name, after)?),
+        }
+        Ok(change)
+    }
+
+    /// Deletes the budget. An empty etag is unconditional.
+    ///
+    /// # Errors
+    /// `EtagMismatch` (also where there is no such budget but an etag), `Unknown`.
+    pub fn delete(&self, name: &BudgetName, etag: &str) -> Result<Change, RegistryError> {
+        let mut index = self.index.lock();
+        let before = index.sorted.get(name).map(|cell| cell.declared());
+        match_etag(name, before.as_ref(), etag)?;
+        let cell = index.sorted.remove(name).ok_or_else(|| RegistryError::Unknown { name: name.clone() })?;
+        self.by_name.remove(name);
+        cell.delete();
+        Ok(Change { before, after: None })
+    }
+
+    /// All budgets, sorted by name.
+    #[must_use]
+    pub fn list(&self) -> Vec<Arc<Cell>> {
+        self.index.lock().sorted.values().cloned().collect()
+    }
+
+    /// At most `most` budgets in order, beginning behind `after`, whether a budget of that name exists or not.
+    #[must_use]
+    pub fn list_after(&self, after: Option<&BudgetName>, most: usize) -> Vec<Arc<Cell>> {
+        let start = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let index = self.index.lock();
+        index.sorted.range::<BudgetName, _>((start, Bound::Unbounded)).take(most).map(|(_, cell)| Arc::clone(cell)).collect()
+    }
+
+    /// Ends the waiting of everybody, in all budgets that there are and that will be made; reports are still taken.
+    pub(crate) fn drain(&self, hint: Duration) {
+        let index = self.index.lock();
+        self.draining.store(true, Ordering::Release);
+        let cells: Vec<_> = index.sorted.values().cloned().collect();
+        drop(index);
+        for cell in cells {
+            cell.drain(hint);
+        }
+    }
+
+    /// Whether any permit is unreported, in deleted budgets too.
+    pub(crate) fn has_permits(&self) -> bool {
+        self.by_id.iter().any(|cell| cell.in_flight() > 0)
+    }
+
+    fn make(&self, index: &mut Index, name: &BudgetName, declared: Declared) -> Result<Arc<Cell>, RegistryError> {
+        self.make_room()?;
+        index.ids += 1;
+        let cell = Cell::new(index.ids, name.clone(), declared, self.clock, Arc::clone(&self.alarms));
+        if self.draining.load(Ordering::Acquire) {
+            cell.drain(Duration::ZERO);
+        }
+        self.by_id.insert(cell.id(), Arc::clone(&cell));
+        self.by_name.insert(name.clone(), Arc::clone(&cell));
+        index.sorted.insert(name.clone(), Arc::clone(&cell));
+        Ok(cell)
+    }
+
+    /// Lets deleted budgets go that nobody holds a permit of, once they take the room of others.
+    fn make_room(&self) -> Result<(), RegistryError> {
+        let full = RegistryError::Full { most: self.budgets_max };
+        if self.by_name.len() >= self.budgets_max {
+            return Err(full);
+        }
+        // As many deleted ones are kept as living ones may be.
+        if self.by_id.len() < self.budgets_max.saturating_mul(2) {
+            return Ok(());
+        }
+        self.by_id.retain(|_, cell| {
+            let alive = self.by_name.get(cell.name()).is_some_and(|living| living.id() == cell.id());
+            alive || cell.in_flight() > 0
+        });
+        if self.by_id.len() < self.budgets_max.saturating_mul(2) { Ok(()) } else { Err(full) }
+    }
+}
+
+impl Index {
+    fn declared(&mut self, spec: Arc<CheckedSpec>, source: Source) -> Declared {
+        self.etags = self.etags.wrapping_add(1);
+        Declared { spec, etag: format!("{:016x}", self.etags), source }
+    }
+}
+
+fn match_etag(name: &BudgetName, stands: Option<&Declared>, etag: &str) -> Result<(), RegistryError> {
+    if etag.is_empty() || stands.is_some_and(|declared| declared.etag == etag) {
+        Ok(())
+    } else {
+        Err(RegistryError::EtagMismatch { name: name.clone() })
+    }
+}
