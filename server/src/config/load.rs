@@ -1,0 +1,264 @@
+//! From a file and the environment to a [`Config`]. Everything that is wrong is told at once, each with its place.
+
+use std::{collections::HashMap, fs, net::SocketAddr, path::Path, time::Duration};
+
+use config::{Environment, File, FileFormat, Source as _, Value};
+use toml::de::{DeTable, DeValue};
+
+use super::{
+    Bounds, Config, ConfigError, Keepalive, Problem, ServerConfig,
+    budgets::{read_budgets, read_providers},
+    read::{Notes, Table, duration, flag, number, text},
+};
+
+/// What the `config` crate calls values from the environment.
+const ENVIRONMENT: &str = "the environment";
+const PREFIX: &str = "PERMITD";
+const DOT: &str = "__";
+
+impl Config {
+    /// Reads the file, if there is one, and lays the settings among `environment` (name and value, as of
+    /// `std::env::vars()`) over it.
+    ///
+    /// # Errors
+    /// Everything that is wrong, each with its place and path.
+    pub fn load(
+        path: Option<&Path>,
+        environment: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Self, ConfigError> {
+        let Some(path) = path else {
+            return Self::read("", "the configuration", environment);
+        };
+        let place = path.display().to_string();
+        let text = fs::read_to_string(path)
+            .map_err(|error| ConfigError::one(&*place, format!("can't be read: {error}")))?;
+        Self::read(&text, &place, environment)
+    }
+
+    /// As [`Config::load`], from text that stands in the file called `place`.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn read(
+        text: &str,
+        place: &str,
+        environment: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Self, ConfigError> {
+        Self::read_noting(text, place, environment).map(|(config, _)| config)
+    }
+
+    /// As [`Config::read`]; also every path that was asked for.
+    pub(super) fn read_noting(
+        text: &str,
+        place: &str,
+        environment: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<(Self, Vec<String>), ConfigError> {
+        // Parsed once more by itself, for the lines on which things stand.
+        let lines =
+            Lines::of(text).map_err(|(line, message)| ConfigError::one(at_line(place, line), message))?;
+        let notes = Notes::default();
+        let mut top = Table::new(String::new(), layers(text, place, environment)?, &notes);
+        let config = Config {
+            server: read_server(top.table("server")),
+            budgets: read_budgets(top.table("budgets")),
+            providers: read_providers(top.table("providers")),
+        };
+        top.finish();
+        let found = notes.problems.into_inner();
+        if found.is_empty() {
+            return Ok((config, notes.asked.into_inner()));
+        }
+        let mut problems: Vec<(usize, Problem)> = found
+            .into_iter()
+            .map(|found| {
+                if found.origin.as_deref() == Some(ENVIRONMENT) {
+                    let variable = format!("{PREFIX}_{}", found.path.replace('.', DOT).to_uppercase());
+                    return (usize::MAX, found.at(variable));
+                }
+                let line = lines.of_path(&found.path);
+                (line.unwrap_or(0), found.at(line.map_or(place.to_owned(), |line| at_line(place, line))))
+            })
+            .collect();
+        problems.sort_by_key(|(line, _)| *line);
+        Err(ConfigError { problems: problems.into_iter().map(|(_, problem)| problem).collect() })
+    }
+}
+
+fn at_line(place: &str, line: usize) -> String {
+    format!("{place}:{line}")
+}
+
+/// The file with the environment over it.
+fn layers(
+    text: &str,
+    place: &str,
+    environment: impl IntoIterator<Item = (String, String)>,
+) -> Result<HashMap<String, Value>, ConfigError> {
+    let prefix = format!("{PREFIX}_");
+    let settings: HashMap<String, String> = environment
+        .into_iter()
+        .filter(|(name, _)| name.strip_prefix(&prefix).is_some_and(|rest| rest.contains(DOT)))
+        .collect();
+    let environment =
+        Environment::with_prefix(PREFIX).prefix_separator("_").separator(DOT).source(Some(settings));
+    let layers = config::Config::builder()
+        .add_source(File::from_str(text, FileFormat::Toml))
+        .add_source(environment)
+        .build()
+        .map_err(|error| ConfigError::one(place, error.to_string()))?;
+    let layers = layers.collect().map_err(|error| ConfigError::one(place, error.to_string()))?;
+    Ok(layers.into_iter().collect())
+}
+
+fn read_server(mut table: Table<'_>) -> ServerConfig {
+    const HOUR: Duration = Duration::from_secs(3_600);
+    let base = ServerConfig::default();
+    let workers = table.read("workers", |value| within(number(value)?, 0, 1_024));
+    let server = ServerConfig {
+        listen: table.read("listen", |value| address(&text(value)?)).unwrap_or(base.listen),
+        http: table.read("http", |value| address_or_off(&text(value)?)).unwrap_or(base.http),
+        insecure: table.read("insecure", flag).unwrap_or(base.insecure),
+        workers: workers.map_or(base.workers, as_usize),
+        grace: spanned(&mut table, "grace", base.grace, Duration::ZERO, HOUR),
+        drain: spanned(&mut table, "drain", base.drain, Duration::ZERO, Duration::from_secs(9)),
+        share_valid_for: spanned(
+            &mut table,
+            "share_valid_for",
+            base.share_valid_for,
+            Duration::from_secs(1),
+            24 * HOUR,
+        ),
+        keepalive: read_keepalive(table.table("keepalive")),
+        bounds: read_bounds(table.table("bounds")),
+    };
+    table.finish();
+    server
+}
+
+fn read_keepalive(mut table: Table<'_>) -> Keepalive {
+    const SECOND: Duration = Duration::from_secs(1);
+    let base = Keepalive::default();
+    let keepalive = Keepalive {
+        interval: spanned(&mut table, "interval", base.interval, SECOND, Duration::from_secs(3_600)),
+        timeout: spanned(&mut table, "timeout", base.timeout, SECOND, Duration::from_secs(600)),
+    };
+    table.finish();
+    keepalive
+}
+
+fn read_bounds(mut table: Table<'_>) -> Bounds {
+    let base = Bounds::default();
+    let mut bound = |name: &str, base: usize, least: u64, most: u64| {
+        let read = table.read(name, |value| within(number(value)?, least, most));
+        read.map_or(base, as_usize)
+    };
+    let bounds = Bounds {
+        connections: bound("connections", base.connections, 1, 1_000_000),
+        streams_per_connection: bound("streams_per_connection", base.streams_per_connection, 1, 1_000_000),
+        sessions: bound("sessions", base.sessions, 1, 1_000_000),
+        waiting_per_session: bound("waiting_per_session", base.waiting_per_session, 1, 4_000_000),
+        acquires_per_message: bound("acquires_per_message", base.acquires_per_message, 1, 100_000),
+        cancels_per_message: bound("cancels_per_message", base.cancels_per_message, 1, 1_000_000),
+        message_bytes: bound("message_bytes", base.message_bytes, 65_536, 64 * 1024 * 1024),
+        budgets: bound("budgets", base.budgets, 1, 1_000_000),
+        watches: bound("watches", base.watches, 1, 10_000),
+        changes: bound("changes", base.changes, 1, 1_000_000),
+        metric_budgets: bound("metric_budgets", base.metric_budgets, 0, 10_000),
+    };
+    table.finish();
+    bounds
+}
+
+/// A duration within bounds.
+fn spanned(table: &mut Table<'_>, name: &str, base: Duration, least: Duration, most: Duration) -> Duration {
+    let read = table.read(name, |value| {
+        let span = duration(value)?;
+        if (least..=most).contains(&span) {
+            return Ok(span);
+        }
+        let [span, least, most] = [span, least, most].map(super::DurationText);
+        Err(format!("{span} is outside {least} to {most}"))
+    });
+    read.unwrap_or(base)
+}
+
+fn within(number: u64, least: u64, most: u64) -> Result<u64, String> {
+    if (least..=most).contains(&number) {
+        return Ok(number);
+    }
+    Err(format!("{number} is outside {least} to {most}"))
+}
+
+/// For numbers that were checked to be small.
+fn as_usize(number: u64) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
+}
+
+fn address(text: &str) -> Result<SocketAddr, String> {
+    let example = "write it like \"127.0.0.1:7110\" or \"[::1]:7110\"";
+    text.parse().map_err(|_| format!("{text:?} is not an IP address with a port; {example}"))
+}
+
+fn address_or_off(text: &str) -> Result<Option<SocketAddr>, String> {
+    if text == "off" {
+        return Ok(None);
+    }
+    address(text).map(Some).map_err(|problem| format!("{problem}, or \"off\""))
+}
+
+/// On which line of the file a path stands.
+#[derive(Debug)]
+struct Lines {
+    by_path: HashMap<String, usize>,
+}
+
+impl Lines {
+    /// Or the line and text of a syntax error.
+    fn of(text: &str) -> Result<Self, (usize, String)> {
+        let table = DeTable::parse(text).map_err(|error| {
+            let offset = error.span().map_or(0, |span| span.start);
+            (line_at(text, offset), error.message().to_owned())
+        })?;
+        let mut by_path = HashMap::new();
+        let notes = Notes::default();
+        collect_lines(text, &Table::new(String::new(), [], &notes), table.get_ref(), &mut by_path);
+        Ok(Self { by_path })
+    }
+
+    /// The line of the path, or of the nearest thing around it.
+    fn of_path(&self, path: &str) -> Option<usize> {
+        let mut path = path;
+        loop {
+            if let Some(line) = self.by_path.get(path) {
+                return Some(*line);
+            }
+            path = &path[..path.rfind(['.', '['])?];
+        }
+    }
+}
+
+fn collect_lines(text: &str, at: &Table<'_>, table: &DeTable<'_>, by_path: &mut HashMap<String, usize>) {
+    for (name, value) in table {
+        let path = at.path_of(name.get_ref());
+        by_path.insert(path.clone(), line_at(text, name.span().start));
+        match value.get_ref() {
+            DeValue::Table(inner) => {
+                collect_lines(text, &Table::new(path, [], at.notes()), inner, by_path);
+            }
+            DeValue::Array(items) => {
+                for (index, item) in items.iter().enumerate() {
+                    let path = format!("{path}[{index}]");
+                    by_path.insert(path.clone(), line_at(text, item.span().start));
+                    if let DeValue::Table(inner) = item.get_ref() {
+                        collect_lines(text, &Table::new(path, [], at.notes()), inner, by_path);
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+fn line_at(text: &str, offset: usize) -> usize {
+    text.as_bytes().iter().take(offset).filter(|byte| **byte == b'\n').count() + 1
+}

@@ -1,0 +1,147 @@
+//! What a server is told before it starts: plain data, every field with a default, from one TOML file with the environment
+//! over it (and the command line's flags over both).
+//!
+//! Environment variables override settings of `[server]`: `PERMITD_` and the path in capitals, with two underscores for each
+//! dot, so `PERMITD_SERVER__LISTEN` is `server.listen` and `PERMITD_SERVER__BOUNDS__SESSIONS` is `server.bounds.sessions`.
+//! A variable without two underscores is not a setting (`PERMITD_SERVER` is the address that the command line talks to).
+
+mod budgets;
+mod duration;
+mod error;
+mod limit_text;
+mod load;
+mod name;
+mod read;
+mod render;
+
+use std::{
+    collections::BTreeMap,
+    net::{Ipv4Addr, SocketAddr},
+    time::Duration,
+};
+
+use permitd_budget::CheckedSpec;
+
+pub use duration::{DurationText, parse_duration};
+pub use error::{ConfigError, Problem};
+pub use limit_text::{LimitText, LimitTextError, parse_amount, parse_limit};
+pub use name::{BudgetName, BudgetNameError, DEFAULT_KEY};
+
+/// Everything that a server is told before it starts.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Config {
+    /// The process: where it listens, how it behaves, what bounds it.
+    pub server: ServerConfig,
+    /// Budgets declared by name.
+    pub budgets: BTreeMap<BudgetName, CheckedSpec>,
+    /// What a key of the provider gets that nobody declared, made on first use. Keys of other providers are unknown.
+    pub providers: BTreeMap<String, CheckedSpec>,
+}
+
+/// The process: where it listens and how it behaves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerConfig {
+    /// Where gRPC is served. Port 0 lets the system choose one.
+    pub listen: SocketAddr,
+    /// Where `/healthz`, `/readyz` and `/metrics` are served; `None` for nowhere.
+    pub http: Option<SocketAddr>,
+    /// Whether to listen beyond loopback although nobody has to prove who they are.
+    pub insecure: bool,
+    /// Threads that serve connections; 0 means one per core.
+    pub workers: usize,
+    /// How long a broken session keeps its places in the queue and its permits. 0 s to 1 h.
+    pub grace: Duration,
+    /// How long reports are still taken after the server was told to stop. 0 s to 9 s, so that it is gone within 10 s.
+    pub drain: Duration,
+    /// How long a client may use its local share of a budget after it last heard of it. 1 s to 24 h.
+    pub share_valid_for: Duration,
+    /// How dead connections are found.
+    pub keepalive: Keepalive,
+    /// What nobody may exceed.
+    pub bounds: Bounds,
+}
+
+/// How dead connections are found: HTTP/2 pings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Keepalive {
+    /// Between two pings of a quiet connection. 1 s to 1 h.
+    pub interval: Duration,
+    /// A connection that leaves a ping unanswered for so long is dead. 1 s to 10 min.
+    pub timeout: Duration,
+}
+
+/// What nobody may exceed. Past each one is a clear error for whoever asks for more, and nothing changes for the others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// Connections at once; further ones wait to be accepted.
+    pub connections: usize,
+    /// HTTP/2 streams at once on one connection; further ones wait in the client.
+    pub streams_per_connection: usize,
+    /// Sessions, including broken ones within their grace.
+    pub sessions: usize,
+    /// Requests waiting in one session.
+    pub waiting_per_session: usize,
+    /// Acquires in one session message.
+    pub acquires_per_message: usize,
+    /// Cancels in one session message.
+    pub cancels_per_message: usize,
+    /// Bytes in one message, either way.
+    pub message_bytes: usize,
+    /// Budgets, declared and made on first use.
+    pub budgets: usize,
+    /// `WatchBudgets` calls at once.
+    pub watches: usize,
+    /// Entries of the audit trail that are kept; the oldest go first.
+    pub changes: usize,
+    /// Budgets with metrics of their own; the others are added up under `other`.
+    pub metric_budgets: usize,
+}
+
+impl Default for ServerConfig {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 7110)),
+            http: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 7111))),
+            insecure: false,
+            workers: 0,
+            grace: Duration::from_secs(10),
+            drain: Duration::from_secs(5),
+            share_valid_for: Duration::from_secs(60),
+            keepalive: Keepalive::default(),
+            bounds: Bounds::default(),
+        }
+    }
+}
+
+impl ServerConfig {
+    /// The first address that anybody on the network could reach while `insecure` is not set. A binary refuses to start then.
+    #[must_use]
+    pub fn exposed(&self) -> Option<SocketAddr> {
+        let addresses = [Some(self.listen), self.http];
+        addresses.into_iter().flatten().find(|address| !self.insecure && !address.ip().is_loopback())
+    }
+}
+
+impl Default for Keepalive {
+    fn default() -> Self {
+        Self { interval: Duration::from_secs(30), timeout: Duration::from_secs(10) }
+    }
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self {
+            connections: 10_000,
+            streams_per_connection: 10_000,
+            sessions: 10_000,
+            waiting_per_session: 10_000,
+            acquires_per_message: 1_000,
+            cancels_per_message: 10_000,
+            message_bytes: 4 * 1024 * 1024,
+            budgets: 10_000,
+            watches: 100,
+            changes: 10_000,
+            metric_budgets: 200,
+        }
+    }
+}

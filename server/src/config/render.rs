@@ -1,0 +1,153 @@
+//! A [`Config`] as the TOML that would make it: what is in force, for people to check.
+
+use std::{fmt, time::Duration};
+
+use permitd_budget::{BudgetSpec, LimitSpec, Overflow, Window};
+use toml::{Table, Value};
+
+use super::{
+    Bounds, Config, DurationText, ServerConfig,
+    limit_text::{LimitText, parse_limit, time_text},
+};
+
+impl fmt::Display for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut top = table([("server", server(&self.server).into())]);
+        let budgets: Table =
+            self.budgets.iter().map(|(name, spec)| (name.to_string(), budget(spec).into())).collect();
+        let providers: Table =
+            self.providers.iter().map(|(name, spec)| (name.clone(), budget(spec).into())).collect();
+        for (name, entries) in [("budgets", budgets), ("providers", providers)] {
+            if !entries.is_empty() {
+                top.insert(name.to_owned(), entries.into());
+            }
+        }
+        f.write_str(&toml::to_string(&top).map_err(|_| fmt::Error)?)
+    }
+}
+
+fn server(server: &ServerConfig) -> Table {
+    let http = server.http.map_or("off".to_owned(), |address| address.to_string());
+    table([
+        ("listen", server.listen.to_string().into()),
+        ("http", http.into()),
+        ("insecure", server.insecure.into()),
+        ("workers", number(server.workers as u64)),
+        ("grace", span(server.grace)),
+        ("drain", span(server.drain)),
+        ("share_valid_for", span(server.share_valid_for)),
+        (
+            "keepalive",
+            table([
+                ("interval", span(server.keepalive.interval)),
+                ("timeout", span(server.keepalive.timeout)),
+            ])
+            .into(),
+        ),
+        ("bounds", bounds(&server.bounds).into()),
+    ])
+}
+
+fn bounds(bounds: &Bounds) -> Table {
+    table(
+        [
+            ("connections", bounds.connections),
+            ("streams_per_connection", bounds.streams_per_connection),
+            ("sessions", bounds.sessions),
+            ("waiting_per_session", bounds.waiting_per_session),
+            ("acquires_per_message", bounds.acquires_per_message),
+            ("cancels_per_message", bounds.cancels_per_message),
+            ("message_bytes", bounds.message_bytes),
+            ("budgets", bounds.budgets),
+            ("watches", bounds.watches),
+            ("changes", bounds.changes),
+            ("metric_budgets", bounds.metric_budgets),
+        ]
+        .map(|(name, bound)| (name, number(bound as u64))),
+    )
+}
+
+fn budget(spec: &BudgetSpec) -> Table {
+    let mut entries = Table::new();
+    entries.insert("limits".to_owned(), Value::Array(spec.limits.iter().map(limit).collect()));
+    if let Some(ttl) = spec.permit_ttl {
+        entries.insert("permit_ttl".to_owned(), span(ttl));
+    }
+    let mut queue = Table::new();
+    if spec.queue.max_waiting != 0 {
+        queue.insert("max_waiting".to_owned(), number(spec.queue.max_waiting.into()));
+    }
+    if let Some(max_wait) = spec.queue.max_wait {
+        queue.insert("max_wait".to_owned(), span(max_wait));
+    }
+    if spec.queue.overflow == Overflow::Reject {
+        queue.insert("overflow".to_owned(), "reject".into());
+    }
+    if !queue.is_empty() {
+        entries.insert("queue".to_owned(), queue.into());
+    }
+    let tenants: Table = spec
+        .tenants
+        .iter()
+        .map(|(name, tenant)| {
+            let mut entries = table([("weight", number(tenant.weight.max(1).into()))]);
+            if tenant.max_waiting != 0 {
+                entries.insert("max_waiting".to_owned(), number(tenant.max_waiting.into()));
+            }
+            (name.clone(), entries.into())
+        })
+        .collect();
+    if !tenants.is_empty() {
+        entries.insert("tenants".to_owned(), tenants.into());
+    }
+    entries
+}
+
+/// In one line where that says it all, else as a table.
+fn limit(limit: &LimitSpec) -> Value {
+    let line = LimitText(limit).to_string();
+    if parse_limit(&line).as_ref() == Ok(limit) {
+        return line.into();
+    }
+    let mut entries = table([("unit", limit.unit.clone().into()), ("amount", number(limit.amount))]);
+    let mut put = |name: &str, value: Value| drop(entries.insert(name.to_owned(), value));
+    if let Some(per) = limit.per {
+        put("per", span(per));
+    }
+    if limit.burst != 0 {
+        put("burst", number(limit.burst));
+    }
+    for (name, glob) in [("models", &limit.models), ("tenants", &limit.tenants)] {
+        if !glob.is_empty() {
+            put(name, glob.clone().into());
+        }
+    }
+    match limit.window {
+        Window::Bucket => {}
+        Window::Sliding => put("window", "sliding".into()),
+        Window::Fixed { phase } => {
+            put("window", "fixed".into());
+            if let Some(phase) = phase {
+                put("phase", time_text(phase).into());
+            }
+        }
+        Window::Quantised { quantum } => {
+            put("window", "quantised".into());
+            put("quantum", span(quantum));
+        }
+    }
+    entries.into()
+}
+
+fn table<const N: usize>(entries: [(&str, Value); N]) -> Table {
+    entries.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+}
+
+/// TOML's numbers end at 2^63 - 1; larger ones are written as text, which is read as well.
+fn number(number: u64) -> Value {
+    i64::try_from(number).map_or_else(|_| number.to_string().into(), Value::Integer)
+}
+
+fn span(span: Duration) -> Value {
+    DurationText(span).to_string().into()
+}
