@@ -13,6 +13,8 @@ mod load;
 mod name;
 mod read;
 mod render;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::BTreeMap,
