@@ -1,0 +1,265 @@
+//! `AdminService`: budgets, seen and steered live. Each call decodes, asks the registry, and encodes; changes go through the
+//! audit trail, which also puts them in order.
+
+mod page;
+mod watch;
+
+use std::{fmt, sync::Arc};
+
+use permitd_budget::{Snapshot, check_name};
+use permitd_proto::v1::{self, admin_service_server::AdminService};
+use tokio::sync::{Semaphore, watch as signal};
+use tonic::{Request, Response, Status};
+
+use self::{
+    page::{Pages, Wanted, page_size},
+    watch::Watch,
+};
+use crate::{
+    audit::{Entry, Trail, What},
+    cell::{Cell, Declared, Source},
+    config::{Bounds, BudgetName},
+    http::Phase,
+    metrics::Metrics,
+    registry::{Registry, RegistryError},
+    status::Fault,
+    wire::{budget, encode},
+};
+
+/// Whoever calls, as long as nobody has to prove who they are.
+const LOOPBACK: &str = "loopback";
+/// Bytes in a reason.
+const REASON_BYTES: usize = 1_024;
+
+/// The service.
+#[derive(Clone)]
+pub struct Admin {
+    registry: Arc<Registry>,
+    trail: Arc<Trail>,
+    metrics: Arc<Metrics>,
+    phase: signal::Receiver<Phase>,
+    /// Room for more watches.
+    watches: Arc<Semaphore>,
+    watches_max: usize,
+}
+
+impl fmt::Debug for Admin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Admin").field("registry", &self.registry).finish_non_exhaustive()
+    }
+}
+
+impl Admin {
+    /// Steers `registry`. Clones share everything, so each worker has one.
+    #[must_use]
+    pub fn new(
+        registry: Arc<Registry>,
+        trail: Arc<Trail>,
+        metrics: Arc<Metrics>,
+        phase: signal::Receiver<Phase>,
+        bounds: &Bounds,
+    ) -> Self {
+        let watches = Arc::new(Semaphore::new(bounds.watches));
+        Self { registry, trail, metrics, phase, watches, watches_max: bounds.watches }
+    }
+
+    /// Makes a change that does not replace what is declared.
+    fn steer(
+        &self,
+        name: &BudgetName,
+        what: What,
+        reason: String,
+        act: impl FnOnce(&Cell),
+    ) -> Result<(), RegistryError> {
+        self.trail.make(|| {
+            let cell = self.registry.find(name)?;
+            act(&cell);
+            let declared = Some(cell.declared());
+            Ok(((), self.entry(name, what, declared.clone(), declared, reason)))
+        })
+    }
+
+    fn entry(
+        &self,
+        name: &BudgetName,
+        what: What,
+        before: Option<Declared>,
+        after: Option<Declared>,
+        reason: String,
+    ) -> Entry {
+        let (at, who, budget) = (self.registry.clock().now(), LOOPBACK.to_owned(), name.clone());
+        Entry { number: 0, at, who, what, budget, before, after, reason }
+    }
+}
+
+#[tonic::async_trait]
+impl AdminService for Admin {
+    async fn get_budget(
+        &self,
+        request: Request<v1::GetBudgetRequest>,
+    ) -> Result<Response<v1::GetBudgetResponse>, Status> {
+        let request = request.into_inner();
+        let name = read_name(&request.provider, &request.key)?;
+        let cell = self.registry.find(&name).map_err(Fault::from)?;
+        Ok(Response::new(v1::GetBudgetResponse { state: Some(state(&cell)) }))
+    }
+
+    async fn list_budgets(
+        &self,
+        request: Request<v1::ListBudgetsRequest>,
+    ) -> Result<Response<v1::ListBudgetsResponse>, Status> {
+        let request = request.into_inner();
+        let wanted = Wanted::read(&request.filter)?;
+        let pages = Pages::new("budgets", &request.filter);
+        let after = pages.read::<BudgetName>(&request.page_token)?;
+        let found = page::find(&self.registry, &wanted, after, page_size(request.page_size)?);
+        let next_page_token = found.next.map(|last| pages.write(&last)).unwrap_or_default();
+        Ok(Response::new(v1::ListBudgetsResponse { states: found.states, next_page_token }))
+    }
+
+    async fn set_budget(
+        &self,
+        request: Request<v1::SetBudgetRequest>,
+    ) -> Result<Response<v1::SetBudgetResponse>, Status> {
+        let v1::SetBudgetRequest { budget: declared, validate_only, reason } = request.into_inner();
+        let reason = read_reason(reason)?;
+        let declared = declared.ok_or_else(|| Fault::invalid("budget", "is missing"))?;
+        let (name, spec) = budget::read(&declared).map_err(|fault| fault.within("budget"))?;
+        let set = |dry| self.registry.set(&name, spec, Source::Admin, &declared.etag, dry);
+        let change = if validate_only {
+            let mut change = set(true).map_err(Fault::from)?;
+            // Nothing changed, so the etag that stands is the one to give in the real request.
+            let stands = change.before.as_ref().map(|before| before.etag.clone());
+            if let Some(after) = &mut change.after {
+                after.etag = stands.unwrap_or_default();
+            }
+            change
+        } else {
+            let made = self.trail.make(|| {
+                let change = set(false)?;
+                let (before, after) = (change.before.clone(), change.after.clone());
+                Ok((change, self.entry(&name, What::Set, before, after, reason)))
+            });
+            made.map_err(|error: RegistryError| Fault::from(error))?
+        };
+        let budget = change.after.map(|after| budget::write(&name, &after));
+        Ok(Response::new(v1::SetBudgetResponse { budget }))
+    }
+
+    async fn delete_budget(
+        &self,
+        request: Request<v1::DeleteBudgetRequest>,
+    ) -> Result<Response<v1::DeleteBudgetResponse>, Status> {
+        let request = request.into_inner();
+        let name = read_name(&request.provider, &request.key)?;
+        let made = self.trail.make(|| {
+            let change = self.registry.delete(&name, &request.etag)?;
+            Ok(((), self.entry(&name, What::Delete, change.before, change.after, String::new())))
+        });
+        made.map_err(|error: RegistryError| Fault::from(error))?;
+        Ok(Response::new(v1::DeleteBudgetResponse {}))
+    }
+
+    async fn pause_budget(
+        &self,
+        request: Request<v1::PauseBudgetRequest>,
+    ) -> Result<Response<v1::PauseBudgetResponse>, Status> {
+        let request = request.into_inner();
+        let name = read_name(&request.provider, &request.key)?;
+        let reason = read_reason(request.reason)?;
+        self.steer(&name, What::Pause, reason, Cell::pause).map_err(Fault::from)?;
+        Ok(Response::new(v1::PauseBudgetResponse {}))
+    }
+
+    async fn resume_budget(
+        &self,
+        request: Request<v1::ResumeBudgetRequest>,
+    ) -> Result<Response<v1::ResumeBudgetResponse>, Status> {
+        let request = request.into_inner();
+        let name = read_name(&request.provider, &request.key)?;
+        self.steer(&name, What::Resume, String::new(), Cell::resume).map_err(Fault::from)?;
+        Ok(Response::new(v1::ResumeBudgetResponse {}))
+    }
+
+    type WatchBudgetsStream = Watch;
+
+    async fn watch_budgets(
+        &self,
+        request: Request<v1::WatchBudgetsRequest>,
+    ) -> Result<Response<Watch>, Status> {
+        let request = request.into_inner();
+        let wanted = Wanted::read(&request.filter)?;
+        let interval = watch::read_interval(request.interval.as_ref())?;
+        let room = Arc::clone(&self.watches).try_acquire_owned().map_err(|_| {
+            let message =
+                format!("{} watches at once; end one, or raise server.bounds.watches", self.watches_max);
+            Fault::exhausted("TOO_MANY_WATCHES", "server.bounds.watches", message)
+        })?;
+        let registry = Arc::clone(&self.registry);
+        let gauge = self.metrics.watches.clone();
+        Ok(Response::new(Watch::new(registry, wanted, interval, self.phase.clone(), room, gauge)))
+    }
+
+    async fn list_changes(
+        &self,
+        request: Request<v1::ListChangesRequest>,
+    ) -> Result<Response<v1::ListChangesResponse>, Status> {
+        let v1::ListChangesRequest { provider, key, page_size: size, page_token } = request.into_inner();
+        check_name("provider", &provider, true).map_err(Fault::from)?;
+        check_name("key", &key, true).map_err(Fault::from)?;
+        let most = page_size(size)?;
+        let pages = Pages::new("changes", &format!("{provider}/{key}"));
+        let before = pages.read::<u64>(&page_token)?;
+        let wanted = |name: &BudgetName| {
+            (provider.is_empty() || name.provider() == provider) && (key.is_empty() || name.key() == key)
+        };
+        // One more than wanted tells whether there is another page.
+        let entries = self.trail.page(before, most + 1, wanted);
+        let (changes, more) = page::fill(entries.iter().take(most).map(|entry| change(entry)));
+        let shown = changes.len();
+        let next = (more || entries.len() > shown).then(|| entries[shown - 1].number);
+        let next_page_token = next.map(|number| pages.write(&number)).unwrap_or_default();
+        Ok(Response::new(v1::ListChangesResponse { changes, next_page_token }))
+    }
+}
+
+fn read_name(provider: &str, key: &str) -> Result<BudgetName, Fault> {
+    Ok(BudgetName::new(provider, key)?)
+}
+
+fn read_reason(reason: String) -> Result<String, Fault> {
+    if reason.len() > REASON_BYTES {
+        return Err(Fault::invalid("reason", format!("{} bytes; at most {REASON_BYTES}", reason.len())));
+    }
+    Ok(reason)
+}
+
+/// What is declared and how it stands, of the same moment: looked at again if a change came in between.
+fn state(cell: &Cell) -> v1::BudgetState {
+    let (declared, snapshot) = look(cell);
+    budget::write_state(cell.name(), &declared, snapshot)
+}
+
+fn look(cell: &Cell) -> (Declared, Snapshot) {
+    let mut declared = cell.declared();
+    loop {
+        let snapshot = cell.snapshot();
+        let now = cell.declared();
+        if now.etag == declared.etag {
+            return (declared, snapshot);
+        }
+        declared = now;
+    }
+}
+
+fn change(entry: &Entry) -> v1::Change {
+    let written = |declared: &Option<Declared>| declared.as_ref().map(|of| budget::write(&entry.budget, of));
+    v1::Change {
+        at: Some(encode::timestamp(entry.at)),
+        who: entry.who.clone(),
+        what: entry.what.name().to_owned(),
+        before: written(&entry.before),
+        after: written(&entry.after),
+        reason: entry.reason.clone(),
+    }
+}

@@ -1,0 +1,190 @@
+//! `WatchBudgets`: a snapshot, then what changed, at most once an interval. A budget that is gone is told once more by name
+//! alone, without an etag, which no living budget lacks.
+//!
+//! No task: the stream itself looks at the budgets when its timer says so, and not while its client does not read.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    hash::Hasher as _,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use futures_core::Stream;
+use permitd_proto::v1;
+use prometheus_client::metrics::gauge::Gauge;
+use prost::Message as _;
+use siphasher::sip::SipHasher13;
+use tokio::{
+    sync::{OwnedSemaphorePermit, watch as signal},
+    time::{Interval, MissedTickBehavior, interval},
+};
+use tonic::Status;
+
+use super::{page::Wanted, state};
+use crate::{config::BudgetName, http::Phase, registry::Registry, status::Fault, wire::decode};
+
+/// The shortest interval.
+const INTERVAL_MIN: Duration = Duration::from_millis(100);
+/// The longest: beyond it nobody watches.
+const INTERVAL_MAX: Duration = Duration::from_secs(3_600);
+/// The interval where nobody says.
+const INTERVAL_DEFAULT: Duration = Duration::from_secs(1);
+/// A message ends once it has so many bytes; the rest comes in the next.
+const MESSAGE_BYTES: usize = 1024 * 1024;
+
+/// Reads the interval.
+pub(super) fn read_interval(asked: Option<&prost_types::Duration>) -> Result<Duration, Fault> {
+    let Some(asked) = asked else { return Ok(INTERVAL_DEFAULT) };
+    let asked = decode::duration("interval", asked)?;
+    if (INTERVAL_MIN..=INTERVAL_MAX).contains(&asked) {
+        return Ok(asked);
+    }
+    Err(Fault::invalid("interval", format!("{asked:?} is outside 100 ms to 1 h")))
+}
+
+/// One watch.
+pub struct Watch {
+    registry: Arc<Registry>,
+    wanted: Wanted,
+    timer: Interval,
+    /// Resolves when the server drains.
+    draining: Pin<Box<dyn Future<Output = ()> + Send>>,
+    /// What was told of each budget, by hash.
+    told: HashMap<BudgetName, u64>,
+    /// What of the latest look was not told yet.
+    left: std::vec::IntoIter<v1::BudgetState>,
+    began: bool,
+    ended: bool,
+    gauge: Gauge,
+    _room: OwnedSemaphorePermit,
+}
+
+impl fmt::Debug for Watch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Watch").field("wanted", &self.wanted).finish_non_exhaustive()
+    }
+}
+
+impl Watch {
+    pub(super) fn new(
+        registry: Arc<Registry>,
+        wanted: Wanted,
+        every: Duration,
+        mut phase: signal::Receiver<Phase>,
+        room: OwnedSemaphorePermit,
+        gauge: Gauge,
+    ) -> Self {
+        let mut timer = interval(every);
+        timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        gauge.inc();
+        let draining = Box::pin(async move {
+            // An error means that whoever could drain is gone: the server has stopped.
+            let _ = phase.wait_for(|phase| *phase == Phase::Draining).await;
+        });
+        let (told, left) = (HashMap::new(), Vec::new().into_iter());
+        Self { registry, wanted, timer, draining, told, left, began: false, ended: false, gauge, _room: room }
+    }
+
+    /// Everything that is not as it was told.
+    fn changes(&mut self) -> Vec<v1::BudgetState> {
+        let mut changes = Vec::new();
+        let mut gone = std::mem::take(&mut self.told);
+        for cell in self.registry.list() {
+            if !self.wanted.holds_for(cell.name()) {
+                continue;
+            }
+            let state = state(&cell);
+            let hash = hash(&state);
+            if gone.remove(cell.name()) != Some(hash) {
+                changes.push(state);
+            }
+            self.told.insert(cell.name().clone(), hash);
+        }
+        changes.extend(gone.into_keys().map(|name| farewell(&name)));
+        changes
+    }
+
+    /// The next message of what is left to tell.
+    fn message(&mut self) -> Option<v1::WatchBudgetsResponse> {
+        let mut states = Vec::new();
+        let mut bytes = 0;
+        while bytes < MESSAGE_BYTES
+            && let Some(state) = self.left.next()
+        {
+            bytes += state.encoded_len();
+            states.push(state);
+        }
+        (!states.is_empty()).then_some(v1::WatchBudgetsResponse { states })
+    }
+}
+
+impl Stream for Watch {
+    type Item = Result<v1::WatchBudgetsResponse, Status>;
+
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = self.get_mut();
+        if this.ended {
+            return Poll::Ready(None);
+        }
+        if this.draining.as_mut().poll(context).is_ready() {
+            this.ended = true;
+            return Poll::Ready(Some(Err(Fault::draining().into_status())));
+        }
+        loop {
+            if let Some(message) = this.message() {
+                return Poll::Ready(Some(Ok(message)));
+            }
+            match this.timer.poll_tick(context) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(_) => this.left = this.changes().into_iter(),
+            }
+            // The first look is told even if there is nothing to see.
+            if !this.began {
+                this.began = true;
+                return Poll::Ready(Some(Ok(this.message().unwrap_or_default())));
+            }
+        }
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.gauge.dec();
+    }
+}
+
+fn hash(state: &v1::BudgetState) -> u64 {
+    let mut hasher = SipHasher13::new();
+    hasher.write(&state.encode_to_vec());
+    hasher.finish()
+}
+
+/// A budget that is gone: its name, and no etag.
+fn farewell(name: &BudgetName) -> v1::BudgetState {
+    let budget = v1::Budget {
+        provider: name.provider().to_owned(),
+        key: name.key().to_owned(),
+        ..v1::Budget::default()
+    };
+    v1::BudgetState { budget: Some(budget), ..v1::BudgetState::default() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Goal: intervals are bounded below, so that nobody makes the server spin.
+    #[test]
+    fn intervals_are_bounded() {
+        let span = |seconds, nanos| read_interval(Some(&prost_types::Duration { seconds, nanos }));
+        assert_eq!(read_interval(None), Ok(INTERVAL_DEFAULT));
+        assert_eq!(span(0, 100_000_000), Ok(INTERVAL_MIN));
+        for refused in [span(0, 99_999_999), span(0, 0), span(-1, 0), span(3_601, 0), span(i64::MAX, 0)] {
+            assert_eq!(refused.expect_err("out of bounds").code(), tonic::Code::InvalidArgument);
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! The audit trail: who changed what, newest first. Bounded: the oldest entries go first. Entries outlive the budgets they
+//! tell of.
+//!
+//! [`Trail::make`] and [`Trail::page`] are all that the rest of the server knows of it, so a store that survives the process
+//! takes its place behind them.
+
+use std::{collections::VecDeque, fmt, sync::Arc};
+
+use parking_lot::Mutex;
+use permitd_budget::Time;
+
+use crate::{cell::Declared, config::BudgetName};
+
+/// The audit trail, and the order of changes: it is made under one lock, so that entries stand in the order in which the
+/// changes took place.
+pub struct Trail {
+    entries_max: usize,
+    entries: Mutex<Entries>,
+}
+
+#[derive(Default)]
+struct Entries {
+    /// The newest at the back.
+    kept: VecDeque<Arc<Entry>>,
+    /// Of the next entry; counts from 1, so that 0 is before all of them.
+    next: u64,
+}
+
+/// One change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Later entries have larger numbers.
+    pub number: u64,
+    /// When.
+    pub at: Time,
+    /// The caller's identity, or `loopback`.
+    pub who: String,
+    /// What was done.
+    pub what: What,
+    /// To which budget.
+    pub budget: BudgetName,
+    /// What stood before; `None` for a new budget.
+    pub before: Option<Declared>,
+    /// What stands now; `None` for a deleted budget.
+    pub after: Option<Declared>,
+    /// What the caller said about why.
+    pub reason: String,
+}
+
+/// What can be done to a budget.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum What {
+    /// Created or replaced.
+    Set,
+    /// Paused.
+    Pause,
+    /// Resumed.
+    Resume,
+    /// Deleted.
+    Delete,
+}
+
+impl What {
+    /// The wire's name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            What::Set => "set",
+            What::Pause => "pause",
+            What::Resume => "resume",
+            What::Delete => "delete",
+        }
+    }
+}
+
+impl fmt::Debug for Trail {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Trail").field("entries_max", &self.entries_max).finish_non_exhaustive()
+    }
+}
+
+impl Trail {
+    /// An empty trail that keeps at most so many entries.
+    #[must_use]
+    pub fn new(entries_max: usize) -> Self {
+        Self { entries_max, entries: Mutex::new(Entries { kept: VecDeque::new(), next: 1 }) }
+    }
+
+    /// Makes a change and enters it, or, if it can't be made, neither. The entry's number is filled in here.
+    ///
+    /// # Errors
+    /// Those of `change`.
+    pub fn make<T, E>(&self, change: impl FnOnce() -> Result<(T, Entry), E>) -> Result<T, E> {
+        let mut entries = self.entries.lock();
+        let (made, mut entry) = change()?;
+        entry.number = entries.next;
+        entries.next += 1;
+        if entries.kept.len() >= self.entries_max {
+            entries.kept.pop_front();
+        }
+        entries.kept.push_back(Arc::new(entry));
+        Ok(made)
+    }
+
+    /// At most `most` entries that `wanted` holds for, the newest first, from before the entry of number `before`.
+    #[must_use]
+    pub fn page(
+        &self,
+        before: Option<u64>,
+        most: usize,
+        wanted: impl Fn(&BudgetName) -> bool,
+    ) -> Vec<Arc<Entry>> {
+        let entries = self.entries.lock();
+        let older =
+            entries.kept.iter().rev().filter(|entry| before.is_none_or(|before| entry.number < before));
+        older.filter(|entry| wanted(&entry.budget)).take(most).cloned().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn enter(trail: &Trail, budget: &str, what: What) {
+        let entry = Entry {
+            number: 0,
+            at: Time::ZERO,
+            who: "loopback".to_owned(),
+            what,
+            budget: budget.parse().expect("a name"),
+            before: None,
+            after: None,
+            reason: String::new(),
+        };
+        trail.make(|| Ok::<_, ()>(((), entry))).expect("a change that is made");
+    }
+
+    fn numbers(entries: &[Arc<Entry>]) -> Vec<u64> {
+        entries.iter().map(|entry| entry.number).collect()
+    }
+
+    /// Goal: newest first, page by page, and what comes meanwhile shifts nothing.
+    #[test]
+    fn pages_are_stable() {
+        let trail = Trail::new(100);
+        for _ in 0..5 {
+            enter(&trail, "a/x", What::Set);
+        }
+        let first = trail.page(None, 2, |_| true);
+        assert_eq!(numbers(&first), [5, 4]);
+        enter(&trail, "a/x", What::Delete);
+        assert_eq!(numbers(&trail.page(Some(4), 2, |_| true)), [3, 2]);
+        assert_eq!(numbers(&trail.page(Some(2), 2, |_| true)), [1]);
+        assert_eq!(numbers(&trail.page(Some(1), 2, |_| true)), [0; 0]);
+    }
+
+    /// Goal: the trail is bounded, and the oldest go first.
+    #[test]
+    fn forgets_the_oldest() {
+        let trail = Trail::new(3);
+        for _ in 0..10 {
+            enter(&trail, "a/x", What::Pause);
+        }
+        assert_eq!(numbers(&trail.page(None, 100, |_| true)), [10, 9, 8]);
+    }
+
+    /// Goal: a change that was not made leaves no entry, and entries are found by budget.
+    #[test]
+    fn enters_what_was_done() {
+        let trail = Trail::new(10);
+        enter(&trail, "a/x", What::Set);
+        enter(&trail, "b/x", What::Resume);
+        assert_eq!(trail.make(|| Err::<((), Entry), _>("no")), Err("no"));
+        assert_eq!(numbers(&trail.page(None, 10, |name| name.provider() == "b")), [2]);
+        assert_eq!(trail.page(None, 10, |_| true)[0].what.name(), "resume");
+    }
+}

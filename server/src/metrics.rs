@@ -1,0 +1,313 @@
+//! What the server counts, for Prometheus. On the hot path a report costs one atomic addition and a grant nothing: whatever
+//! the budgets count themselves is read from their snapshots when somebody asks.
+//!
+//! Labels are bounded: outcomes and reasons are the code's own words, and past `server.bounds.metric_budgets` budgets are added
+//! up as `other`. A budget keeps its series for as long as it exists.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    sync::Arc,
+};
+
+use parking_lot::Mutex;
+use permitd_budget::{LimitSpec, Outcome, Snapshot};
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric, MetricEncoder, text::encode},
+    metrics::{
+        MetricType,
+        counter::{ConstCounter, Counter},
+        family::Family,
+        gauge::{ConstGauge, Gauge},
+    },
+    registry::Registry as Metered,
+};
+
+use crate::{
+    config::{BudgetName, DurationText},
+    registry::Registry,
+};
+
+/// Stands for budgets without series of their own.
+const OTHER: &str = "other";
+
+/// Outcomes by their place in [`Metrics::reports`].
+const OUTCOMES: [&str; 9] = [
+    "success",
+    "rate_limited",
+    "concurrency_limited",
+    "overloaded",
+    "acceleration_limited",
+    "quota_exhausted",
+    "too_large",
+    "failed",
+    "cancelled",
+];
+
+/// All that the server counts.
+pub struct Metrics {
+    /// Sessions, broken ones in their grace included.
+    pub sessions: Gauge,
+    /// Open connections.
+    pub connections: Gauge,
+    /// `WatchBudgets` calls.
+    pub watches: Gauge,
+    reports: [Counter; OUTCOMES.len()],
+    unsettled: Counter,
+    refusals: Family<ReasonLabel, Counter>,
+    metered: Metered,
+    /// One at a time, so that impatient scrapers don't multiply the work.
+    scraping: Mutex<()>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReasonLabel {
+    reason: &'static str,
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Metrics").field("sessions", &self.sessions.get()).finish_non_exhaustive()
+    }
+}
+
+impl Metrics {
+    /// Counts from 0. At most `budgets_max` budgets of `registry` get series of their own.
+    #[must_use]
+    pub fn new(registry: Arc<Registry>, budgets_max: usize) -> Self {
+        let mut metered = Metered::with_prefix("permitd");
+        let (sessions, connections, watches) = (Gauge::default(), Gauge::default(), Gauge::default());
+        metered.register("sessions", "Sessions, with broken ones in their grace", sessions.clone());
+        metered.register("connections", "Open connections", connections.clone());
+        metered.register("watches", "WatchBudgets calls", watches.clone());
+        let refusals = Family::default();
+        metered.register("refusals", "Requests refused, by reason", refusals.clone());
+        let unsettled = Counter::default();
+        metered.register(
+            "reports_unsettled",
+            "Reports for permits that had expired, or that this server never issued",
+            unsettled.clone(),
+        );
+        let reports: [Counter; OUTCOMES.len()] = Default::default();
+        metered.register_collector(Box::new(Reports(reports.clone())));
+        let shown = Mutex::new(BTreeSet::new());
+        metered.register_collector(Box::new(Budgets { registry, budgets_max, shown }));
+        Self {
+            sessions,
+            connections,
+            watches,
+            reports,
+            unsettled,
+            refusals,
+            metered,
+            scraping: Mutex::new(()),
+        }
+    }
+
+    /// A request was refused. `reason` is one of the code's own words, which is what bounds the label.
+    pub fn refused(&self, reason: &'static str) {
+        self.refusals.get_or_create(&ReasonLabel { reason }).inc();
+    }
+
+    /// A report was answered.
+    pub fn reported(&self, outcome: Outcome, settled: bool) {
+        if settled {
+            self.reports[place(outcome)].inc();
+        } else {
+            self.unsettled.inc();
+        }
+    }
+
+    /// Everything in the OpenMetrics text format.
+    #[must_use]
+    pub fn render(&self) -> String {
+        let _one_at_a_time = self.scraping.lock();
+        let mut text = String::new();
+        encode(&mut text, &self.metered).expect("writing to a String does not fail");
+        text
+    }
+}
+
+fn place(outcome: Outcome) -> usize {
+    match outcome {
+        Outcome::Success => 0,
+        Outcome::RateLimited => 1,
+        Outcome::ConcurrencyLimited => 2,
+        Outcome::Overloaded => 3,
+        Outcome::AccelerationLimited => 4,
+        Outcome::QuotaExhausted => 5,
+        Outcome::TooLarge => 6,
+        Outcome::Failed { .. } => 7,
+        Outcome::Cancelled => 8,
+    }
+}
+
+/// Reports by outcome, all outcomes from the start.
+#[derive(Debug)]
+struct Reports([Counter; OUTCOMES.len()]);
+
+impl Collector for Reports {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let help = "Reports that settled a permit, or repeated one that did, by outcome";
+        let mut family = encoder.encode_descriptor("reports", help, None, MetricType::Counter)?;
+        for (outcome, counter) in OUTCOMES.into_iter().zip(&self.0) {
+            let labels = [("outcome", outcome)];
+            ConstCounter::new(counter.get()).encode(family.encode_family(&labels)?)?;
+        }
+        Ok(())
+    }
+}
+
+/// Reads the budgets' own figures.
+#[derive(Debug)]
+struct Budgets {
+    registry: Arc<Registry>,
+    budgets_max: usize,
+    /// Budgets with series of their own.
+    shown: Mutex<BTreeSet<BudgetName>>,
+}
+
+/// What is told of one budget, or of all the others together.
+#[derive(Default)]
+struct Figures {
+    granted: u64,
+    refused: u64,
+    rate_limited: u64,
+    expired: u64,
+    waiting: u64,
+    in_flight: u64,
+    paused: u64,
+    limits: Vec<(String, i64, u64)>,
+}
+
+/// A figure's name, its meaning, and where it stands.
+type Column = (&'static str, &'static str, fn(&Figures) -> u64);
+
+const COUNTERS: [Column; 4] = [
+    ("grants", "Permits granted", |figures| figures.granted),
+    ("budget_refusals", "Requests refused by the budget", |figures| figures.refused),
+    ("rate_limited", "Calls that the provider refused for rate", |figures| figures.rate_limited),
+    ("permits_expired", "Permits that ended without a report", |figures| figures.expired),
+];
+
+const GAUGES: [Column; 3] = [
+    ("waiting", "Requests in the queue", |figures| figures.waiting),
+    ("in_flight", "Unreported permits", |figures| figures.in_flight),
+    ("paused", "1 while an administrator paused the budget", |figures| figures.paused),
+];
+
+impl Collector for Budgets {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        ConstGauge::new(i64::try_from(self.registry.len()).unwrap_or(i64::MAX)).encode(
+            encoder.encode_descriptor(
+                "budgets",
+                "Budgets, declared and made on first use",
+                None,
+                MetricType::Gauge,
+            )?,
+        )?;
+        let figures = self.figures();
+        for (name, help, figure) in COUNTERS {
+            let family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+            write_all(family, &figures, |labelled, of| ConstCounter::new(figure(of)).encode(labelled))?;
+        }
+        for (name, help, figure) in GAUGES {
+            let family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+            write_all(family, &figures, |labelled, of| ConstGauge::new(figure(of)).encode(labelled))?;
+        }
+        let help = "What could be granted of the limit now; negative means in debt";
+        write_limits(
+            encoder.encode_descriptor("limit_level", help, None, MetricType::Gauge)?,
+            &figures,
+            |labelled, level, _| ConstGauge::new(level).encode(labelled),
+        )?;
+        let help = "The limit's effective amount per window";
+        write_limits(
+            encoder.encode_descriptor("limit_amount", help, None, MetricType::Gauge)?,
+            &figures,
+            |labelled, _, amount| ConstGauge::new(amount).encode(labelled),
+        )
+    }
+}
+
+impl Budgets {
+    /// By provider and key. The sum of the others has an empty key, which no budget has.
+    fn figures(&self) -> BTreeMap<(String, String), Figures> {
+        let cells = self.registry.list();
+        let mut shown = self.shown.lock();
+        let alive: BTreeSet<&BudgetName> = cells.iter().map(|cell| cell.name()).collect();
+        shown.retain(|name| alive.contains(name));
+        let mut figures: BTreeMap<(String, String), Figures> = BTreeMap::new();
+        for cell in &cells {
+            let name = cell.name();
+            let own = shown.contains(name) || shown.len() < self.budgets_max && shown.insert(name.clone());
+            let snapshot = cell.snapshot();
+            let at = if own {
+                (name.provider().to_owned(), name.key().to_owned())
+            } else {
+                (OTHER.to_owned(), String::new())
+            };
+            figures.entry(at).or_default().add(&snapshot, own);
+        }
+        figures
+    }
+}
+
+impl Figures {
+    fn add(&mut self, snapshot: &Snapshot, with_limits: bool) {
+        self.granted += snapshot.granted_total;
+        self.refused += snapshot.refused_total;
+        self.rate_limited += snapshot.rate_limited_total;
+        self.expired += snapshot.expired_total;
+        self.waiting += u64::from(snapshot.waiting);
+        self.in_flight += u64::from(snapshot.in_flight);
+        self.paused += u64::from(snapshot.paused);
+        if with_limits {
+            let limits = snapshot.limits.iter();
+            self.limits.extend(
+                limits.map(|limit| (limit_label(&limit.configured), limit.level, limit.effective_amount)),
+            );
+        }
+    }
+}
+
+fn write_all(
+    mut family: MetricEncoder<'_>,
+    figures: &BTreeMap<(String, String), Figures>,
+    write: impl Fn(MetricEncoder<'_>, &Figures) -> fmt::Result,
+) -> fmt::Result {
+    for ((provider, key), of) in figures {
+        let labels = [("provider", provider.as_str()), ("key", key.as_str())];
+        write(family.encode_family(&labels)?, of)?;
+    }
+    Ok(())
+}
+
+fn write_limits(
+    mut family: MetricEncoder<'_>,
+    figures: &BTreeMap<(String, String), Figures>,
+    write: impl Fn(MetricEncoder<'_>, i64, u64) -> fmt::Result,
+) -> fmt::Result {
+    for ((provider, key), of) in figures {
+        for (limit, level, amount) in &of.limits {
+            let labels = [("provider", provider.as_str()), ("key", key.as_str()), ("limit", limit.as_str())];
+            write(family.encode_family(&labels)?, *level, *amount)?;
+        }
+    }
+    Ok(())
+}
+
+/// A limit's identity, as `held_by` says it: `input_tokens/1m model=claude-*`.
+fn limit_label(limit: &LimitSpec) -> String {
+    let mut label = limit.unit.clone();
+    if let Some(per) = limit.per {
+        label += &format!("/{}", DurationText(per));
+    }
+    for (name, glob) in [("model", &limit.models), ("tenant", &limit.tenants)] {
+        if !glob.is_empty() {
+            label += &format!(" {name}={glob}");
+        }
+    }
+    label
+}

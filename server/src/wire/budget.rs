@@ -1,0 +1,313 @@
+//! Budgets between the wire and the heart, both ways. Reading checks everything, with the field named from the message down
+//! (`budget.limits[2].per`); writing is total.
+
+use std::time::Duration;
+
+use permitd_budget::{
+    BudgetSpec, CheckedSpec, DEFAULT_QUANTUM, IN_FLIGHT, LimitSnapshot, LimitSpec, Overflow, QueueSpec,
+    Snapshot, TenantSnapshot, TenantSpec, Time, Window, bounds,
+};
+use permitd_proto::v1;
+use prost_types::Timestamp;
+
+use super::{decode, encode};
+use crate::{cell::Declared, config::BudgetName, status::Fault};
+
+/// Reads a declared budget.
+pub(crate) fn read(budget: &v1::Budget) -> Result<(BudgetName, CheckedSpec), Fault> {
+    let name = BudgetName::new(&budget.provider, &budget.key)?;
+    // Before anything is copied: the heart would refuse them later.
+    bounded("limits", budget.limits.len(), bounds::LIMITS)?;
+    bounded("tenants", budget.tenants.len(), bounds::DECLARED_TENANTS)?;
+    let limits = budget.limits.iter().enumerate();
+    let tenants = budget.tenants.iter();
+    let spec = BudgetSpec {
+        limits: limits
+            .map(|(at, limit)| read_limit(limit).map_err(|fault| fault.within(&format!("limits[{at}]"))))
+            .collect::<Result<_, Fault>>()?,
+        queue: match &budget.queue {
+            Some(queue) => read_queue(queue).map_err(|fault| fault.within("queue"))?,
+            None => QueueSpec::default(),
+        },
+        tenants: tenants
+            .map(|(name, tenant)| {
+                (name.clone(), TenantSpec { weight: tenant.weight, max_waiting: tenant.max_waiting })
+            })
+            .collect(),
+        permit_ttl: read_span("permit_ttl", budget.permit_ttl.as_ref())?.filter(|ttl| !ttl.is_zero()),
+    };
+    Ok((name, spec.check()?))
+}
+
+/// Writes a declared budget.
+pub(crate) fn write(name: &BudgetName, declared: &Declared) -> v1::Budget {
+    let spec: &BudgetSpec = &declared.spec;
+    let overflow = match spec.queue.overflow {
+        Overflow::Wait => v1::Overflow::Wait,
+        Overflow::Reject => v1::Overflow::Reject,
+    };
+    let tenants = spec.tenants.iter();
+    v1::Budget {
+        provider: name.provider().to_owned(),
+        key: name.key().to_owned(),
+        limits: spec.limits.iter().map(write_limit).collect(),
+        queue: Some(v1::Queue {
+            max_waiting: spec.queue.max_waiting,
+            max_wait: spec.queue.max_wait.map(encode::duration),
+            overflow: overflow.into(),
+        }),
+        tenants: tenants
+            .map(|(name, tenant)| {
+                (name.clone(), v1::Tenant { weight: tenant.weight, max_waiting: tenant.max_waiting })
+            })
+            .collect(),
+        permit_ttl: spec.permit_ttl.map(encode::duration),
+        etag: declared.etag.clone(),
+    }
+}
+
+/// Writes a look at a budget.
+pub(crate) fn write_state(name: &BudgetName, declared: &Declared, snapshot: Snapshot) -> v1::BudgetState {
+    let limits = snapshot.limits.into_iter();
+    v1::BudgetState {
+        budget: Some(write(name, declared)),
+        limits: limits.map(|limit| write_limit_state(limit, declared)).collect(),
+        waiting: snapshot.waiting,
+        in_flight: snapshot.in_flight,
+        paused: snapshot.paused,
+        tenants: snapshot.tenants.into_iter().map(write_tenant_state).collect(),
+        granted_total: snapshot.granted_total,
+        refused_total: snapshot.refused_total,
+        rate_limited_total: snapshot.rate_limited_total,
+    }
+}
+
+fn bounded(field: &str, len: usize, most: usize) -> Result<(), Fault> {
+    if len > most {
+        return Err(Fault::invalid(field, format!("{len} {field}; a budget has at most {most}")));
+    }
+    Ok(())
+}
+
+fn read_limit(limit: &v1::Limit) -> Result<LimitSpec, Fault> {
+    let quantum = read_span("quantum", limit.quantum.as_ref())?;
+    let phase = limit.phase.as_ref().map(|phase| read_time("phase", phase)).transpose()?;
+    let window = match v1::Window::try_from(limit.window) {
+        Ok(v1::Window::Unspecified | v1::Window::Bucket) => Window::Bucket,
+        Ok(v1::Window::Fixed) => Window::Fixed { phase },
+        Ok(v1::Window::Sliding) => Window::Sliding,
+        Ok(v1::Window::Quantised) => Window::Quantised { quantum: quantum.unwrap_or(DEFAULT_QUANTUM) },
+        Err(_) => {
+            let problem = format!("{} is none; use bucket, fixed, sliding or quantised", limit.window);
+            return Err(Fault::invalid("window", problem));
+        }
+    };
+    if quantum.is_some() && !matches!(window, Window::Quantised { .. }) {
+        return Err(Fault::invalid("quantum", "goes with WINDOW_QUANTISED only"));
+    }
+    if phase.is_some() && !matches!(window, Window::Fixed { .. }) {
+        return Err(Fault::invalid("phase", "goes with WINDOW_FIXED only"));
+    }
+    Ok(LimitSpec {
+        unit: limit.unit.clone(),
+        amount: limit.amount,
+        per: read_span("per", limit.per.as_ref())?,
+        burst: limit.burst,
+        window,
+        models: limit.models.clone(),
+        tenants: limit.tenants.clone(),
+    })
+}
+
+fn write_limit(limit: &LimitSpec) -> v1::Limit {
+    let window = match limit.window {
+        Window::Bucket if limit.unit == IN_FLIGHT => v1::Window::Unspecified,
+        Window::Bucket => v1::Window::Bucket,
+        Window::Fixed { .. } => v1::Window::Fixed,
+        Window::Sliding => v1::Window::Sliding,
+        Window::Quantised { .. } => v1::Window::Quantised,
+    };
+    let (quantum, phase) = match limit.window {
+        Window::Quantised { quantum } => (Some(quantum), None),
+        Window::Fixed { phase } => (None, phase),
+        Window::Bucket | Window::Sliding => (None, None),
+    };
+    v1::Limit {
+        unit: limit.unit.clone(),
+        amount: limit.amount,
+        per: limit.per.map(encode::duration),
+        burst: limit.burst,
+        window: window.into(),
+        models: limit.models.clone(),
+        tenants: limit.tenants.clone(),
+        quantum: quantum.map(encode::duration),
+        phase: phase.map(encode::timestamp),
+    }
+}
+
+fn read_queue(queue: &v1::Queue) -> Result<QueueSpec, Fault> {
+    let overflow = match v1::Overflow::try_from(queue.overflow) {
+        Ok(v1::Overflow::Unspecified | v1::Overflow::Wait) => Overflow::Wait,
+        Ok(v1::Overflow::Reject) => Overflow::Reject,
+        Err(_) => {
+            return Err(Fault::invalid("overflow", format!("{} is none; use wait or reject", queue.overflow)));
+        }
+    };
+    let max_wait = read_span("max_wait", queue.max_wait.as_ref())?;
+    Ok(QueueSpec { max_waiting: queue.max_waiting, max_wait, overflow })
+}
+
+fn write_limit_state(limit: LimitSnapshot, declared: &Declared) -> v1::LimitState {
+    let is_declared = declared.spec.limits.iter().any(|known| known.same_identity(&limit.configured));
+    let source = if is_declared { declared.source.name() } else { "learned" };
+    v1::LimitState {
+        configured: Some(write_limit(&limit.configured)),
+        effective_amount: limit.effective_amount,
+        level: limit.level,
+        frozen_until: limit.frozen_until.map(encode::timestamp),
+        source: source.to_owned(),
+    }
+}
+
+fn write_tenant_state(tenant: TenantSnapshot) -> v1::TenantState {
+    v1::TenantState {
+        tenant: tenant.tenant,
+        waiting: tenant.waiting,
+        in_flight: tenant.in_flight,
+        granted_total: tenant.granted_total,
+    }
+}
+
+fn read_span(field: &str, span: Option<&prost_types::Duration>) -> Result<Option<Duration>, Fault> {
+    span.map(|span| decode::duration(field, span)).transpose()
+}
+
+fn read_time(field: &str, time: &Timestamp) -> Result<Time, Fault> {
+    let nanos = u32::try_from(time.nanos).ok().filter(|nanos| *nanos < 1_000_000_000);
+    let since_epoch = u64::try_from(time.seconds).ok().zip(nanos).and_then(|(seconds, nanos)| {
+        seconds.checked_mul(1_000_000_000).and_then(|whole| whole.checked_add(nanos.into()))
+    });
+    since_epoch
+        .map(Time::from_nanos)
+        .ok_or_else(|| Fault::invalid(field, "is no moment between 1970 and 2554"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeMap, sync::Arc};
+
+    use tonic::Code;
+    use tonic_types::StatusExt as _;
+
+    use super::*;
+    use crate::cell::Source;
+
+    const MINUTE: prost_types::Duration = prost_types::Duration { seconds: 60, nanos: 0 };
+
+    fn limit() -> v1::Limit {
+        v1::Limit { unit: "requests".to_owned(), amount: 60, per: Some(MINUTE), ..v1::Limit::default() }
+    }
+
+    fn budget(limits: Vec<v1::Limit>) -> v1::Budget {
+        v1::Budget { provider: "anthropic".to_owned(), limits, ..v1::Budget::default() }
+    }
+
+    /// Goal: what was declared is what is shown.
+    #[test]
+    fn written_is_read_back() {
+        let declared = v1::Budget {
+            key: "prod".to_owned(),
+            limits: vec![
+                v1::Limit {
+                    burst: 5,
+                    models: "claude-*".to_owned(),
+                    window: v1::Window::Bucket.into(),
+                    ..limit()
+                },
+                v1::Limit {
+                    window: v1::Window::Fixed.into(),
+                    phase: Some(Timestamp { seconds: 1_700_000_000, nanos: 5 }),
+                    tenants: "each".to_owned(),
+                    ..limit()
+                },
+                v1::Limit {
+                    unit: "tokens".to_owned(),
+                    window: v1::Window::Quantised.into(),
+                    quantum: Some(prost_types::Duration { seconds: 2, nanos: 500_000_000 }),
+                    ..limit()
+                },
+                v1::Limit {
+                    unit: "points".to_owned(),
+                    amount: u64::MAX,
+                    window: v1::Window::Sliding.into(),
+                    ..limit()
+                },
+                v1::Limit { unit: "in_flight".to_owned(), amount: 5, ..v1::Limit::default() },
+            ],
+            queue: Some(v1::Queue {
+                max_waiting: 9,
+                max_wait: Some(prost_types::Duration::default()),
+                overflow: v1::Overflow::Reject.into(),
+            }),
+            tenants: BTreeMap::from([("web".to_owned(), v1::Tenant { weight: 3, max_waiting: 7 })]),
+            permit_ttl: Some(MINUTE),
+            etag: "e".to_owned(),
+            ..budget(vec![])
+        };
+        let (name, spec) = read(&declared).expect("makes sense");
+        let written =
+            write(&name, &Declared { spec: Arc::new(spec), etag: "e".to_owned(), source: Source::Admin });
+        assert_eq!(written, declared);
+    }
+
+    /// Goal: every field that makes no sense is named.
+    #[test]
+    fn names_the_field() {
+        let span = |seconds, nanos| Some(prost_types::Duration { seconds, nanos });
+        let time = |seconds, nanos| Some(Timestamp { seconds, nanos });
+        let with = |change: fn(&mut v1::Limit)| {
+            let mut changed = limit();
+            change(&mut changed);
+            budget(vec![limit(), changed])
+        };
+        let mut cases: Vec<(v1::Budget, &str)> = vec![
+            (v1::Budget::default(), "provider"),
+            (v1::Budget { key: "x".repeat(257), ..budget(vec![]) }, "key"),
+            (budget(vec![limit(); 10_000]), "limits"),
+            (budget(vec![limit(), limit()]), "limits[1]"),
+            (with(|limit| limit.unit.clear()), "limits[1].unit"),
+            (with(|limit| limit.amount = 0), "limits[1].amount"),
+            (with(|limit| limit.per = None), "limits[1].per"),
+            (with(|limit| limit.window = 77), "limits[1].window"),
+            (with(|limit| limit.quantum = Some(MINUTE)), "limits[1].quantum"),
+            (with(|limit| limit.models = "x".repeat(257)), "limits[1].models"),
+            (v1::Budget { permit_ttl: span(-1, 0), ..budget(vec![]) }, "permit_ttl"),
+            (v1::Budget { permit_ttl: span(0, 1), ..budget(vec![]) }, "permit_ttl"),
+        ];
+        for (seconds, nanos) in
+            [(-1, 0), (0, -1), (0, 0), (i64::MAX, 999_999_999), (1, i32::MAX), (400 * 86_400, 0)]
+        {
+            let changed = v1::Limit { per: span(seconds, nanos), ..limit() };
+            cases.push((budget(vec![changed]), "limits[0].per"));
+        }
+        for phase in [time(-1, 0), time(i64::MAX, 0), time(1, 1_000_000_000)] {
+            let changed = v1::Limit { phase, window: v1::Window::Fixed.into(), ..limit() };
+            cases.push((budget(vec![changed]), "limits[0].phase"));
+        }
+        cases.push((budget(vec![v1::Limit { phase: time(1, 0), ..limit() }]), "limits[0].phase"));
+        for (queue, field) in [
+            (v1::Queue { max_wait: span(-5, 0), ..v1::Queue::default() }, "queue.max_wait"),
+            (v1::Queue { max_waiting: u32::MAX, ..v1::Queue::default() }, "queue.max_waiting"),
+            (v1::Queue { overflow: -3, ..v1::Queue::default() }, "queue.overflow"),
+        ] {
+            cases.push((v1::Budget { queue: Some(queue), ..budget(vec![]) }, field));
+        }
+        for (case, field) in cases {
+            let status = read(&case).expect_err(field).within("budget").into_status();
+            assert_eq!(status.code(), Code::InvalidArgument);
+            let details = status.get_error_details();
+            let violations = &details.bad_request().expect("a BadRequest").field_violations;
+            assert_eq!(violations[0].field, format!("budget.{field}"), "{}", status.message());
+        }
+    }
+}
