@@ -1,0 +1,476 @@
+//! Drives a heart and a model side by side, and a second heart that has to do the very same.
+
+use std::{collections::BTreeMap, fmt::Write as _, time::Duration};
+
+use permitd_budget::{
+    Acquired, Amounts, Budget, CheckedSpec, Event, Outcome, PermitKey, Reason, Refusal, Report, Reported, Request, Time,
+    Usage,
+};
+
+use crate::{
+    demands,
+    meter::{Side, instant},
+    model::{Asked, Model, ensure, grained},
+    plan::{Ask, MODELS, Plan, Step, TENANTS, Used},
+};
+
+/// Polls in one stretch of time, past which the budget is taken to spin.
+const POLLS_MAX: usize = 20_000;
+
+/// The heart under test with all that watches it.
+pub(crate) struct Harness {
+    pub(crate) heart: Budget<u64>,
+    twin: Budget<u64>,
+    pub(crate) model: Model,
+    /// Everything that was done and what came of it, to read after a failure and to compare runs by.
+    pub(crate) trace: String,
+    pub(crate) polls: u64,
+    answers: BTreeMap<u64, Reported>,
+    next_id: u64,
+    /// Off where feedback may freeze or lower limits: then only what may never happen is checked.
+    exact: bool,
+}
+
+impl Harness {
+    pub(crate) fn new(spec: &CheckedSpec, start: Time, exact: bool) -> Self {
+        Self {
+            heart: Budget::new(spec, start),
+            twin: Budget::new(spec, start),
+            model: Model::new(spec, start),
+            trace: String::new(),
+            polls: 0,
+            answers: BTreeMap::new(),
+            next_id: 0,
+            exact,
+        }
+    }
+
+    /// Carries a whole plan out; the error tells the story.
+    pub(crate) fn play(plan: &Plan, exact: bool) -> Result<Self, String> {
+        let mut harness = Self::new(&plan.spec, plan.start, exact);
+        for step in &plan.steps {
+            harness.step(step).map_err(|error| format!("{error}\n{:?}\n{}", plan.spec, harness.trace))?;
+        }
+        Ok(harness)
+    }
+
+    pub(crate) fn step(&mut self, step: &Step) -> Result<(), String> {
+        let now = self.model.now;
+        match step {
+            Step::Acquire(ask) => self.acquire(ask),
+            Step::Report { which, outcome, used } => match pick(&self.model.live, *which) {
+                Some(live) => {
+                    let (key, report) = (live.grant.permit, report(*outcome, *used, &live.grant.charged));
+                    self.report(key, &report)
+                }
+                None => Ok(()),
+            },
+            Step::ReportAgain { which, outcome, used } => match pick(&self.model.ended, *which) {
+                Some(key) => {
+                    let report = report(*outcome, *used, &Amounts { requests: 3, tokens: 9, ..Amounts::default() });
+                    self.report(PermitKey::from_u64(*key), &report)
+                }
+                None => Ok(()),
+            },
+            Step::ReportUnknown { key } if self.model.seen.contains(key) => Ok(()),
+            Step::ReportUnknown { key } => self.report(PermitKey::from_u64(*key), &Report::new(Outcome::Success)),
+            Step::Extend { which } => self.extend(*which),
+            Step::Cancel { which } => self.cancel(*which),
+            Step::Place { which } => self.place(*which),
+            Step::Jump(span) => {
+                self.model.now += *span;
+                Ok(())
+            }
+            Step::Run(span) => self.run_until(now + *span),
+            Step::Towards { nanos_short } => {
+                let Some(next) = self.heart.next_poll() else { return Ok(()) };
+                let at = Time::from_nanos(next.as_nanos().saturating_sub(*nanos_short)).max(now);
+                if next > now + Duration::from_secs(400_000) {
+                    return Ok(());
+                }
+                self.model.now = at;
+                self.poll()
+            }
+            Step::Poll => self.poll(),
+            Step::Configure(change) => match change.apply(&self.model.spec) {
+                Some(spec) => self.configure(&spec),
+                None => Ok(()),
+            },
+            Step::Pause => self.pause(),
+            Step::Resume => self.resume(),
+            Step::RefuseAll => self.refuse_all(),
+        }
+    }
+
+    pub(crate) fn acquire(&mut self, ask: &Ask) -> Result<(), String> {
+        let (tenant, model) = (TENANTS[ask.tenant], MODELS[ask.model]);
+        self.ask(tenant, model, ask).map(drop)
+    }
+
+    /// As [`Harness::acquire`], for any names. Returns the request's number.
+    pub(crate) fn ask(&mut self, tenant: &str, model: &str, ask: &Ask) -> Result<u64, String> {
+        let now = self.model.now;
+        let id = self.next_id;
+        self.next_id += 1;
+        let asked = self.asked(id, tenant, model, ask);
+        let request = Request {
+            tenant,
+            model,
+            priority: ask.priority,
+            estimate: ask.usage(),
+            count: ask.count,
+            max_wait: ask.max_wait,
+            gives_up: ask.gives_up.map(|after| now + after),
+            waiter: id,
+        };
+        let (mut events, mut twins) = (Vec::new(), Vec::new());
+        let answer = self.heart.acquire(now, request.clone(), &mut events);
+        let same = answer == self.twin.acquire(now, request, &mut twins) && events == twins;
+        let line = format!("acquire {tenant}/{model} #{id} {ask:?} -> {answer:?}");
+        self.tell(&line, &events);
+        ensure!(same, "a second heart did otherwise: {twins:?}");
+        match answer {
+            Ok(Acquired::Granted(grant)) => {
+                ensure!(ask.count == 1, "{id} asks for {} and is granted one at once", ask.count);
+                self.model.follow(&events)?;
+                ensure!(self.model.is_head_of_all(&asked), "{id} passed one of its own lane");
+                self.model.take(&asked, &grant)?;
+            }
+            Ok(Acquired::Waiting(ticket)) => self.waits(Asked { ticket: Some(ticket), ..asked }, &events)?,
+            Err(refusal) => self.refused_at_once(&asked, &refusal, &events)?,
+        }
+        self.settled_down()?;
+        Ok(id)
+    }
+
+    fn asked(&self, id: u64, tenant: &str, model: &str, ask: &Ask) -> Asked {
+        let now = self.model.now;
+        let deadline = self.model.deadline(ask.max_wait, ask.gives_up.map(|after| now + after));
+        let tokens = ask.input + ask.output;
+        let other = ask.points.map(|points| Box::from([("points".into(), points)]));
+        Asked {
+            id,
+            tenant: tenant.to_owned(),
+            model: model.to_owned(),
+            priority: ask.priority,
+            cost: Amounts {
+                requests: ask.requests.unwrap_or(1),
+                input_tokens: ask.input,
+                output_tokens: ask.output,
+                tokens,
+                other,
+            },
+            remaining: ask.count,
+            arrived: now,
+            deadline,
+            now_or_never: deadline.is_some_and(|deadline| deadline <= instant(now)),
+            epoch: self.model.epoch,
+            ticket: None,
+        }
+    }
+
+    fn waits(&mut self, asked: Asked, events: &[Event<u64>]) -> Result<(), String> {
+        let (id, before) = (asked.id, self.model.waiting.len());
+        let tenants = self.model.tenant_waiting(&asked.tenant);
+        ensure!(self.model.impossible(&asked).is_none(), "{id} waits for what is impossible");
+        let possible = self.model.alone(Side::Most, &asked);
+        let hopeless = asked.deadline.is_some_and(|deadline| possible.is_none_or(|at| at > grained(deadline)));
+        let granted = |event: &Event<u64>| matches!(event, Event::Granted { waiter, .. } if *waiter == id);
+        self.model.waiting.push(asked.clone());
+        self.model.follow(events)?;
+        let still = self.model.waiting.iter().any(|other| other.id == id);
+        ensure!(!(hopeless && still && self.exact), "{id} waits, but could not be in time even alone: {possible:?}");
+        ensure!(asked.remaining > 1 || !events.iter().any(granted), "{id} waits and is granted in the same call");
+        let most = self.model.max_waiting() as usize;
+        ensure!(!still || before < most || self.model.waiting.len() <= most, "{id} waits behind {before}, a full queue");
+        let own = self.model.tenant_max_waiting(&asked.tenant);
+        let full = own.is_some_and(|own| tenants >= own && self.model.tenant_waiting(&asked.tenant) > own);
+        ensure!(!(still && full), "{id} waits behind {tenants} of its tenant, a full queue");
+        Ok(())
+    }
+
+    fn refused_at_once(&mut self, asked: &Asked, refusal: &Refusal, events: &[Event<u64>]) -> Result<(), String> {
+        let id = asked.id;
+        let impossible = self.model.impossible(asked).is_some();
+        let larger = matches!(refusal.reason, Reason::LargerThanLimit { .. });
+        ensure!(impossible == larger, "{id} refused {refusal:?}; impossible is {impossible}");
+        let before = self.model.may_refuse(asked, refusal);
+        self.model.follow(events)?;
+        before.or_else(|_| self.model.may_refuse(asked, refusal))?;
+        if refusal.reason == Reason::NotInTime && self.exact {
+            ensure!(!demands::admissible(&self.model, asked), "{id} refused though it fits beside all who wait");
+            let possible = self.model.alone(Side::Most, asked);
+            let hint = refusal.retry_after.map(|after| instant(self.model.now + after));
+            let honest = possible.is_none_or(|at| hint.is_some_and(|hint| hint >= at));
+            ensure!(honest, "{id} is told to try again in {:?}; alone it fits at {possible:?}", refusal.retry_after);
+        }
+        self.model.refused_total += 1;
+        Ok(())
+    }
+
+    pub(crate) fn report(&mut self, key: PermitKey, report: &Report) -> Result<(), String> {
+        let now = self.model.now;
+        let (mut events, mut twins) = (Vec::new(), Vec::new());
+        let (answer, waiter) = self.heart.report(now, key, report, &mut events);
+        let same = (answer, waiter) == self.twin.report(now, key, report, &mut twins) && events == twins;
+        self.tell(&format!("report {key:?} {report:?} -> {answer:?} {waiter:?}"), &events);
+        ensure!(same, "a second heart did otherwise: {twins:?}");
+        let raw = key.as_u64();
+        let expired = |event: &Event<u64>| matches!(event, Event::Expired { permit, .. } if *permit == key);
+        let live = self.model.live.iter().find(|live| live.grant.permit == key && !events.iter().any(expired)).cloned();
+        match (live, self.answers.get(&raw)) {
+            (Some(live), _) => {
+                let overdue = grained(instant(live.expires)) <= instant(now);
+                ensure!(answer.settled && !overdue, "{key:?} answered {answer:?}, overdue is {overdue}");
+                ensure!(waiter == Some(live.id), "{key:?} of {} gave back {waiter:?}", live.id);
+                ensure!(answer.outcome == report.outcome && answer.retry == worth_retrying(report.outcome), "{answer:?}");
+                self.model.settle(raw, &actual(report, &live.grant.charged));
+                self.answers.insert(raw, answer);
+            }
+            (None, Some(first)) => {
+                ensure!(answer == *first && waiter.is_none(), "{key:?} answered {answer:?} {waiter:?}, before {first:?}");
+            }
+            (None, None) => ensure!(!answer.settled && waiter.is_none(), "{key:?} answered {answer:?} {waiter:?}"),
+        }
+        self.model.follow(&events)?;
+        ensure!(self.heart.grant(key).is_none(), "{key:?} is reported and live");
+        self.settled_down()
+    }
+
+    fn extend(&mut self, which: usize) -> Result<(), String> {
+        let Some(live) = pick(&self.model.live, which) else { return Ok(()) };
+        let (key, old, ttl, now) = (live.grant.permit, live.expires, live.grant.ttl, self.model.now);
+        let expiry = self.heart.extend(now, key);
+        let same = expiry == self.twin.extend(now, key);
+        self.tell(&format!("extend {key:?} -> {expiry:?}"), &[]);
+        ensure!(same, "a second heart did otherwise");
+        match expiry {
+            Some(new) => {
+                ensure!(grained(instant(old)) > instant(now), "{key:?} extended at {now} after {old}");
+                ensure!(new >= old && new >= now + ttl && new <= old + ttl, "{key:?} extended from {old} to {new}");
+                let at = self.model.live.iter().position(|live| live.grant.permit == key).expect("picked");
+                self.model.live[at].expires = new;
+                let again = self.heart.grant(key).map(|grant| (grant.expires, grant.charged));
+                let kept = Some((new, self.model.live[at].grant.charged.clone()));
+                ensure!(again == kept, "{key:?} sent again is {again:?}");
+            }
+            None => ensure!(old <= now, "{key:?} is live until {old}, not extended at {now}"),
+        }
+        self.looked_at()
+    }
+
+    fn cancel(&mut self, which: usize) -> Result<(), String> {
+        let Some(asked) = pick(&self.model.waiting, which) else { return Ok(()) };
+        let (id, ticket, now) = (asked.id, asked.ticket.expect("those who wait have tickets"), self.model.now);
+        let (mut events, mut twins) = (Vec::new(), Vec::new());
+        let waiter = self.heart.cancel(now, ticket, &mut events);
+        let same = waiter == self.twin.cancel(now, ticket, &mut twins) && events == twins;
+        self.tell(&format!("cancel #{id} -> {waiter:?}"), &events);
+        ensure!(same, "a second heart did otherwise: {twins:?}");
+        let done = events.iter().any(|event| match event {
+            Event::Granted { waiter, remaining, .. } => *waiter == id && *remaining == 0,
+            Event::Refused { waiter, .. } => *waiter == id,
+            Event::Expired { .. } => false,
+        });
+        ensure!(waiter == (!done).then_some(id), "cancelling {id} gave {waiter:?}");
+        if !done {
+            let at = self.model.waiting.iter().position(|asked| asked.id == id).expect("picked");
+            let gone = self.model.waiting.remove(at);
+            // What was granted to it before it left comes as events and has to fit as well.
+            ensure!(!events.iter().any(|event| matches!(event, Event::Granted { waiter, .. } if *waiter == gone.id)), "granted and cancelled");
+        }
+        self.model.follow(&events)?;
+        ensure!(self.heart.cancel(now, ticket, &mut events).is_none(), "{id} cancelled twice");
+        ensure!(self.twin.cancel(now, ticket, &mut twins).is_none(), "{id} cancelled twice");
+        ensure!(self.heart.place(now, ticket).is_none(), "{id} has a place after it left");
+        self.settled_down()
+    }
+
+    fn place(&mut self, which: usize) -> Result<(), String> {
+        let Some(asked) = pick(&self.model.waiting, which) else { return Ok(()) };
+        let ticket = asked.ticket.expect("those who wait have tickets");
+        let Some(place) = self.heart.place(self.model.now, ticket) else {
+            return Err(format!("{} waits and has no place", asked.id));
+        };
+        let others = self.model.waiting.len() - 1;
+        ensure!(place.position as usize <= others, "{} is at {place:?} of {others} others", asked.id);
+        ensure!(!place.held_by.is_empty(), "{} is held by nothing", asked.id);
+        ensure!(!self.model.paused || place.held_by == "paused", "paused, but {place:?}");
+        Ok(())
+    }
+
+    pub(crate) fn run_until(&mut self, end: Time) -> Result<(), String> {
+        for _ in 0..POLLS_MAX {
+            match self.heart.next_poll() {
+                Some(next) if next <= end => {
+                    self.model.now = self.model.now.max(next);
+                    self.poll()?;
+                }
+                _ => {
+                    self.model.now = end;
+                    return Ok(());
+                }
+            }
+        }
+        Err(format!("polled {POLLS_MAX} times until {}", self.model.now))
+    }
+
+    pub(crate) fn poll(&mut self) -> Result<(), String> {
+        let now = self.model.now;
+        let (mut events, mut twins) = (Vec::new(), Vec::new());
+        let next = self.heart.poll(now, &mut events);
+        let same = next == self.twin.poll(now, &mut twins) && events == twins;
+        self.tell(&format!("poll -> {next:?}"), &events);
+        self.polls += 1;
+        ensure!(same, "a second heart did otherwise: {twins:?}");
+        ensure!(next == self.heart.next_poll(), "poll says {next:?}, next_poll {:?}", self.heart.next_poll());
+        ensure!(next.is_none_or(|next| next > now), "polled at {now}, wants to be polled at {next:?}");
+        self.model.follow(&events)?;
+        self.settled_down()
+    }
+
+    pub(crate) fn configure(&mut self, spec: &CheckedSpec) -> Result<(), String> {
+        let now = self.model.now;
+        let (mut events, mut twins) = (Vec::new(), Vec::new());
+        self.heart.configure(now, spec, &mut events);
+        self.twin.configure(now, spec, &mut twins);
+        self.tell(&format!("configure {spec:?}"), &events);
+        ensure!(events == twins, "a second heart did otherwise: {twins:?}");
+        let granted = events.iter().any(|event| matches!(event, Event::Granted { .. }));
+        let unknown = self.model.configure(spec);
+        for at in &unknown {
+            // What the level becomes when a limit begins to count in another way is open; nothing may be granted unseen, though, so
+            // such a change is only looked at when it granted nothing.
+            let told = self.heart.snapshot(now).limits[*at].level;
+            let charged: i64 = if granted { i64::MAX / 4 } else { 0 };
+            for (_, meter) in &mut self.model.limits[*at].meters {
+                meter.known(told.saturating_add(charged), now);
+            }
+        }
+        self.model.follow(&events)?;
+        if granted {
+            for at in unknown {
+                let told = self.heart.snapshot(now).limits[at].level;
+                for (_, meter) in &mut self.model.limits[at].meters {
+                    meter.known(told, now);
+                }
+            }
+        }
+        self.settled_down()
+    }
+
+    fn pause(&mut self) -> Result<(), String> {
+        self.heart.pause();
+        self.twin.pause();
+        self.tell("pause", &[]);
+        self.model.paused = true;
+        ensure!(self.heart.is_paused(), "paused is not paused");
+        self.looked_at()
+    }
+
+    fn resume(&mut self) -> Result<(), String> {
+        let now = self.model.now;
+        let (mut events, mut twins) = (Vec::new(), Vec::new());
+        self.heart.resume(now, &mut events);
+        self.twin.resume(now, &mut twins);
+        self.tell("resume", &events);
+        self.model.paused = false;
+        ensure!(events == twins && !self.heart.is_paused(), "a second heart did otherwise: {twins:?}");
+        self.model.follow(&events)?;
+        self.settled_down()
+    }
+
+    fn refuse_all(&mut self) -> Result<(), String> {
+        let (mut events, mut twins) = (Vec::new(), Vec::new());
+        self.heart.refuse_waiting(Reason::Draining, Some(Duration::from_secs(1)), &mut events);
+        self.twin.refuse_waiting(Reason::Draining, Some(Duration::from_secs(1)), &mut twins);
+        self.tell("refuse all", &events);
+        ensure!(events == twins, "a second heart did otherwise: {twins:?}");
+        let mut told: Vec<u64> = Vec::new();
+        for event in &events {
+            let Event::Refused { waiter, refusal } = event else { return Err(format!("{event:?}")) };
+            ensure!(refusal.reason == Reason::Draining && refusal.retry_after.is_some(), "{refusal:?}");
+            told.push(*waiter);
+        }
+        told.sort_unstable();
+        let expected: Vec<u64> = self.model.waiting.iter().map(|asked| asked.id).collect();
+        ensure!(told == expected, "refused {told:?}, waiting {expected:?}");
+        self.model.refused_total += told.len() as u64;
+        self.model.waiting.clear();
+        self.looked_at()
+    }
+
+    fn tell(&mut self, what: &str, events: &[Event<u64>]) {
+        let _ = writeln!(self.trace, "{} {what}", self.model.now);
+        for event in events {
+            let _ = writeln!(self.trace, "    {event:?}");
+        }
+    }
+
+    /// After a call that dispatched.
+    fn settled_down(&mut self) -> Result<(), String> {
+        demands::kept(&self.model)?;
+        if self.exact {
+            demands::work_conserving(&self.model)?;
+        }
+        self.looked_at()
+    }
+
+    fn looked_at(&mut self) -> Result<(), String> {
+        if self.exact {
+            demands::polled_in_time(&self.model, self.heart.next_poll())?;
+        }
+        if demands::kept(&self.model).is_err() {
+            return Ok(());
+        }
+        let snapshot = self.heart.snapshot(self.model.now);
+        let counts = (self.heart.waiting(), self.heart.in_flight());
+        ensure!(counts == (snapshot.waiting, snapshot.in_flight), "{counts:?} and {snapshot:?}");
+        demands::agrees(&self.model, &snapshot, self.exact)
+    }
+}
+
+fn pick<T>(of: &[T], which: usize) -> Option<&T> {
+    which.checked_rem(of.len()).map(|at| &of[at])
+}
+
+fn report(outcome: Outcome, used: Used, charged: &Amounts) -> Report {
+    let part = |whole: u64, scale: u64| whole * scale / 64;
+    let points = used.points.map(|scale| ("points".into(), part(charged.of("points").max(2), scale)));
+    let actual = Usage {
+        requests: used.requests,
+        input_tokens: used.tokens.map(|(input, _)| part(charged.input_tokens, input)),
+        output_tokens: used.tokens.map(|(_, output)| part(charged.output_tokens, output)),
+        other: points.into_iter().collect(),
+        ..Usage::default()
+    };
+    Report { actual, ..Report::new(outcome) }
+}
+
+/// What was used in the end.
+fn actual(report: &Report, charged: &Amounts) -> Amounts {
+    if report.outcome == Outcome::Cancelled {
+        return Amounts::default();
+    }
+    let input_tokens = report.actual.input_tokens.unwrap_or(charged.input_tokens);
+    let output_tokens = report.actual.output_tokens.unwrap_or(charged.output_tokens);
+    let points = report.actual.other.first().map_or(charged.of("points"), |(_, points)| *points);
+    Amounts {
+        requests: report.actual.requests.unwrap_or(charged.requests),
+        input_tokens,
+        output_tokens,
+        tokens: input_tokens + output_tokens,
+        other: Some(Box::from([("points".into(), points)])),
+    }
+}
+
+fn worth_retrying(outcome: Outcome) -> bool {
+    match outcome {
+        Outcome::Success | Outcome::Cancelled | Outcome::TooLarge | Outcome::QuotaExhausted => false,
+        Outcome::Failed { retryable } => retryable,
+        Outcome::RateLimited
+        | Outcome::ConcurrencyLimited
+        | Outcome::Overloaded
+        | Outcome::AccelerationLimited => true,
+    }
+}
