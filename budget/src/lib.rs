@@ -1,1 +1,96 @@
-//! placeholder
+//! The heart of permitd: the [`Budget`] of one (provider, key), a pure and deterministic state machine. No clock, no I/O, no
+//! async, no locks, no logging: time comes in as an argument, answers and events go out.
+//!
+//! ```
+//! use permitd_budget::{Acquired, Budget, BudgetSpec, LimitSpec, Outcome, Priority, Report, Request, Time, Usage};
+//! use std::time::Duration;
+//!
+//! let minute = Duration::from_secs(60);
+//! let limits = vec![LimitSpec::rate("requests", 60, minute), LimitSpec::rate("tokens", 10_000, minute)];
+//! let spec = BudgetSpec { limits, ..BudgetSpec::default() }.check()?;
+//! let mut now = Time::from_nanos(1_700_000_000_000_000_000);
+//! let mut events = Vec::new();
+//! let mut budget = Budget::new(&spec, now);
+//!
+//! let request = |name| Request {
+//!     tenant: "web",
+//!     model: "",
+//!     priority: Priority::Standard,
+//!     estimate: Usage::of_tokens(8_000),
+//!     count: 1,
+//!     max_wait: None,
+//!     gives_up: None,
+//!     waiter: name,
+//! };
+//! let Acquired::Granted(first) = budget.acquire(now, request("first"), &mut events).unwrap() else { panic!() };
+//! assert!(matches!(budget.acquire(now, request("second"), &mut events), Ok(Acquired::Waiting(_))));
+//!
+//! // The first call used half of what it had asked for: the second can go sooner.
+//! let report = Report { actual: Usage::of_tokens(4_000), ..Report::new(Outcome::Success) };
+//! budget.report(now, first.permit, &report, &mut events);
+//! now = budget.next_poll().unwrap();
+//! budget.poll(now, &mut events);
+//! assert_eq!(events.len(), 1, "the second was granted");
+//! # Ok::<(), permitd_budget::SpecError>(())
+//! ```
+//!
+//! # Map
+//!
+//! | room | what is there |
+//! |---|---|
+//! | `spec` | what may be declared, and the one place that checks it |
+//! | `request`, `outcome`, `refusal`, `usage`, `snapshot` | what goes in and comes out |
+//! | `acquire` -> `dispatch` -> `settle` | the life of a request: asked, granted in turn, ended |
+//! | `admission` | whether a permit fits all its limits, what is in the way, what is reserved |
+//! | `meter` | how a limit counts: bucket, fixed, sliding, slots |
+//! | `fair`, `queue` | who is next (the policy), and the lines that people stand in |
+//! | `feedback` | what refusals by the provider change |
+//! | `configure` | live changes |
+//! | `place` | telling those who wait where they are |
+//! | `names`, `slab`, `agenda`, `chunks`, `answers`, `outputs` | bounded tables |
+//!
+//! # Invariants
+//!
+//! Numbered as in ARCHITECTURE.md and proven by `tests/`: never over, work-conserving, fair, no starvation, all or nothing,
+//! settled once, honest deadlines, bounded.
+
+mod acquire;
+mod admission;
+mod agenda;
+mod answers;
+mod budget;
+mod chunks;
+mod configure;
+mod dispatch;
+mod fair;
+mod feedback;
+mod glob;
+mod limit;
+mod meter;
+mod names;
+mod outcome;
+mod outputs;
+mod place;
+mod queue;
+mod refusal;
+mod request;
+mod settle;
+mod slab;
+mod snapshot;
+mod spec;
+mod tenant;
+mod time;
+mod usage;
+
+pub use budget::Budget;
+pub use glob::Glob;
+pub use outcome::{Outcome, Report, Reported};
+pub use refusal::{Reason, Refusal};
+pub use request::{Acquired, COUNT_MAX, Event, Grant, PermitKey, Place, Priority, Request, Ticket};
+pub use snapshot::{LimitSnapshot, Snapshot, TenantSnapshot};
+pub use spec::{
+    BudgetSpec, CheckedSpec, DEFAULT_MAX_WAITING, DEFAULT_PERMIT_TTL, DEFAULT_QUANTUM, LimitSpec, Overflow,
+    QueueSpec, SpecError, TenantSpec, Window, bounds, check_name,
+};
+pub use time::Time;
+pub use usage::{Amounts, IN_FLIGHT, INPUT_TOKENS, OTHER_UNITS_MAX, OUTPUT_TOKENS, OtherUnit, REQUESTS, TOKENS, Usage};

@@ -40,6 +40,11 @@ pub enum Reason {
     },
     /// More tenants at once than a budget keeps.
     TooManyTenants,
+    /// More models at once than a budget keeps.
+    TooManyModels {
+        /// The bound.
+        most: u32,
+    },
     /// An administrator paused the budget and the request can't wait.
     Paused,
     /// An administrator deleted the budget.
@@ -61,6 +66,7 @@ impl Reason {
             Reason::NotInTime => "NOT_IN_TIME",
             Reason::QueueFull { .. } => "QUEUE_FULL",
             Reason::TenantQueueFull { .. } => "TENANT_QUEUE_FULL",
+            Reason::TooManyModels { .. } => "TOO_MANY_MODELS",
             Reason::TooManyTenants => "TOO_MANY_TENANTS",
             Reason::Paused => "BUDGET_PAUSED",
             Reason::Deleted => "BUDGET_DELETED",
@@ -97,6 +103,7 @@ impl fmt::Display for Refusal {
             Reason::TenantQueueFull { max_waiting } => {
                 write!(f, "the tenant's queue is full ({max_waiting} waiting); slow down, or raise its max_waiting")
             }
+            Reason::TooManyModels { most } => write!(f, "more than {most} models in use at once; name the model, not the call"),
             Reason::TooManyTenants => {
                 f.write_str("too many tenants at once; use a tenant per service or job, not per request")
             }

@@ -1,6 +1,6 @@
 //! A look at a whole budget.
 
-use crate::{spec::LimitSpec, time::Time};
+use crate::{budget::Budget, meter::Meter, spec::LimitSpec, time::Time};
 
 /// A budget at one instant.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,4 +50,64 @@ pub struct TenantSnapshot {
     pub in_flight: u32,
     /// Permits ever granted to it.
     pub granted_total: u64,
+}
+
+impl<W: Clone> Budget<W> {
+    /// A look at everything. Takes time in proportion to limits and tenants.
+    #[must_use]
+    pub fn snapshot(&mut self, now: Time) -> Snapshot {
+        let now = self.now.max(now);
+        let mut limits = Vec::with_capacity(self.limits.len());
+        for at in 0..self.limits.len() {
+            limits.push(self.limit_snapshot(at, now));
+        }
+        let mut tenants: Vec<_> = self
+            .tenants
+            .iter()
+            .map(|(name, tenant)| TenantSnapshot {
+                tenant: name.to_owned(),
+                waiting: tenant.waiting,
+                in_flight: tenant.in_flight,
+                granted_total: tenant.granted_total,
+            })
+            .collect();
+        tenants.sort_by(|a, b| a.tenant.cmp(&b.tenant));
+        Snapshot {
+            limits,
+            waiting: self.waiting(),
+            in_flight: self.in_flight(),
+            paused: self.paused,
+            tenants,
+            granted_total: self.totals.granted,
+            refused_total: self.totals.refused,
+            rate_limited_total: self.totals.rate_limited,
+            expired_total: self.totals.expired,
+        }
+    }
+
+    fn limit_snapshot(&mut self, at: usize, now: Time) -> LimitSnapshot {
+        let level = |meter: &mut Meter| {
+            meter.advance(now);
+            meter.level()
+        };
+        let limit = &mut self.limits[at];
+        let full = i64::try_from(limit.rule.capacity).unwrap_or(i64::MAX);
+        let level = match &mut limit.meter {
+            Some(meter) => level(meter),
+            None => self
+                .tenants
+                .iter_mut()
+                .filter_map(|(_, tenant)| tenant.meter(at).map(level))
+                .min()
+                .unwrap_or(full),
+        };
+        let rule = &self.limits[at].rule;
+        LimitSnapshot {
+            configured: rule.spec.clone(),
+            effective_amount: rule.spec.amount,
+            level,
+            frozen_until: Some(rule.frozen_until.max(self.feedback.frozen(now).unwrap_or(now)))
+                .filter(|until| *until > now),
+        }
+    }
 }

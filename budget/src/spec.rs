@@ -164,7 +164,8 @@ impl BudgetSpec {
         for (at, limit) in self.limits.iter().enumerate() {
             limit.check(&format!("limits[{at}]"))?;
             if let Some(twin) = self.limits[..at].iter().position(|other| other.same_identity(limit)) {
-                let problem = format!("the same unit, per, models and tenants as limits[{twin}]; keep one of them");
+                let problem =
+                    format!("the same unit, per, models and tenants as limits[{twin}]; keep one of them");
                 return Err(SpecError::new(format!("limits[{at}]"), problem));
             }
         }
@@ -239,8 +240,12 @@ impl LimitSpec {
         }
         let in_flight = self.unit == crate::usage::IN_FLIGHT;
         match self.per {
-            None if !in_flight => return error("per", format!("missing: how much {} in how long?", self.unit)),
-            Some(_) if in_flight => return error("per", "in_flight is a number at once; it has no window".to_owned()),
+            None if !in_flight => {
+                return error("per", format!("missing: how much {} in how long?", self.unit));
+            }
+            Some(_) if in_flight => {
+                return error("per", "in_flight is a number at once; it has no window".to_owned());
+            }
             Some(per) if !(bounds::PER_MIN..=bounds::PER_MAX).contains(&per) => {
                 return error("per", format!("{per:?} is outside 1 ms to 366 days"));
             }

@@ -14,6 +14,9 @@ pub const IN_FLIGHT: &str = "in_flight";
 /// Further units that one request may name.
 pub const OTHER_UNITS_MAX: usize = 16;
 
+/// A further unit by its name, and its amount.
+pub type OtherUnit = (Box<str>, u64);
+
 /// What a caller says: absent means unknown in an estimate, as charged in a report.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
@@ -28,7 +31,7 @@ pub struct Usage {
     /// A bound on what comes out, for estimates only.
     pub max_output_tokens: Option<u64>,
     /// Further units by name, at most [`OTHER_UNITS_MAX`].
-    pub other: Vec<(Box<str>, u64)>,
+    pub other: Vec<OtherUnit>,
 }
 
 /// What a permit holds, or has used: an amount for every unit.
@@ -43,7 +46,7 @@ pub struct Amounts {
     /// Input and output together.
     pub tokens: u64,
     /// Further units by name.
-    pub other: Option<Box<[(Box<str>, u64)]>>,
+    pub other: Option<Box<[OtherUnit]>>,
 }
 
 impl Usage {
@@ -58,11 +61,16 @@ impl Usage {
     pub fn contradiction(&self) -> Option<String> {
         let total = self.tokens?;
         match (self.input_tokens, self.output_tokens) {
-            (Some(input), Some(output)) if input.checked_add(output) != Some(total) => {
-                Some(format!("tokens is {total}, but input_tokens + output_tokens is {}", input.saturating_add(output)))
+            (Some(input), Some(output)) if input.checked_add(output) != Some(total) => Some(format!(
+                "tokens is {total}, but input_tokens + output_tokens is {}",
+                input.saturating_add(output)
+            )),
+            (Some(part), None) if part > total => {
+                Some(format!("input_tokens is {part}, more than tokens, {total}"))
             }
-            (Some(part), None) if part > total => Some(format!("input_tokens is {part}, more than tokens, {total}")),
-            (None, Some(part)) if part > total => Some(format!("output_tokens is {part}, more than tokens, {total}")),
+            (None, Some(part)) if part > total => {
+                Some(format!("output_tokens is {part}, more than tokens, {total}"))
+            }
             _ => None,
         }
     }
@@ -98,6 +106,15 @@ impl Usage {
         self.output_tokens.is_none() && !(self.tokens.is_some() && self.input_tokens.is_some())
     }
 
+    /// The output that a report tells, given or from the other two.
+    pub(crate) fn output_used(&self) -> Option<u64> {
+        match (self.tokens, self.input_tokens, self.output_tokens) {
+            (_, _, Some(output)) => Some(output),
+            (Some(total), Some(input), None) => Some(total.saturating_sub(input)),
+            _ => None,
+        }
+    }
+
     /// What was used in the end, where this is a report on a permit that holds `charged`.
     pub(crate) fn settle(&self, charged: &Amounts) -> Amounts {
         let (input, output) = match (self.tokens, self.input_tokens, self.output_tokens) {
@@ -111,7 +128,7 @@ impl Usage {
                 (input.unwrap_or(charged.input_tokens), output.unwrap_or(charged.output_tokens))
             }
         };
-        let mut other: Vec<(Box<str>, u64)> = charged.other.as_deref().unwrap_or_default().to_vec();
+        let mut other: Vec<OtherUnit> = charged.other.as_deref().unwrap_or_default().to_vec();
         for (unit, amount) in &self.other {
             match other.iter_mut().find(|(known, _)| known == unit) {
                 Some(known) => known.1 = *amount,
@@ -134,6 +151,23 @@ impl Usage {
 }
 
 impl Amounts {
+    /// Not even the call.
+    pub(crate) fn nothing() -> Self {
+        Self::default()
+    }
+
+    /// Cuts a guessed output to what the limits (unit, most) can ever grant.
+    pub(crate) fn cut_output<'a>(&mut self, limits: impl Iterator<Item = (&'a str, u64)>) {
+        for (unit, most) in limits {
+            match unit {
+                OUTPUT_TOKENS => self.output_tokens = self.output_tokens.min(most),
+                TOKENS => self.output_tokens = self.output_tokens.min(most.saturating_sub(self.input_tokens)),
+                _ => {}
+            }
+        }
+        self.tokens = self.input_tokens.saturating_add(self.output_tokens);
+    }
+
     /// The amount of a unit by its name; 0 for one that is not there. `in_flight` is always 1.
     #[must_use]
     pub fn of(&self, unit: &str) -> u64 {
@@ -143,7 +177,11 @@ impl Amounts {
             INPUT_TOKENS => self.input_tokens,
             OUTPUT_TOKENS => self.output_tokens,
             IN_FLIGHT => 1,
-            _ => self.other.as_deref().and_then(|other| other.iter().find(|(name, _)| &**name == unit)).map_or(0, |(_, amount)| *amount),
+            _ => self
+                .other
+                .as_deref()
+                .and_then(|other| other.iter().find(|(name, _)| &**name == unit))
+                .map_or(0, |(_, amount)| *amount),
         }
     }
 }

@@ -33,7 +33,7 @@ pub(crate) fn work_conserving(model: &Model) -> Result<(), String> {
         return Ok(());
     }
     for group in competitors(model) {
-        let fitting = |asked: &&Asked| model.misfit(Side::Least, asked, |_| 0).is_none();
+        let fitting = |asked: &Asked| model.misfit(Side::Least, asked, |_| 0).is_none();
         let ids: Vec<u64> = group.iter().map(|asked| asked.id).collect();
         ensure!(!group.iter().all(fitting), "not work-conserving: {ids:?} all wait, and each fits");
         for asked in &group {

@@ -1,0 +1,301 @@
+//! Asking for permits: granted at once where nobody waits and everything fits, else through the queue.
+
+use std::time::Duration;
+
+use crate::{
+    admission,
+    agenda::Agenda,
+    budget::{Budget, MODELS_MAX, Model, Permit, Waiting},
+    limit::{LimitSet, members},
+    refusal::{Reason, Refusal},
+    request::{Acquired, Event, Grant, PermitKey, Priority, Request, Ticket},
+    slab::{serial_of, slot_of},
+    spec::{DEFAULT_MAX_WAITING, Overflow},
+    tenant::Tenant,
+    time::Time,
+    usage::{Amounts, Usage},
+};
+
+/// Who asks, resolved.
+#[derive(Clone, Copy)]
+pub(crate) struct Asker {
+    pub(crate) tenant: u32,
+    pub(crate) model: u32,
+    pub(crate) class: Priority,
+    pub(crate) set: LimitSet,
+    pub(crate) open_output: bool,
+}
+
+impl<W: Clone> Budget<W> {
+    /// Asks for permits. A single one that can be had at once comes as the answer; everything else comes as events, some
+    /// perhaps with this very call.
+    ///
+    /// # Errors
+    /// Says why there will be none, and when trying again may help.
+    pub fn acquire(
+        &mut self,
+        now: Time,
+        request: Request<'_, W>,
+        events: &mut Vec<Event<W>>,
+    ) -> Result<Acquired, Refusal> {
+        let now = self.catch_up(now, events);
+        let acquired = self.try_acquire(now, request, events);
+        if acquired.is_err() {
+            self.totals.refused += 1;
+        }
+        acquired
+    }
+
+    fn try_acquire(
+        &mut self,
+        now: Time,
+        request: Request<'_, W>,
+        events: &mut Vec<Event<W>>,
+    ) -> Result<Acquired, Refusal> {
+        let tenant = self.tenant_named(request.tenant, now)?;
+        let model = self.model_named(request.model)?;
+        let set = self.touched(tenant, model);
+        let open_output = request.estimate.leaves_output_open();
+        let asker = Asker { tenant, model, class: request.priority, set, open_output };
+        let charge = self.charge(&asker, request.estimate)?;
+        if let Some(until) = self.feedback.exhausted(now) {
+            let retry_after = until.map(|until| until.since(now));
+            return Err(Refusal { retry_after, ..Refusal::new(Reason::QuotaExhausted) });
+        }
+
+        if request.count <= 1 && self.waiting.len() == 0 && self.may_grant(now) {
+            let Self { limits, tenants, .. } = self;
+            if admission::fits(limits, &mut tenants[tenant], set, &charge, now) {
+                self.wake_flow(&asker);
+                return Ok(Acquired::Granted(self.grant_now(now, asker, charge, request.waiter, now)));
+            }
+        }
+
+        let max_wait = match (request.max_wait, self.spec.queue.overflow) {
+            (Some(given), _) => Some(given),
+            (None, Overflow::Reject) => Some(Duration::ZERO),
+            (None, Overflow::Wait) => self.spec.queue.max_wait,
+        };
+        self.check_queue(tenant)?;
+        let deadline = match (max_wait.map(|wait| now + wait), request.gives_up) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        };
+        if max_wait != Some(Duration::ZERO) && !self.paused {
+            self.check_deadline(now, &asker, &charge, deadline)?;
+        }
+        let ticket = self.enqueue(now, asker, charge, deadline, request.count.max(1), request.waiter);
+        self.dispatch(now, events);
+        if max_wait == Some(Duration::ZERO) && self.waiting.get(ticket.0).is_some() {
+            let refusal =
+                if self.paused { Refusal::new(Reason::Paused) } else { self.not_in_time(now, ticket) };
+            self.leave(ticket);
+            self.dispatch(now, events);
+            return Err(refusal);
+        }
+        Ok(Acquired::Waiting(ticket))
+    }
+
+    /// Whether nothing holds back the budget as a whole.
+    pub(crate) fn may_grant(&self, now: Time) -> bool {
+        !self.paused
+            && !self.permits.is_full()
+            && self.feedback.frozen(now).is_none()
+            && self.feedback.exhausted(now).is_none()
+    }
+
+    /// Takes, and makes the permit. Everything has been seen to fit.
+    pub(crate) fn grant_now(
+        &mut self,
+        now: Time,
+        asker: Asker,
+        charge: Amounts,
+        waiter: W,
+        asked: Time,
+    ) -> Grant {
+        let Asker { tenant, model, class, set, open_output } = asker;
+        let worth = self.worth(set, &charge);
+        let entry = &mut self.tenants[tenant];
+        admission::take(&mut self.limits, entry, set, &charge, now);
+        self.fair.serve(class, &mut entry.flows[class.index()], entry.weight, worth);
+        entry.in_flight += 1;
+        entry.granted_total += 1;
+        self.totals.granted += 1;
+        self.models[model].uses += 1;
+
+        let ttl = self.spec.ttl();
+        let expires = Agenda::due(now + ttl);
+        let waited = now.since(asked);
+        let charged = charge.clone();
+        let permit =
+            Permit { waiter, charge, granted: now, expires, waited, tenant, model, class, open_output };
+        let key = self.permits.insert(permit);
+        self.expiries.add(slot_of(key), expires);
+        Grant { permit: PermitKey::from_u64(key), charged, expires, ttl, waited }
+    }
+
+    /// Takes a request out of the queue without an answer.
+    pub(crate) fn leave(&mut self, ticket: Ticket) -> Option<Waiting<W>> {
+        let slot = slot_of(ticket.0);
+        let found = self.waiting.get(ticket.0)?;
+        let (lane, work) = (found.lane, found.work);
+        let (tenant, class) = (self.queue.lane(lane).tenant, self.queue.lane(lane).class);
+        let Self { tenants, queue, waiting, .. } = self;
+        let serial = |head| serial_of(waiting.key_at(head).expect("the queue holds only those waiting"));
+        queue.remove(lane, &mut tenants[tenant].flows[class.index()], slot, work.into(), serial);
+        self.deadlines.remove(slot);
+        let left = self.waiting.remove(ticket.0)?;
+        self.tenants[tenant].waiting -= 1;
+        self.models[left.model].uses -= 1;
+        Some(left)
+    }
+
+    fn enqueue(
+        &mut self,
+        now: Time,
+        asker: Asker,
+        charge: Amounts,
+        deadline: Option<Time>,
+        remaining: u32,
+        waiter: W,
+    ) -> Ticket {
+        self.wake_flow(&asker);
+        let Asker { tenant, model, class, set, open_output } = asker;
+        let work =
+            u64::try_from(self.worth(set, &charge).saturating_mul(remaining.into())).unwrap_or(u64::MAX);
+        let key = self.waiting.insert(Waiting {
+            waiter,
+            charge,
+            asked: now,
+            work,
+            lane: u32::MAX,
+            model,
+            remaining,
+            open_output,
+        });
+        let slot = slot_of(key);
+        let entry = &mut self.tenants[tenant];
+        let flow = &mut entry.flows[class.index()];
+        let lane = self.queue.push((tenant, class), flow, set, slot, serial_of(key), work.into());
+        self.waiting.at_mut(slot).lane = lane;
+        entry.waiting += 1;
+        self.models[model].uses += 1;
+        if let Some(deadline) = deadline {
+            self.deadlines.add(slot, deadline);
+        }
+        Ticket(key)
+    }
+
+    /// A flow and a class that had nobody waiting start where the others are.
+    fn wake_flow(&mut self, asker: &Asker) {
+        if self.queue.waiting_in(asker.class) == 0 {
+            self.fair.class_wakes(asker.class);
+        }
+        let flow = &mut self.tenants[asker.tenant].flows[asker.class.index()];
+        if flow.lanes.is_empty() {
+            self.fair.flow_wakes(asker.class, flow);
+        }
+    }
+
+    fn tenant_named(&mut self, name: &str, now: Time) -> Result<u32, Refusal> {
+        if let Some(tenant) = self.tenants.find(name) {
+            return Ok(tenant);
+        }
+        let tenant = Tenant::new(name, &self.spec, &self.limits, now);
+        let placed = self
+            .tenants
+            .add(name, tenant, |tenant| tenant.is_idle(now))
+            .ok_or_else(|| Refusal::new(Reason::TooManyTenants))?;
+        if placed.replaced {
+            self.outputs.forget_tenant(placed.at);
+        }
+        Ok(placed.at)
+    }
+
+    fn model_named(&mut self, name: &str) -> Result<u32, Refusal> {
+        if let Some(model) = self.models.find(name) {
+            return Ok(model);
+        }
+        let placed = self
+            .models
+            .add(name, Model::new(name, &self.limits), |model| model.uses == 0)
+            .ok_or_else(|| Refusal::new(Reason::TooManyModels { most: MODELS_MAX as u32 }))?;
+        if placed.replaced {
+            self.outputs.forget_model(placed.at);
+        }
+        Ok(placed.at)
+    }
+
+    /// What a permit holds. An output that we guess never makes a request too large: the guess is cut to what can be granted.
+    fn charge(&self, asker: &Asker, estimate: Usage) -> Result<Amounts, Refusal> {
+        let learned = asker.open_output.then(|| self.outputs.expected(asker.tenant, asker.model)).flatten();
+        let mut charge = estimate.charge(learned);
+        if asker.open_output && self.impossible(asker.set, &charge).is_some() {
+            charge.cut_output(members(asker.set).map(|at| {
+                let rule = &self.limits[at].rule;
+                (rule.spec.unit.as_str(), rule.capacity)
+            }));
+        }
+        match self.impossible(asker.set, &charge) {
+            Some(refusal) => Err(refusal),
+            None => Ok(charge),
+        }
+    }
+
+    /// Why `charge` can never be granted, if so.
+    pub(crate) fn impossible(&self, set: LimitSet, charge: &Amounts) -> Option<Refusal> {
+        members(set).map(|at| &self.limits[at].rule).find(|rule| rule.cost(charge) > rule.capacity).map(
+            |rule| {
+                let (asked, most) = (rule.cost(charge), rule.capacity);
+                let reason = Reason::LargerThanLimit { unit: rule.spec.unit.clone(), asked, most };
+                Refusal { limit: Some(rule.spec.to_string()), ..Refusal::new(reason) }
+            },
+        )
+    }
+
+    fn check_queue(&self, tenant: u32) -> Result<(), Refusal> {
+        let max_waiting = match self.spec.queue.max_waiting {
+            0 => DEFAULT_MAX_WAITING,
+            declared => declared,
+        };
+        if self.waiting() >= max_waiting {
+            return Err(Refusal::new(Reason::QueueFull { max_waiting }));
+        }
+        let tenant = &self.tenants[tenant];
+        if tenant.max_waiting != 0 && tenant.waiting >= tenant.max_waiting {
+            return Err(Refusal::new(Reason::TenantQueueFull { max_waiting: tenant.max_waiting }));
+        }
+        Ok(())
+    }
+
+    /// Refuses a request that cannot make its deadline even if it were alone.
+    fn check_deadline(
+        &mut self,
+        now: Time,
+        asker: &Asker,
+        charge: &Amounts,
+        deadline: Option<Time>,
+    ) -> Result<(), Refusal> {
+        let Some(deadline) = deadline else { return Ok(()) };
+        let Self { limits, tenants, .. } = self;
+        let alone = admission::alone(limits, &mut tenants[asker.tenant], asker.set, charge, now, 0);
+        let ready = alone.ready.max(self.feedback.frozen(now).unwrap_or(now));
+        // Deadlines are kept on the agenda's grid.
+        if ready <= Agenda::due(deadline) {
+            return Ok(());
+        }
+        let limit = alone.binding.map(|at| self.limits[at].rule.spec.to_string());
+        Err(Refusal { reason: Reason::NotInTime, limit, retry_after: Some(ready.since(now)) })
+    }
+}
+
+impl Model {
+    pub(crate) fn new(name: &str, limits: &[crate::limit::Limit]) -> Self {
+        Self { limits: Self::matching(name, limits), uses: 0 }
+    }
+
+    pub(crate) fn matching(name: &str, limits: &[crate::limit::Limit]) -> LimitSet {
+        let matches = limits.iter().enumerate().filter(|(_, limit)| limit.matches_model(name));
+        matches.fold(0, |set, (at, _)| set | 1 << at)
+    }
+}

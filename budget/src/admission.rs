@@ -1,0 +1,162 @@
+//! Whether a permit fits every limit that it touches, and if not, what is in the way. A permit takes from all of them or from none:
+//! nothing here changes a level before everything fits.
+
+use crate::{
+    limit::{Limit, LimitSet, Rule, TICKS_PER_NANO_BITS, Ticks, members},
+    meter::Meter,
+    tenant::Tenant,
+    time::Time,
+    usage::Amounts,
+};
+
+/// What is in the way of a request that does not fit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Obstacle {
+    /// A limit of the tenant's own, which no other tenant can be kept waiting by: until then, or until a permit ends.
+    Own { until: Option<Time> },
+    /// A limit that others share: a rate, until then.
+    Rate { until: Time },
+    /// Every slot that it may use is taken.
+    Slots,
+}
+
+/// How long a request would have to wait if it were alone.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Alone {
+    /// When the rates allow it.
+    pub(crate) ready: Time,
+    /// The limit that takes longest, if any takes time.
+    pub(crate) binding: Option<usize>,
+    /// A limit in flight that is full, which only its permits can end.
+    pub(crate) full: Option<usize>,
+}
+
+/// Brings the meters up to now and says whether `amounts` fit all of them besides what is reserved.
+pub(crate) fn fits(
+    limits: &mut [Limit],
+    tenant: &mut Tenant,
+    set: LimitSet,
+    amounts: &Amounts,
+    now: Time,
+) -> bool {
+    let mut all = true;
+    for at in members(set) {
+        let Some((rule, meter)) = meter_of(limits, tenant, at) else { continue };
+        meter.advance(now);
+        // A cost of nothing fits only where there is no debt.
+        all &= rule.frozen_until <= now
+            && rule.need(meter, rule.cost(amounts)) + rule.reserved <= meter.available();
+    }
+    all
+}
+
+/// Takes `amounts` from every limit.
+pub(crate) fn take(limits: &mut [Limit], tenant: &mut Tenant, set: LimitSet, amounts: &Amounts, now: Time) {
+    for at in members(set) {
+        if let Some((rule, meter)) = meter_of(limits, tenant, at) {
+            meter.take(now, rule.cost(amounts));
+        }
+    }
+}
+
+/// What is in the way of `amounts`, which do not fit now.
+pub(crate) fn obstacle(
+    limits: &mut [Limit],
+    tenant: &mut Tenant,
+    set: LimitSet,
+    amounts: &Amounts,
+    now: Time,
+) -> Obstacle {
+    let mut own: Option<Option<Time>> = None;
+    let mut rate: Option<Time> = None;
+    for at in members(set) {
+        let each = limits[at].is_each();
+        let Some((rule, meter)) = meter_of(limits, tenant, at) else { continue };
+        let need = rule.need(meter, rule.cost(amounts)) + rule.reserved;
+        if rule.frozen_until > now {
+            rate = rate.max(Some(rule.frozen_until));
+        }
+        if need <= meter.available() {
+            continue;
+        }
+        let ready = meter.ready_at(now, need);
+        match (each, ready) {
+            // Until a permit of the tenant ends is the longest of all.
+            (true, None) => own = Some(None),
+            (true, Some(_)) if own == Some(None) => {}
+            (true, Some(_)) => own = Some(own.flatten().max(ready)),
+            (false, Some(ready)) => rate = rate.max(Some(ready)),
+            (false, None) => {}
+        }
+    }
+    match (own, rate) {
+        (Some(until), _) => Obstacle::Own { until },
+        (None, Some(until)) => Obstacle::Rate { until },
+        (None, None) => Obstacle::Slots,
+    }
+}
+
+/// Keeps back what a request that waits needs, so that those behind it do not make it wait longer: by the time at which it can go,
+/// every limit has to have its part again. A request that a rate holds back takes no slot meanwhile.
+pub(crate) fn reserve(limits: &mut [Limit], set: LimitSet, amounts: &Amounts, now: Time, obstacle: Obstacle) {
+    for at in members(set) {
+        let Limit { rule, meter: Some(meter) } = &mut limits[at] else { continue };
+        let need = rule.need(meter, rule.cost(amounts));
+        rule.reserved += match obstacle {
+            Obstacle::Rate { until } if rule.is_rate() => (need - meter.gain_until(now, until)).max(0),
+            Obstacle::Slots => need,
+            Obstacle::Rate { .. } | Obstacle::Own { .. } => 0,
+        };
+    }
+}
+
+/// When `amounts` would fit if nobody else wanted anything, after `ahead` of service that others get first.
+pub(crate) fn alone(
+    limits: &mut [Limit],
+    tenant: &mut Tenant,
+    set: LimitSet,
+    amounts: &Amounts,
+    now: Time,
+    ahead: Ticks,
+) -> Alone {
+    let mut alone = Alone { ready: now, binding: None, full: None };
+    for at in members(set) {
+        let Some((rule, meter)) = meter_of(limits, tenant, at) else { continue };
+        meter.advance(now);
+        let need =
+            rule.need(meter, rule.cost(amounts)).saturating_add(meter.parts_in(ahead >> TICKS_PER_NANO_BITS));
+        match meter.ready_at(now, need).map(|ready| ready.max(rule.frozen_until)) {
+            Some(ready) if ready > alone.ready => (alone.ready, alone.binding) = (ready, Some(at)),
+            Some(_) => {}
+            None => alone.full = Some(at),
+        }
+    }
+    alone
+}
+
+/// Service in ticks of the limit that `amounts` take most of. Where only slots are bounded, every permit is worth the same.
+pub(crate) fn dominant(limits: &[Limit], set: LimitSet, amounts: &Amounts) -> Ticks {
+    const ONE_SLOT: Ticks = 1_000_000_000 << TICKS_PER_NANO_BITS;
+    let mut rates = false;
+    let most = members(set)
+        .map(|at| &limits[at].rule)
+        .filter(|rule| rule.is_rate())
+        .inspect(|_| rates = true)
+        .map(|rule| rule.ticks(rule.cost(amounts)))
+        .max();
+    if rates { most.unwrap_or(0) } else { ONE_SLOT }
+}
+
+/// The rule at a place, and the meter that counts for this tenant.
+pub(crate) fn meter_of<'a>(
+    limits: &'a mut [Limit],
+    tenant: &'a mut Tenant,
+    at: usize,
+) -> Option<(&'a mut Rule, &'a mut Meter)> {
+    let Limit { rule, meter } = &mut limits[at];
+    let meter = match meter {
+        Some(meter) => meter,
+        None => tenant.meter(at)?,
+    };
+    Some((rule, meter))
+}

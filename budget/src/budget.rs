@@ -1,0 +1,219 @@
+//! The budget of one (provider, key): its state, and the calls that do not change who waits.
+
+use std::time::Duration;
+
+use crate::{
+    agenda::Agenda,
+    answers::Answers,
+    fair::Fair,
+    feedback::Feedback,
+    limit::{Limit, LimitSet, Ticks},
+    names::Names,
+    outputs::Outputs,
+    queue::Queue,
+    request::{Event, Grant, PermitKey, Priority},
+    slab::Slab,
+    spec::CheckedSpec,
+    tenant::{TENANTS_MAX, Tenant},
+    time::Time,
+    usage::Amounts,
+};
+
+/// Models known at once; of those, one that is not in use makes room for a new one.
+pub(crate) const MODELS_MAX: usize = 4096;
+
+/// Everything known of one (provider, key): limits, queue, permits. A pure state machine: `now` comes in with every call,
+/// answers and [`Event`]s go out, and [`Budget::next_poll`] says when [`Budget::poll`] has to be called if nothing else happens.
+///
+/// `W` is whatever the caller needs to find who asked. It is cloned once for every permit of a request.
+#[derive(Debug)]
+pub struct Budget<W> {
+    pub(crate) spec: CheckedSpec,
+    pub(crate) now: Time,
+    pub(crate) limits: Vec<Limit>,
+    pub(crate) tenants: Names<Tenant>,
+    pub(crate) models: Names<Model>,
+    pub(crate) outputs: Outputs,
+    pub(crate) fair: Fair,
+    pub(crate) queue: Queue,
+    pub(crate) waiting: Slab<Waiting<W>>,
+    pub(crate) deadlines: Agenda,
+    pub(crate) permits: Slab<Permit<W>>,
+    pub(crate) expiries: Agenda,
+    pub(crate) answers: Answers,
+    pub(crate) feedback: Feedback,
+    pub(crate) paused: bool,
+    /// When the first of those waiting can be granted, if nothing else happens before.
+    pub(crate) wake: Option<Time>,
+    pub(crate) totals: Totals,
+}
+
+/// A request in the queue.
+#[derive(Debug)]
+pub(crate) struct Waiting<W> {
+    pub(crate) waiter: W,
+    pub(crate) charge: Amounts,
+    pub(crate) asked: Time,
+    /// What the charge was worth when it came, for estimates of how long those behind it wait.
+    pub(crate) work: u64,
+    pub(crate) lane: u32,
+    pub(crate) model: u32,
+    pub(crate) remaining: u32,
+    pub(crate) open_output: bool,
+}
+
+/// A permit that is neither reported nor expired.
+#[derive(Debug)]
+pub(crate) struct Permit<W> {
+    pub(crate) waiter: W,
+    pub(crate) charge: Amounts,
+    pub(crate) granted: Time,
+    pub(crate) expires: Time,
+    pub(crate) waited: Duration,
+    pub(crate) tenant: u32,
+    pub(crate) model: u32,
+    pub(crate) class: Priority,
+    pub(crate) open_output: bool,
+}
+
+/// A model's name, resolved to the limits that match it.
+#[derive(Debug)]
+pub(crate) struct Model {
+    pub(crate) limits: LimitSet,
+    /// Requests and permits that name it.
+    pub(crate) uses: u32,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Totals {
+    pub(crate) granted: u64,
+    pub(crate) refused: u64,
+    pub(crate) rate_limited: u64,
+    pub(crate) expired: u64,
+}
+
+impl<W: Clone> Budget<W> {
+    /// A budget that starts full.
+    #[must_use]
+    pub fn new(spec: &CheckedSpec, now: Time) -> Self {
+        Self {
+            spec: spec.clone(),
+            now,
+            limits: spec.limits.iter().map(|limit| Limit::new(limit, now)).collect(),
+            tenants: Names::new(TENANTS_MAX),
+            models: Names::new(MODELS_MAX),
+            outputs: Outputs::default(),
+            fair: Fair::default(),
+            queue: Queue::new(),
+            waiting: Slab::new(),
+            deadlines: Agenda::new(),
+            permits: Slab::new(),
+            expiries: Agenda::new(),
+            answers: Answers::default(),
+            feedback: Feedback::default(),
+            paused: false,
+            wake: None,
+            totals: Totals::default(),
+        }
+    }
+
+    /// Does what time alone brings about: permits and deadlines that end, grants that have become possible. Says when to call
+    /// next; `None` means that nothing will happen by itself.
+    #[must_use]
+    pub fn poll(&mut self, now: Time, events: &mut Vec<Event<W>>) -> Option<Time> {
+        self.catch_up(now, events);
+        self.next_poll()
+    }
+
+    /// When [`Budget::poll`] has to be called; ask after every other call.
+    #[must_use]
+    pub fn next_poll(&self) -> Option<Time> {
+        let soonest = |a: Option<Time>, b: Option<Time>| match (a, b) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        };
+        soonest(self.wake, soonest(self.deadlines.first(), self.expiries.first()))
+    }
+
+    /// Stops granting; those waiting stay, and their deadlines run.
+    pub fn pause(&mut self) {
+        self.paused = true;
+        self.wake = None;
+    }
+
+    /// Ends a pause, and an exhausted quota.
+    pub fn resume(&mut self, now: Time, events: &mut Vec<Event<W>>) {
+        let now = self.catch_up(now, events);
+        self.paused = false;
+        self.feedback.resume();
+        self.dispatch(now, events);
+    }
+
+    /// Whether an administrator paused it.
+    #[must_use]
+    pub fn is_paused(&self) -> bool {
+        self.paused
+    }
+
+    /// Requests in the queue.
+    #[must_use]
+    pub fn waiting(&self) -> u32 {
+        self.waiting.len() as u32
+    }
+
+    /// Permits neither reported nor expired.
+    #[must_use]
+    pub fn in_flight(&self) -> u32 {
+        self.permits.len() as u32
+    }
+
+    /// A live permit, to be told again.
+    #[must_use]
+    pub fn grant(&self, permit: PermitKey) -> Option<Grant> {
+        let found = self.permits.get(permit.as_u64())?;
+        Some(Grant {
+            permit,
+            charged: found.charge.clone(),
+            expires: found.expires,
+            ttl: self.spec.ttl(),
+            waited: found.waited,
+        })
+    }
+
+    /// Gives a live permit another life; says when it ends then. `None` if it has ended.
+    pub fn extend(&mut self, now: Time, permit: PermitKey) -> Option<Time> {
+        self.now = self.now.max(now);
+        let expires = Agenda::due(self.now + self.spec.ttl());
+        let found = self.permits.get_mut(permit.as_u64())?;
+        // One that is due has ended, even if nobody has polled yet.
+        if found.expires <= self.now {
+            return None;
+        }
+        found.expires = found.expires.max(expires);
+        let slot = crate::slab::slot_of(permit.as_u64());
+        self.expiries.remove(slot);
+        self.expiries.add(slot, found.expires);
+        Some(found.expires)
+    }
+
+    /// Brings everything up to `now`, which never goes back.
+    pub(crate) fn catch_up(&mut self, now: Time, events: &mut Vec<Event<W>>) -> Time {
+        self.now = self.now.max(now);
+        let now = self.now;
+        if self.next_poll().is_some_and(|due| due <= now) {
+            self.expire_permits(now, events);
+            self.expire_waiting(now, events);
+            self.dispatch(now, events);
+        }
+        now
+    }
+
+    /// Service in ticks that `charge` is worth to this tenant and model.
+    pub(crate) fn worth(&self, set: LimitSet, charge: &Amounts) -> Ticks {
+        crate::admission::dominant(&self.limits, set, charge)
+    }
+
+    pub(crate) fn touched(&self, tenant: u32, model: u32) -> LimitSet {
+        self.tenants[tenant].limits & self.models[model].limits
+    }
+}

@@ -1,0 +1,142 @@
+//! Granting to those who wait, in the order of their tags. Whoever is first and does not fit reserves what it needs; those behind
+//! go ahead only with what is left over.
+
+use smallvec::SmallVec;
+
+use crate::{
+    acquire::Asker,
+    admission::{self, Obstacle},
+    budget::Budget,
+    request::{Event, Ticket},
+    slab::serial_of,
+    time::Time,
+};
+
+/// Grants in one go at most, so that a raise which releases a long queue does not keep everyone else from the budget; the rest follows
+/// at once with the next poll.
+const GRANTS_MAX: u32 = 4096;
+
+impl<W: Clone> Budget<W> {
+    /// Grants what can be granted now, and works out when to look again.
+    pub(crate) fn dispatch(&mut self, now: Time, events: &mut Vec<Event<W>>) {
+        self.wake = None;
+        if self.waiting.len() == 0 || self.paused {
+            return;
+        }
+        if !self.may_grant(now) {
+            self.wake = self.feedback.frozen(now);
+            return;
+        }
+        self.unpark_due(now);
+        for limit in &mut self.limits {
+            limit.rule.reserved = 0;
+        }
+        // Groups whose first cannot go: everyone else in them needs the same limits.
+        let mut held: SmallVec<[u32; 8]> = SmallVec::new();
+        let mut granted = 0;
+        while let Some(lane) = self.next_lane(&held) {
+            if self.offer(lane, now, &mut held, events) {
+                granted += 1;
+                if granted == GRANTS_MAX || self.permits.is_full() {
+                    self.wake_by(if self.permits.is_full() { Time::MAX } else { now });
+                    break;
+                }
+            }
+        }
+        if let Some((until, _)) = self.queue.first_parked() {
+            self.wake_by(until);
+        }
+    }
+
+    /// The first lane in the order whose group is not held.
+    fn next_lane(&self, held: &[u32]) -> Option<u32> {
+        self.fair.order().into_iter().find_map(|class| {
+            if self.queue.waiting_in(class) == 0 {
+                return None;
+            }
+            self.queue.first(class, |group| !held.contains(&group))
+        })
+    }
+
+    /// Grants one permit to the head of a lane, or works out what is in its way.
+    fn offer(
+        &mut self,
+        lane: u32,
+        now: Time,
+        held: &mut SmallVec<[u32; 8]>,
+        events: &mut Vec<Event<W>>,
+    ) -> bool {
+        let set = self.queue.limits(lane);
+        let slot = self.queue.head(lane);
+        let (tenant, class, group) = {
+            let lane = self.queue.lane(lane);
+            (lane.tenant, lane.class, lane.group)
+        };
+        let Self { limits, tenants, waiting, .. } = self;
+        let head = waiting.at(slot);
+        let entry = &mut tenants[tenant];
+        if admission::fits(limits, entry, set, &head.charge, now) {
+            let asker = Asker { tenant, model: head.model, class, set, open_output: head.open_output };
+            self.grant_head(lane, slot, asker, now, events);
+            return true;
+        }
+        let obstacle = admission::obstacle(limits, entry, set, &head.charge, now);
+        match obstacle {
+            Obstacle::Own { until } => {
+                self.queue.park(lane, until.unwrap_or(Time::MAX));
+                return false;
+            }
+            Obstacle::Rate { until } => self.wake_by(until),
+            Obstacle::Slots => {}
+        }
+        admission::reserve(&mut self.limits, set, &self.waiting.at(slot).charge, now, obstacle);
+        held.push(group);
+        false
+    }
+
+    fn grant_head(&mut self, lane: u32, slot: u32, asker: Asker, now: Time, events: &mut Vec<Event<W>>) {
+        let ticket = Ticket(self.waiting.key_at(slot).expect("the head of a lane waits"));
+        let head = self.waiting.at_mut(slot);
+        head.remaining -= 1;
+        let (remaining, asked) = (head.remaining, head.asked);
+        let (waiter, charge) = if remaining == 0 {
+            let left = self.leave(ticket).expect("the head of a lane waits");
+            (left.waiter, left.charge)
+        } else {
+            // The work that is still to come.
+            let done = head.work / u64::from(remaining + 1);
+            head.work -= done;
+            let copy = (head.waiter.clone(), head.charge.clone());
+            let entry = self.queue.lane_mut(lane);
+            entry.work = entry.work.saturating_sub(done.into());
+            copy
+        };
+        let grant = self.grant_now(now, asker, charge, waiter.clone(), asked);
+        self.queue.reorder(&self.tenants[asker.tenant].flows[asker.class.index()]);
+        events.push(Event::Granted { waiter, grant, remaining });
+    }
+
+    fn unpark_due(&mut self, now: Time) {
+        while let Some((until, lane)) = self.queue.first_parked()
+            && until <= now
+        {
+            self.unpark(lane);
+        }
+    }
+
+    /// Puts a lane back into the order: what held it back was its tenant's own.
+    pub(crate) fn unpark(&mut self, lane: u32) {
+        let (tenant, class) = (self.queue.lane(lane).tenant, self.queue.lane(lane).class);
+        let serial = serial_of(self.waiting.key_at(self.queue.head(lane)).expect("the head of a lane waits"));
+        let flow = &mut self.tenants[tenant].flows[class.index()];
+        self.fair.flow_wakes(class, flow);
+        self.queue.unpark(lane, flow.start, serial);
+        self.queue.reorder(flow);
+    }
+
+    fn wake_by(&mut self, time: Time) {
+        if time < Time::MAX {
+            self.wake = Some(self.wake.map_or(time, |wake| wake.min(time)));
+        }
+    }
+}

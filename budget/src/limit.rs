@@ -1,0 +1,221 @@
+//! One limit of a budget: what it bounds, for whom, how much is left, and for how long it is frozen.
+
+use std::fmt;
+
+use crate::{
+    glob::Glob,
+    meter::Meter,
+    spec::LimitSpec,
+    time::{Time, nanos},
+    usage::{self, Amounts},
+};
+
+/// A set of limits, one bit each, in the order of the budget.
+pub(crate) type LimitSet = u128;
+
+/// The members of a set, ascending.
+pub(crate) fn members(mut set: LimitSet) -> impl Iterator<Item = usize> {
+    std::iter::from_fn(move || {
+        (set != 0).then(|| {
+            let at = set.trailing_zeros() as usize;
+            set &= set - 1;
+            at
+        })
+    })
+}
+
+/// Fair queueing measures service in seconds of the bottleneck limit. A tick is 2^-10 ns of it, so that one token at a thousand
+/// million a second still counts.
+pub(crate) type Ticks = u128;
+
+pub(crate) const TICKS_PER_NANO_BITS: u32 = 10;
+const FRACTION_BITS: u32 = 32;
+
+#[derive(Clone, Debug)]
+pub(crate) struct Limit {
+    pub(crate) rule: Rule,
+    /// What is left for all who share it; `None` if every tenant has a meter of its own.
+    pub(crate) meter: Option<Meter>,
+}
+
+/// Everything about a limit but what is left of it.
+#[derive(Clone, Debug)]
+pub(crate) struct Rule {
+    pub(crate) spec: LimitSpec,
+    unit: Unit,
+    models: Glob,
+    tenants: Glob,
+    /// Nothing is granted before then.
+    pub(crate) frozen_until: Time,
+    /// Units kept back against calls that overtake each other on their way to the provider.
+    pub(crate) cushion: u64,
+    /// Parts that requests ahead in the order have reserved; good within one dispatch.
+    pub(crate) reserved: i128,
+    /// The most that can ever be granted at once.
+    pub(crate) capacity: u64,
+    /// Service that one unit is worth, in ticks with 32 fraction bits; 0 for in-flight limits.
+    ticks_per_unit: u128,
+}
+
+/// A unit, resolved once instead of compared by name for every request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Unit {
+    Requests,
+    Tokens,
+    InputTokens,
+    OutputTokens,
+    InFlight,
+    Other(Box<str>),
+}
+
+impl Limit {
+    pub(crate) fn new(spec: &LimitSpec, now: Time) -> Self {
+        let each = spec.tenants == EACH;
+        let per = spec.per.map_or(0, nanos);
+        let rule = Rule {
+            unit: Unit::named(&spec.unit),
+            models: Glob::new(&spec.models),
+            tenants: Glob::new(if each { "" } else { &spec.tenants }),
+            frozen_until: Time::ZERO,
+            cushion: 0,
+            reserved: 0,
+            capacity: Meter::new(spec, now).capacity_units(),
+            ticks_per_unit: (u128::from(per) << (TICKS_PER_NANO_BITS + FRACTION_BITS))
+                / u128::from(spec.amount),
+            spec: spec.clone(),
+        };
+        Self { rule, meter: (!each).then(|| Meter::new(spec, now)) }
+    }
+
+    /// Takes over from the same limit before it was changed.
+    pub(crate) fn take_over(&mut self, old: Limit, now: Time) {
+        self.rule.frozen_until = old.rule.frozen_until;
+        self.rule.cushion = old.rule.cushion;
+        if let (Some(new), Some(mut old)) = (&mut self.meter, old.meter) {
+            old.advance(now);
+            new.take_over(&old, now);
+        }
+    }
+
+    /// Whether every tenant has a meter of its own.
+    pub(crate) fn is_each(&self) -> bool {
+        self.meter.is_none()
+    }
+
+    pub(crate) fn matches_model(&self, model: &str) -> bool {
+        self.rule.models.matches(model)
+    }
+
+    pub(crate) fn matches_tenant(&self, tenant: &str) -> bool {
+        self.rule.tenants.matches(tenant)
+    }
+}
+
+impl Rule {
+    pub(crate) fn is_rate(&self) -> bool {
+        self.unit != Unit::InFlight
+    }
+
+    /// What a permit takes from this limit.
+    pub(crate) fn cost(&self, amounts: &Amounts) -> u64 {
+        match &self.unit {
+            Unit::Requests => amounts.requests,
+            Unit::Tokens => amounts.tokens,
+            Unit::InputTokens => amounts.input_tokens,
+            Unit::OutputTokens => amounts.output_tokens,
+            Unit::InFlight => 1,
+            Unit::Other(name) => amounts.of(name),
+        }
+    }
+
+    /// How much of the limit's time `cost` is worth.
+    pub(crate) fn ticks(&self, cost: u64) -> Ticks {
+        self.ticks_per_unit.saturating_mul(u128::from(cost)) >> FRACTION_BITS
+    }
+
+    /// Parts that have to be there before `cost` is granted: the cost and the cushion, but never more than a full meter, so that the
+    /// cushion blocks nothing that is admissible alone.
+    pub(crate) fn need(&self, meter: &Meter, cost: u64) -> i128 {
+        let need = meter.parts(cost);
+        if self.cushion == 0 {
+            need
+        } else {
+            (need + meter.parts(self.cushion)).min(meter.capacity()).max(need)
+        }
+    }
+}
+
+/// The tenant glob of a limit that every tenant has for itself.
+pub(crate) const EACH: &str = "each";
+
+impl Unit {
+    fn named(name: &str) -> Self {
+        match name {
+            usage::REQUESTS => Self::Requests,
+            usage::TOKENS => Self::Tokens,
+            usage::INPUT_TOKENS => Self::InputTokens,
+            usage::OUTPUT_TOKENS => Self::OutputTokens,
+            usage::IN_FLIGHT => Self::InFlight,
+            other => Self::Other(other.into()),
+        }
+    }
+}
+
+/// As people see it: `input_tokens/1m model=claude-* tenant=each`, `in_flight`.
+impl fmt::Display for LimitSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.unit)?;
+        if let Some(per) = self.per {
+            f.write_str("/")?;
+            write_span(f, nanos(per))?;
+        }
+        if !self.models.is_empty() {
+            write!(f, " model={}", self.models)?;
+        }
+        if !self.tenants.is_empty() {
+            write!(f, " tenant={}", self.tenants)?;
+        }
+        Ok(())
+    }
+}
+
+/// The largest unit that divides the span: `1m`, `90s`, `500ms`.
+fn write_span(f: &mut fmt::Formatter<'_>, nanos: u64) -> fmt::Result {
+    const UNITS: [(u64, &str); 7] = [
+        (86_400_000_000_000, "d"),
+        (3_600_000_000_000, "h"),
+        (60_000_000_000, "m"),
+        (1_000_000_000, "s"),
+        (1_000_000, "ms"),
+        (1_000, "us"),
+        (1, "ns"),
+    ];
+    let (length, name) =
+        UNITS.iter().find(|(length, _)| nanos.is_multiple_of(*length)).expect("1 divides everything");
+    write!(f, "{}{name}", nanos / length)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    /// Goal: a limit is named the way SEMANTICS says.
+    #[test]
+    fn is_named_by_unit_and_window() {
+        let minute = LimitSpec::rate("input_tokens", 5, Duration::from_secs(60));
+        assert_eq!(minute.to_string(), "input_tokens/1m");
+        assert_eq!(LimitSpec::in_flight(5).to_string(), "in_flight");
+        let opus = LimitSpec { models: "claude-opus-*".into(), tenants: "each".into(), ..minute };
+        assert_eq!(opus.to_string(), "input_tokens/1m model=claude-opus-* tenant=each");
+        let odd = LimitSpec::rate("requests", 5, Duration::from_millis(1500));
+        assert_eq!(odd.to_string(), "requests/1500ms");
+    }
+
+    /// Goal: members come back in order.
+    #[test]
+    fn sets_know_their_members() {
+        assert_eq!(members(1 | 1 << 5 | 1 << 127).collect::<Vec<_>>(), [0, 5, 127]);
+    }
+}

@@ -1,0 +1,156 @@
+//! A token bucket: refills `amount` every `per`, continuously, and holds at most `burst`. In any stretch of time it grants at most
+//! `burst + amount / per x stretch` (Turner's leaky bucket as a meter, "New directions in communications", 1986).
+
+use crate::time::Time;
+
+/// One unit is `per` parts (nanoseconds of the window), so a nanosecond refills `amount` parts.
+#[derive(Clone, Debug)]
+pub(crate) struct Bucket {
+    /// In parts; negative is debt.
+    level: i128,
+    /// When `level` was right.
+    updated: Time,
+    pub(super) amount: u64,
+    per: u64,
+    pub(super) burst: u64,
+}
+
+impl Bucket {
+    pub(super) fn new(amount: u64, per: u64, burst: u64, now: Time) -> Self {
+        let mut bucket = Self { level: 0, updated: now, amount, per, burst };
+        bucket.level = bucket.parts(burst);
+        bucket
+    }
+
+    pub(super) fn parts(&self, units: u64) -> i128 {
+        i128::from(units) * i128::from(self.per)
+    }
+
+    pub(super) fn advance(&mut self, now: Time) {
+        let span = now.nanos_since(self.updated);
+        if span > 0 {
+            self.updated = now;
+            let full = self.parts(self.burst);
+            if self.level < full {
+                self.level = self.level.saturating_add(self.refill(span)).min(full);
+            }
+        }
+    }
+
+    pub(super) fn available(&self) -> i128 {
+        self.level
+    }
+
+    pub(super) fn ready_at(&self, now: Time, parts: i128) -> Time {
+        let missing = (parts - self.level).unsigned_abs();
+        now.plus_nanos(u64::try_from(missing.div_ceil(u128::from(self.amount))).unwrap_or(u64::MAX))
+    }
+
+    pub(super) fn gain_until(&self, now: Time, then: Time) -> i128 {
+        self.refill(then.nanos_since(now))
+    }
+
+    pub(super) fn take(&mut self, _now: Time, units: u64) {
+        // Debt is at most one window's amount.
+        let floor = -self.parts(self.amount);
+        self.level = (self.level - self.parts(units)).max(floor.min(self.level));
+    }
+
+    pub(super) fn give_back(&mut self, _taken: Time, units: u64) {
+        self.level = (self.level + self.parts(units)).min(self.parts(self.burst));
+    }
+
+    pub(super) fn take_over(&mut self, old: &Bucket) {
+        self.updated = old.updated;
+        self.level = if old.level < 0 {
+            // Same units, other parts; rounded towards more debt, and at most one window's amount.
+            let debt = old.level.unsigned_abs().div_ceil(u128::from(old.per));
+            -i128::try_from(debt).unwrap_or(i128::MAX).min(i128::from(self.amount)) * i128::from(self.per)
+        } else {
+            proportion(
+                old.level.unsigned_abs(),
+                old.parts(old.burst).unsigned_abs(),
+                self.parts(self.burst).unsigned_abs(),
+            )
+        };
+    }
+
+    fn refill(&self, span: u64) -> i128 {
+        i128::try_from(u128::from(self.amount) * u128::from(span)).unwrap_or(i128::MAX)
+    }
+}
+
+/// `level / full x new_full`, rounded down, without overflow: both sides are halved until the product fits.
+fn proportion(mut level: u128, mut full: u128, new_full: u128) -> i128 {
+    while level.checked_mul(new_full).is_none() {
+        level /= 2;
+        full = full.div_ceil(2);
+    }
+    i128::try_from(level * new_full / full.max(1)).unwrap_or(i128::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const S: u64 = 1_000_000_000;
+    const DAY: u64 = 86_400 * S;
+
+    fn at(nanos: u64) -> Time {
+        Time::from_nanos(nanos)
+    }
+
+    /// Goal: one request a day is exact to the nanosecond.
+    #[test]
+    fn one_a_day_is_exact() {
+        let mut bucket = Bucket::new(1, DAY, 1, at(0));
+        bucket.take(at(0), 1);
+        bucket.advance(at(DAY - 1));
+        assert!(bucket.available() < bucket.parts(1));
+        assert_eq!(bucket.ready_at(at(DAY - 1), bucket.parts(1)), at(DAY));
+        bucket.advance(at(DAY));
+        assert_eq!(bucket.available(), bucket.parts(1));
+    }
+
+    /// Goal: a refill in many small steps is the same as in one.
+    #[test]
+    fn refills_the_same_in_any_steps() {
+        let mut steps = Bucket::new(10_000_000, 60 * S, 1_000, at(0));
+        let mut leap = steps.clone();
+        steps.take(at(0), 1_000);
+        leap.take(at(0), 1_000);
+        for step in 0..=999 {
+            steps.advance(at(step * 7 + 3));
+        }
+        leap.advance(at(999 * 7 + 3));
+        assert_eq!(steps.available(), leap.available());
+    }
+
+    /// Goal: the largest numbers neither overflow nor mint.
+    #[test]
+    fn survives_the_largest_numbers() {
+        let mut bucket = Bucket::new(u64::MAX, 366 * DAY, u64::MAX, at(0));
+        bucket.take(at(0), u64::MAX);
+        assert_eq!(bucket.available(), 0);
+        bucket.take(at(0), u64::MAX);
+        bucket.take(at(0), u64::MAX);
+        assert_eq!(bucket.available(), -bucket.parts(u64::MAX));
+        bucket.advance(at(u64::MAX));
+        assert!(bucket.available() <= bucket.parts(u64::MAX));
+        bucket.give_back(at(0), u64::MAX);
+        assert!(bucket.available() <= bucket.parts(u64::MAX));
+    }
+
+    /// Goal: a change keeps the level in proportion to the burst, and debt as it is.
+    #[test]
+    fn takes_over_in_proportion() {
+        let mut old = Bucket::new(100, 60 * S, 100, at(0));
+        old.take(at(0), 25);
+        let mut new = Bucket::new(200, 60 * S, 200, at(0));
+        new.take_over(&old);
+        assert_eq!(new.available(), new.parts(150));
+        old.take(at(0), 105);
+        new.take_over(&old);
+        assert_eq!(new.available(), -new.parts(30));
+    }
+}

@@ -1,0 +1,194 @@
+//! What is left of one limit. Amounts are integers of *parts*: a unit is as many parts as its limit needs for refilling a whole
+//! number of them every nanosecond, so that nothing is ever rounded: one request a day is as exact as ten million tokens a
+//! minute.
+//!
+//! A meter is told the time by [`Meter::advance`]; everything else speaks of that instant.
+
+mod bucket;
+mod fixed;
+mod sliding;
+mod slots;
+
+use bucket::Bucket;
+use fixed::Fixed;
+use sliding::Sliding;
+use slots::Slots;
+
+use crate::{
+    spec::{LimitSpec, Window},
+    time::{Time, nanos},
+};
+
+/// One way of counting. All methods but the constructors expect to be advanced to now.
+#[derive(Clone, Debug)]
+pub(crate) enum Meter {
+    Bucket(Bucket),
+    Fixed(Fixed),
+    Sliding(Sliding),
+    Slots(Slots),
+}
+
+macro_rules! each_kind {
+    ($meter:expr, $inner:ident => $body:expr) => {
+        match $meter {
+            Meter::Bucket($inner) => $body,
+            Meter::Fixed($inner) => $body,
+            Meter::Sliding($inner) => $body,
+            Meter::Slots($inner) => $body,
+        }
+    };
+}
+
+impl Meter {
+    /// A full one.
+    pub(crate) fn new(spec: &LimitSpec, now: Time) -> Self {
+        let Some(per) = spec.per.map(nanos) else {
+            return Self::Slots(Slots::new(spec.amount));
+        };
+        match spec.window {
+            Window::Bucket => {
+                let burst = if spec.burst == 0 { spec.amount } else { spec.burst };
+                Self::Bucket(Bucket::new(spec.amount, per, burst, now))
+            }
+            Window::Fixed { phase: Some(phase) } => Self::Fixed(Fixed::new(spec.amount, per, phase, now)),
+            // Holds for every phase, so also for the one that nobody knows.
+            Window::Fixed { phase: None } | Window::Sliding => Self::Sliding(Sliding::new(spec.amount, per)),
+            Window::Quantised { quantum } => {
+                let (share, stretch) = quantised(spec.amount, per, nanos(quantum));
+                Self::Sliding(Sliding::new(share, stretch))
+            }
+        }
+    }
+
+    /// Refills up to `now`. Going back in time changes nothing.
+    pub(crate) fn advance(&mut self, now: Time) {
+        match self {
+            Self::Bucket(bucket) => bucket.advance(now),
+            Self::Fixed(fixed) => fixed.advance(now),
+            Self::Sliding(sliding) => sliding.advance(now),
+            Self::Slots(_) => {}
+        }
+    }
+
+    /// Parts that could be taken now; negative is debt.
+    pub(crate) fn available(&self) -> i128 {
+        each_kind!(self, meter => meter.available())
+    }
+
+    /// Parts of a full meter.
+    pub(crate) fn capacity(&self) -> i128 {
+        self.parts(self.capacity_units())
+    }
+
+    /// The most that is ever granted at once.
+    pub(crate) fn capacity_units(&self) -> u64 {
+        match self {
+            Self::Bucket(bucket) => bucket.burst,
+            Self::Fixed(fixed) => fixed.amount,
+            Self::Sliding(sliding) => sliding.amount,
+            Self::Slots(slots) => slots.amount,
+        }
+    }
+
+    /// So many units in parts.
+    pub(crate) fn parts(&self, units: u64) -> i128 {
+        match self {
+            Self::Bucket(bucket) => bucket.parts(units),
+            _ => i128::from(units),
+        }
+    }
+
+    /// When `parts` will be available if nobody takes anything; `None` if that is up to others. `Some(now)` at the earliest.
+    pub(crate) fn ready_at(&self, now: Time, parts: i128) -> Option<Time> {
+        if parts <= self.available() {
+            return Some(now);
+        }
+        match self {
+            Self::Bucket(bucket) => Some(bucket.ready_at(now, parts)),
+            Self::Fixed(fixed) => Some(fixed.ready_at(parts)),
+            Self::Sliding(sliding) => Some(sliding.ready_at(now, parts)),
+            Self::Slots(_) => None,
+        }
+    }
+
+    /// Parts that come back by themselves until `then`.
+    pub(crate) fn gain_until(&self, now: Time, then: Time) -> i128 {
+        match self {
+            Self::Bucket(bucket) => bucket.gain_until(now, then),
+            Self::Fixed(fixed) => fixed.gain_until(then),
+            Self::Sliding(sliding) => sliding.gain_until(then),
+            Self::Slots(_) => 0,
+        }
+    }
+
+    /// Parts that so much service (nanoseconds of this limit) takes.
+    pub(crate) fn parts_in(&self, nanos: u128) -> i128 {
+        let (amount, per) = match self {
+            Self::Bucket(bucket) => (bucket.amount, 1),
+            Self::Fixed(fixed) => (fixed.amount, fixed.per),
+            Self::Sliding(sliding) => (sliding.amount, sliding.per),
+            Self::Slots(_) => (0, 1),
+        };
+        i128::try_from(nanos.saturating_mul(u128::from(amount)) / u128::from(per)).unwrap_or(i128::MAX / 2)
+    }
+
+    /// Takes `units`, into debt if need be.
+    pub(crate) fn take(&mut self, now: Time, units: u64) {
+        each_kind!(self, meter => meter.take(now, units));
+    }
+
+    /// Gives back `units` of what was taken at `taken`, as far as they still count.
+    pub(crate) fn give_back(&mut self, taken: Time, units: u64) {
+        each_kind!(self, meter => meter.give_back(taken, units));
+    }
+
+    /// What is left in whole units, rounded down.
+    pub(crate) fn level(&self) -> i64 {
+        let scale = self.parts(1).max(1);
+        let units = self.available().div_euclid(scale);
+        i64::try_from(units).unwrap_or(if units < 0 { i64::MIN } else { i64::MAX })
+    }
+
+    /// Takes over from a meter of the same limit before it was changed. A bucket keeps its level in proportion and its debt as it
+    /// is. Windows and slots keep what was used as it is: the provider counts the same calls against the new amount.
+    pub(crate) fn take_over(&mut self, before: &Meter, now: Time) {
+        match (&mut *self, before) {
+            (Self::Bucket(new), Self::Bucket(old)) => new.take_over(old),
+            (Self::Fixed(new), Self::Fixed(old)) => new.take_over(old, now),
+            (Self::Sliding(new), Self::Sliding(old)) => new.take_over(old, now),
+            (Self::Slots(new), Self::Slots(old)) => new.take_over(old),
+            // Another way of counting: what was taken of the old amount is taken of the new.
+            (new, old) => {
+                let used = i128::from(old.capacity_units()) - i128::from(old.level());
+                new.take(now, u64::try_from(used).unwrap_or(0));
+            }
+        }
+    }
+}
+
+/// The part of an amount that may be used in one quantum, and the length of the stretch that it holds for. Less than one unit
+/// a quantum is one unit in a longer stretch.
+fn quantised(amount: u64, per: u64, quantum: u64) -> (u64, u64) {
+    let share = u128::from(amount) * u128::from(quantum) / u128::from(per.max(1));
+    match u64::try_from(share).unwrap_or(u64::MAX) {
+        0 => (1, per.div_ceil(amount)),
+        share => (share, quantum),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::quantised;
+
+    const S: u64 = 1_000_000_000;
+
+    /// Goal: a quantum gets its part rounded down, and a slow limit one unit in a longer stretch.
+    #[test]
+    fn quanta_get_their_part() {
+        assert_eq!(quantised(60, 60 * S, S), (1, S));
+        assert_eq!(quantised(600, 60 * S, S), (10, S));
+        assert_eq!(quantised(100, 60 * S, S), (1, S));
+        assert_eq!(quantised(30, 60 * S, S), (1, 2 * S));
+        assert_eq!(quantised(u64::MAX, S, S), (u64::MAX, S));
+    }
+}

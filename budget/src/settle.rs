@@ -1,0 +1,220 @@
+//! How permits and waits end: reported, expired, cancelled, or refused. Each ends exactly once.
+
+use std::time::Duration;
+
+use smallvec::SmallVec;
+
+use crate::{
+    admission::meter_of,
+    budget::{Budget, Permit, Waiting},
+    feedback::Reaction,
+    limit::{LimitSet, members},
+    outcome::{Outcome, Report, Reported},
+    refusal::{Reason, Refusal},
+    request::{Event, PermitKey, Ticket},
+    slab::serial_of,
+    time::Time,
+    usage::Amounts,
+};
+
+impl<W: Clone> Budget<W> {
+    /// Says how the call of a permit went. A repeat is answered as the first report was and changes nothing; so is a report
+    /// that contradicts it. The waiter comes back if this report is what ended the permit.
+    pub fn report(
+        &mut self,
+        now: Time,
+        permit: PermitKey,
+        report: &Report,
+        events: &mut Vec<Event<W>>,
+    ) -> (Reported, Option<W>) {
+        let now = self.catch_up(now, events);
+        let serial = serial_of(permit.as_u64());
+        let Some(ended) = self.take_permit(permit.as_u64()) else {
+            return (self.report_late(now, serial, report, events), None);
+        };
+        let set = self.touched(ended.tenant, ended.model);
+        let used = match report.outcome {
+            Outcome::Cancelled => Amounts::nothing(),
+            _ => report.actual.settle(&ended.charge),
+        };
+        self.settle(now, &ended, set, &used, report.outcome != Outcome::Cancelled);
+        if ended.open_output
+            && let Some(output) = report.actual.output_used()
+        {
+            self.outputs.learn(ended.tenant, ended.model, output);
+        }
+        self.learn(now, set, ended.granted, report, events);
+        let reported = self.answer(now, set, report, true);
+        self.answers.remember(serial, &reported);
+        self.dispatch(now, events);
+        (reported, Some(ended.waiter))
+    }
+
+    /// Takes a waiting request out of the queue. `None` if it does not wait any more.
+    pub fn cancel(&mut self, now: Time, ticket: Ticket, events: &mut Vec<Event<W>>) -> Option<W> {
+        let now = self.catch_up(now, events);
+        let left = self.leave(ticket)?;
+        self.dispatch(now, events);
+        Some(left.waiter)
+    }
+
+    /// Refuses everyone who waits.
+    pub fn refuse_waiting(
+        &mut self,
+        reason: Reason,
+        retry_after: Option<Duration>,
+        events: &mut Vec<Event<W>>,
+    ) {
+        let tickets: Vec<Ticket> = self.waiting.keys().map(Ticket).collect();
+        for ticket in tickets {
+            self.refuse(ticket, Refusal { retry_after, ..Refusal::new(reason.clone()) }, events);
+        }
+        self.wake = None;
+    }
+
+    pub(crate) fn expire_permits(&mut self, now: Time, events: &mut Vec<Event<W>>) {
+        while let Some(slot) = self.expiries.take_due(now) {
+            let key = self.permits.key_at(slot).expect("only live permits have an expiry");
+            let ended = self.take_permit(key).expect("only live permits have an expiry");
+            let set = self.touched(ended.tenant, ended.model);
+            // The call may have been made: the charge stays, the slot comes back.
+            self.settle(now, &ended, set, &ended.charge, true);
+            self.answers.expect_late(serial_of(key), ended.tenant, ended.model);
+            self.totals.expired += 1;
+            events.push(Event::Expired { waiter: ended.waiter, permit: PermitKey::from_u64(key) });
+        }
+    }
+
+    pub(crate) fn expire_waiting(&mut self, now: Time, events: &mut Vec<Event<W>>) {
+        while let Some(slot) = self.deadlines.take_due(now) {
+            let ticket = Ticket(self.waiting.key_at(slot).expect("only those waiting have a deadline"));
+            let refusal = self.not_in_time(now, ticket);
+            self.refuse(ticket, refusal, events);
+        }
+    }
+
+    pub(crate) fn refuse(&mut self, ticket: Ticket, refusal: Refusal, events: &mut Vec<Event<W>>) {
+        if let Some(Waiting { waiter, .. }) = self.leave(ticket) {
+            self.totals.refused += 1;
+            events.push(Event::Refused { waiter, refusal });
+        }
+    }
+
+    fn take_permit(&mut self, key: u64) -> Option<Permit<W>> {
+        let ended = self.permits.remove(key)?;
+        self.expiries.remove(crate::slab::slot_of(key));
+        Some(ended)
+    }
+
+    /// Replaces what a permit held by what was used, on every limit that it touched, and corrects its tenant's tag.
+    fn settle(&mut self, now: Time, ended: &Permit<W>, set: LimitSet, used: &Amounts, sent: bool) {
+        let Self { limits, tenants, .. } = self;
+        let tenant = &mut tenants[ended.tenant];
+        tenant.in_flight -= 1;
+        for at in members(set) {
+            let Some((rule, meter)) = meter_of(limits, tenant, at) else { continue };
+            meter.advance(now);
+            let held = rule.cost(&ended.charge);
+            let used = if rule.is_rate() { rule.cost(used) } else { 0 };
+            if used < held {
+                meter.give_back(ended.granted, held - used);
+            } else {
+                meter.take(now, used - held);
+            }
+        }
+        self.models[ended.model].uses -= 1;
+        let charged = self.worth(set, &ended.charge);
+        let actual = if sent { self.worth(set, used) } else { 0 };
+        let tenant = &mut self.tenants[ended.tenant];
+        let flow = &mut tenant.flows[ended.class.index()];
+        if charged != actual {
+            self.fair.correct(ended.class, flow, tenant.weight, charged, actual);
+            self.queue.reorder(flow);
+        }
+        if self.queue.has_parked() {
+            self.unpark_tenant(ended.tenant);
+        }
+    }
+
+    /// What a tenant's own limits held back may go now.
+    fn unpark_tenant(&mut self, tenant: u32) {
+        let flows = &self.tenants[tenant].flows;
+        let lanes: SmallVec<[u32; 4]> = flows.iter().flat_map(|flow| flow.lanes.iter().copied()).collect();
+        for lane in lanes {
+            if self.queue.is_parked(lane) {
+                self.unpark(lane);
+            }
+        }
+    }
+
+    /// What the budget makes of an outcome.
+    fn learn(
+        &mut self,
+        now: Time,
+        set: LimitSet,
+        granted: Time,
+        report: &Report,
+        events: &mut Vec<Event<W>>,
+    ) {
+        if report.outcome == Outcome::RateLimited {
+            self.totals.rate_limited += 1;
+        }
+        match self.feedback.heard(report.outcome, report.retry_after, granted, now) {
+            Reaction::Nothing => {}
+            Reaction::FreezeTouched(until) => {
+                for at in members(set) {
+                    let rule = &mut self.limits[at].rule;
+                    if rule.is_rate() {
+                        rule.frozen_until = rule.frozen_until.max(until);
+                    }
+                }
+            }
+            Reaction::Exhausted => {
+                let until = self.feedback.exhausted(now).flatten();
+                self.refuse_waiting(Reason::QuotaExhausted, until.map(|until| until.since(now)), events);
+            }
+        }
+    }
+
+    /// A report on a permit that has ended: repeated, late, or unknown.
+    fn report_late(
+        &mut self,
+        now: Time,
+        serial: u64,
+        report: &Report,
+        events: &mut Vec<Event<W>>,
+    ) -> Reported {
+        if let Some((tenant, model)) = self.answers.take_late(serial) {
+            let set = self.touched(tenant, model);
+            // It was under way for longer than a permit lives: what it says is news.
+            self.learn(now, set, now, report, events);
+            let reported = self.answer(now, set, report, false);
+            self.answers.remember(serial, &reported);
+            self.dispatch(now, events);
+            return reported;
+        }
+        self.answers.recall(serial).unwrap_or_else(|| self.answer(now, 0, report, false))
+    }
+
+    fn answer(&self, now: Time, set: LimitSet, report: &Report, settled: bool) -> Reported {
+        let retry = match report.outcome {
+            Outcome::RateLimited
+            | Outcome::ConcurrencyLimited
+            | Outcome::Overloaded
+            | Outcome::AccelerationLimited
+            | Outcome::Failed { retryable: true } => true,
+            Outcome::Success
+            | Outcome::QuotaExhausted
+            | Outcome::TooLarge
+            | Outcome::Failed { retryable: false }
+            | Outcome::Cancelled => false,
+        };
+        let frozen = members(set).map(|at| self.limits[at].rule.frozen_until).max().unwrap_or(now);
+        let until = frozen.max(self.feedback.frozen(now).unwrap_or(now));
+        let wait = until.since(now);
+        // Whole milliseconds, rounded up, so that a repeat says the same.
+        let wait =
+            Duration::from_millis(u64::try_from(wait.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX));
+        Reported { outcome: report.outcome, settled, retry, retry_after: retry.then_some(wait) }
+    }
+}
