@@ -84,6 +84,11 @@ impl Alarms {
         }
     }
 
+    /// Forgets the alarm of `bell` at `at`.
+    pub(crate) fn unset(&self, bell: Bell, at: Time) {
+        self.table.lock().due.remove(&(at, bell));
+    }
+
     /// Forgets all alarms and lets the thread end.
     pub(crate) fn stop(&self) {
         let mut table = self.table.lock();

@@ -13,8 +13,8 @@ use std::{
 
 use parking_lot::Mutex;
 use permitd_budget::{
-    Acquired, Budget, CheckedSpec, Event, Grant, Outcome, PermitKey, Place, Reason, Refusal, Report, Reported, Request,
-    Snapshot, Ticket, Time,
+    Acquired, Budget, CheckedSpec, Event, Grant, Outcome, PermitKey, Place, Reason, Refusal, Report,
+    Reported, Request, Snapshot, Ticket, Time,
 };
 
 use crate::{
@@ -108,7 +108,13 @@ impl fmt::Debug for Cell {
 }
 
 impl Cell {
-    pub(crate) fn new(id: u32, name: BudgetName, declared: Declared, clock: Clock, alarms: Arc<Alarms>) -> Arc<Self> {
+    pub(crate) fn new(
+        id: u32,
+        name: BudgetName,
+        declared: Declared,
+        clock: Clock,
+        alarms: Arc<Alarms>,
+    ) -> Arc<Self> {
         let heart = Budget::new(&declared.spec, clock.now());
         let state = State { heart, life: Life::Serving, declared, alarm: None, events: Vec::new() };
         let bell = alarms.bell();
@@ -145,7 +151,7 @@ impl Cell {
     /// A look at everything.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
-        let state = self.state.lock();
+        let mut state = self.state.lock();
         state.heart.snapshot(self.clock.now())
     }
 
@@ -235,7 +241,7 @@ impl Cell {
 
     /// A look at a waiting request.
     pub(crate) fn place(&self, ticket: Ticket) -> Option<Place> {
-        let state = self.state.lock();
+        let mut state = self.state.lock();
         state.heart.place(self.clock.now(), ticket)
     }
 
@@ -273,7 +279,7 @@ impl Cell {
     /// Delivers without the lock. What nobody takes any more goes back, which may grant to others: hence the loop.
     fn deliver(&self, mut events: Vec<Event<Waiter>>) {
         loop {
-            let returned = put_all(&mut events);
+            let returned = self.put_all(&mut events);
             if returned.is_empty() {
                 return;
             }
@@ -282,6 +288,29 @@ impl Cell {
             state.give_back(now, &returned, &mut events);
             self.set_alarm(&mut state);
         }
+    }
+
+    /// Puts every event into its inbox and wakes each reader once. Hands back the permits that nobody takes.
+    fn put_all(&self, events: &mut Vec<Event<Waiter>>) -> Vec<PermitKey> {
+        let mut returned = Vec::new();
+        let mut sleepers: Vec<Arc<Inbox>> = Vec::new();
+        for event in events.drain(..) {
+            let (waiter, what) = match event {
+                Event::Granted { waiter, grant, .. } => (waiter, News::Granted { cell: self.id, grant }),
+                Event::Refused { waiter, refusal } => (waiter, News::Refused(refusal)),
+                Event::Expired { waiter, permit } => (waiter, News::Ended(permit)),
+            };
+            match waiter.inbox.put(Delivery { request_id: waiter.request_id, what }) {
+                Ok(true) => sleepers.push(waiter.inbox),
+                Ok(false) => {}
+                Err(Delivery { what: News::Granted { grant, .. }, .. }) => returned.push(grant.permit),
+                Err(_) => {}
+            }
+        }
+        for inbox in sleepers {
+            inbox.wake();
+        }
+        returned
     }
 }
 
@@ -302,29 +331,6 @@ impl Ring for Cell {
             let _ = state.heart.poll(now, events);
         });
     }
-}
-
-/// Puts every event into its inbox and wakes each reader once. Hands back the permits that nobody takes.
-fn put_all(events: &mut Vec<Event<Waiter>>) -> Vec<PermitKey> {
-    let mut returned = Vec::new();
-    let mut sleepers: Vec<Arc<Inbox>> = Vec::new();
-    for event in events.drain(..) {
-        let (waiter, what) = match event {
-            Event::Granted { waiter, grant, .. } => (waiter, News::Granted(grant)),
-            Event::Refused { waiter, refusal } => (waiter, News::Refused(refusal)),
-            Event::Expired { waiter, permit } => (waiter, News::Ended(permit)),
-        };
-        match waiter.inbox.put(Delivery { request_id: waiter.request_id, what }) {
-            Ok(true) => sleepers.push(waiter.inbox),
-            Ok(false) => {}
-            Err(Delivery { what: News::Granted(grant), .. }) => returned.push(grant.permit),
-            Err(_) => {}
-        }
-    }
-    for inbox in sleepers {
-        inbox.wake();
-    }
-    returned
 }
 
 /// A session that counts as a sharer of a budget until it is dropped.

@@ -26,7 +26,12 @@ pub(crate) struct Delivery {
 #[derive(Debug)]
 pub(crate) enum News {
     /// One permit of the request.
-    Granted(Grant),
+    Granted {
+        /// The id of the cell, for giving the permit back.
+        cell: u32,
+        /// The permit.
+        grant: Grant,
+    },
     /// The request left the queue without its remaining permits.
     Refused(Refusal),
     /// The permit ended: it expired, or it was reported elsewhere.

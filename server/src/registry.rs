@@ -96,7 +96,16 @@ impl Registry {
         // Etags of an earlier process must not match by accident.
         let index = Mutex::new(Index { sorted: BTreeMap::new(), ids: 0, etags: rand::random() });
         let (by_name, by_id) = (DashMap::default(), DashMap::default());
-        Self { clock, alarms, budgets_max, providers, by_name, by_id, draining: AtomicBool::new(false), index }
+        Self {
+            clock,
+            alarms,
+            budgets_max,
+            providers,
+            by_name,
+            by_id,
+            draining: AtomicBool::new(false),
+            index,
+        }
     }
 
     /// The server's clock, which is that of all budgets.
@@ -206,7 +215,12 @@ impl Registry {
     pub fn list_after(&self, after: Option<&BudgetName>, most: usize) -> Vec<Arc<Cell>> {
         let start = after.map_or(Bound::Unbounded, Bound::Excluded);
         let index = self.index.lock();
-        index.sorted.range::<BudgetName, _>((start, Bound::Unbounded)).take(most).map(|(_, cell)| Arc::clone(cell)).collect()
+        index
+            .sorted
+            .range::<BudgetName, _>((start, Bound::Unbounded))
+            .take(most)
+            .map(|(_, cell)| Arc::clone(cell))
+            .collect()
     }
 
     /// Ends the waiting of everybody, in all budgets that there are and that will be made; reports are still taken.
@@ -225,7 +239,12 @@ impl Registry {
         self.by_id.iter().any(|cell| cell.in_flight() > 0)
     }
 
-    fn make(&self, index: &mut Index, name: &BudgetName, declared: Declared) -> Result<Arc<Cell>, RegistryError> {
+    fn make(
+        &self,
+        index: &mut Index,
+        name: &BudgetName,
+        declared: Declared,
+    ) -> Result<Arc<Cell>, RegistryError> {
         self.make_room()?;
         index.ids += 1;
         let cell = Cell::new(index.ids, name.clone(), declared, self.clock, Arc::clone(&self.alarms));

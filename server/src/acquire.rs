@@ -1,0 +1,262 @@
+//! The unary form of an acquire: one request, one stream of what becomes of it. What is not taken out of the stream goes back to
+//! the budget.
+
+use std::{
+    collections::VecDeque,
+    pin::Pin,
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use futures_core::Stream;
+use permitd_budget::{Acquired, Grant, Request, Ticket, Time};
+use permitd_proto::v1::{AcquireRequest, AcquireResponse, Queued, acquire_response::Event};
+use tonic::{Status, metadata::MetadataMap};
+
+use crate::{
+    alarm::{Bell, Ring},
+    cell::Cell,
+    inbox::{Delivery, Inbox, News, Waiter},
+    shared::{LastCell, Shared},
+    status::Fault,
+    wire::{decode, encode},
+};
+
+/// Between two looks at the place in the queue.
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What becomes of one acquire.
+pub(crate) struct AcquireStream {
+    shared: Arc<Shared>,
+    cell: Arc<Cell>,
+    inbox: Arc<Inbox>,
+    /// Granted, but not yet yielded.
+    grants: VecDeque<Grant>,
+    waiting: Option<Waiting>,
+    refused: Option<Status>,
+    scratch: Vec<Delivery>,
+}
+
+/// A place in the queue.
+struct Waiting {
+    ticket: Ticket,
+    /// Permits still waited for.
+    wanted: u32,
+    progress: Arc<Progress>,
+    bell: Bell,
+    alarm: Option<Time>,
+    told: Option<(u32, String)>,
+}
+
+/// Rung when the place may have changed.
+struct Progress {
+    due: AtomicBool,
+    inbox: Arc<Inbox>,
+}
+
+impl Ring for Progress {
+    fn ring(self: Arc<Self>, _: Time) {
+        self.due.store(true, Ordering::Release);
+        self.inbox.wake();
+    }
+}
+
+/// Joins the queue. A refusal at once is the call's own status.
+pub(crate) fn acquire(
+    shared: &Arc<Shared>,
+    metadata: &MetadataMap,
+    request: &AcquireRequest,
+) -> Result<AcquireStream, Status> {
+    try_acquire(shared, metadata, request).map_err(|fault| {
+        shared.metrics.refused(fault.reason());
+        fault.into_status()
+    })
+}
+
+fn try_acquire(
+    shared: &Arc<Shared>,
+    metadata: &MetadataMap,
+    request: &AcquireRequest,
+) -> Result<AcquireStream, Fault> {
+    if shared.is_draining() {
+        return Err(Fault::draining());
+    }
+    let ask = decode::acquire(request, "")?;
+    let gives_up = timeout(metadata).map(|timeout| shared.clock.now() + timeout);
+    let inbox = Arc::new(Inbox::default());
+    let mut last = LastCell::default();
+    let (cell, acquired) = shared.acquire(&mut last, &request.provider, &request.key, || Request {
+        tenant: ask.tenant,
+        model: ask.model,
+        priority: ask.priority,
+        estimate: ask.estimate.clone(),
+        count: ask.count,
+        max_wait: ask.max_wait,
+        gives_up,
+        waiter: Waiter { inbox: Arc::clone(&inbox), request_id: request.request_id },
+    })?;
+    let mut stream = AcquireStream {
+        shared: Arc::clone(shared),
+        cell,
+        inbox,
+        grants: VecDeque::new(),
+        waiting: None,
+        refused: None,
+        scratch: Vec::new(),
+    };
+    match acquired {
+        Acquired::Granted(grant) => stream.grants.push_back(grant),
+        Acquired::Waiting(ticket) => {
+            let progress =
+                Arc::new(Progress { due: AtomicBool::new(true), inbox: Arc::clone(&stream.inbox) });
+            let bell = shared.alarms.bell();
+            stream.waiting =
+                Some(Waiting { ticket, wanted: ask.count, progress, bell, alarm: None, told: None });
+        }
+    }
+    Ok(stream)
+}
+
+impl AcquireStream {
+    fn take_in(&mut self) {
+        let mut scratch = std::mem::take(&mut self.scratch);
+        self.inbox.take(&mut scratch);
+        for delivery in scratch.drain(..) {
+            match delivery.what {
+                News::Granted { grant, .. } => {
+                    self.grants.push_back(grant);
+                    if let Some(waiting) = &mut self.waiting {
+                        waiting.wanted -= 1;
+                        if waiting.wanted == 0 {
+                            self.stop_waiting();
+                        }
+                    }
+                }
+                News::Refused(refusal) => {
+                    let fault = Fault::from(refusal);
+                    self.shared.metrics.refused(fault.reason());
+                    self.refused = Some(fault.into_status());
+                    self.stop_waiting();
+                }
+                // A permit of this call expired or was reported: nothing that its stream tells.
+                News::Ended(_) => {}
+            }
+        }
+        self.scratch = scratch;
+    }
+
+    fn stop_waiting(&mut self) -> Option<Ticket> {
+        let waiting = self.waiting.take()?;
+        if let Some(alarm) = waiting.alarm {
+            self.shared.alarms.unset(waiting.bell, alarm);
+        }
+        Some(waiting.ticket)
+    }
+
+    /// Where the request stands, if it is time to say so and not what was said before.
+    fn place(&mut self) -> Option<Queued> {
+        let waiting = self.waiting.as_mut()?;
+        if !waiting.progress.due.swap(false, Ordering::AcqRel) {
+            return None;
+        }
+        let next = self.shared.clock.now() + PROGRESS_INTERVAL;
+        let before = waiting.alarm.replace(next);
+        let target: Weak<dyn Ring> = Arc::downgrade(&waiting.progress) as Weak<dyn Ring>;
+        self.shared.alarms.set(waiting.bell, before, next, target);
+        let place = self.cell.place(waiting.ticket)?;
+        let standing = (place.position, place.held_by.clone());
+        if waiting.told.as_ref() == Some(&standing) {
+            return None;
+        }
+        waiting.told = Some(standing);
+        Some(encode::queued(0, place))
+    }
+}
+
+impl Stream for AcquireStream {
+    type Item = Result<AcquireResponse, Status>;
+
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = self.get_mut();
+        let say = |event| Poll::Ready(Some(Ok(AcquireResponse { event: Some(event) })));
+        if this.waiting.is_some() {
+            this.inbox.read_by(context.waker());
+            this.take_in();
+        }
+        if let Some(grant) = this.grants.pop_front() {
+            return say(Event::Granted(this.shared.permit_of(&this.cell, grant)));
+        }
+        if let Some(status) = this.refused.take() {
+            return Poll::Ready(Some(Err(status)));
+        }
+        if let Some(queued) = this.place() {
+            return say(Event::Queued(queued));
+        }
+        if this.waiting.is_some() { Poll::Pending } else { Poll::Ready(None) }
+    }
+}
+
+impl Drop for AcquireStream {
+    /// Leaves the queue, and returns what nobody took.
+    fn drop(&mut self) {
+        let late = self.inbox.close();
+        if let Some(ticket) = self.stop_waiting() {
+            self.cell.cancel(ticket);
+        }
+        let late = late.into_iter().filter_map(|delivery| match delivery.what {
+            News::Granted { grant, .. } => Some(grant.permit),
+            _ => None,
+        });
+        let unused: Vec<_> = self.grants.drain(..).map(|grant| grant.permit).chain(late).collect();
+        if !unused.is_empty() {
+            self.cell.give_back(&unused);
+        }
+    }
+}
+
+/// The caller's own deadline, as gRPC sends it: at most 8 digits and a unit. Anything else counts as none.
+fn timeout(metadata: &MetadataMap) -> Option<Duration> {
+    let text = metadata.get("grpc-timeout")?.to_str().ok()?;
+    let unit = text.chars().next_back()?;
+    let digits = &text[..text.len() - unit.len_utf8()];
+    if digits.is_empty() || digits.len() > 8 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let amount: u64 = digits.parse().ok()?;
+    match unit {
+        'H' => Some(Duration::from_secs(amount * 3_600)),
+        'M' => Some(Duration::from_secs(amount * 60)),
+        'S' => Some(Duration::from_secs(amount)),
+        'm' => Some(Duration::from_millis(amount)),
+        'u' => Some(Duration::from_micros(amount)),
+        'n' => Some(Duration::from_nanos(amount)),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Goal: gRPC's deadlines are read, and nothing else is.
+    #[test]
+    fn timeouts() {
+        let read = |text: &str| {
+            let mut metadata = MetadataMap::new();
+            metadata.insert("grpc-timeout", text.parse().expect("ASCII"));
+            timeout(&metadata)
+        };
+        assert_eq!(read("5S"), Some(Duration::from_secs(5)));
+        assert_eq!(read("99999999H"), Some(Duration::from_secs(99_999_999 * 3_600)));
+        assert_eq!(read("250m"), Some(Duration::from_millis(250)));
+        assert_eq!(read("7n"), Some(Duration::from_nanos(7)));
+        for garbage in ["", "S", "5", "-5S", "1.5S", "999999999S", "5X"] {
+            assert_eq!(read(garbage), None, "{garbage:?}");
+        }
+        assert_eq!(timeout(&MetadataMap::new()), None);
+    }
+}

@@ -1,0 +1,116 @@
+//! What callers know a permit by: opaque, and signed, so that only ids which this process issued can reach a budget.
+//!
+//! Version (1 byte), cell (4), permit (8) and a keyed hash over them (8), as 28 characters of base64url.
+
+use std::hash::Hasher as _;
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use permitd_budget::PermitKey;
+use siphasher::sip::SipHasher24;
+
+/// Characters of an id.
+pub(crate) const LENGTH: usize = 28;
+
+const VERSION: u8 = 1;
+const BYTES: usize = 21;
+const SIGNED: usize = 13;
+
+/// Writes and reads ids.
+#[derive(Clone, Debug)]
+pub(crate) struct PermitIds {
+    seal: Seal,
+}
+
+/// The secret behind the signatures: whoever has it can issue ids.
+#[derive(Clone)]
+pub(crate) struct Seal([u8; 16]);
+
+impl std::fmt::Debug for Seal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Seal(secret)")
+    }
+}
+
+impl Seal {
+    /// A new one, which nobody can guess.
+    pub(crate) fn random() -> Self {
+        Self(rand::random())
+    }
+
+    fn sign(&self, bytes: &[u8]) -> [u8; 8] {
+        let mut hasher = SipHasher24::new_with_key(&self.0);
+        hasher.write(bytes);
+        hasher.finish().to_be_bytes()
+    }
+}
+
+impl PermitIds {
+    pub(crate) fn new(seal: Seal) -> Self {
+        Self { seal }
+    }
+
+    /// The id of a permit of a cell.
+    pub(crate) fn write(&self, cell: u32, permit: PermitKey) -> String {
+        let mut bytes = [0; BYTES];
+        bytes[0] = VERSION;
+        bytes[1..5].copy_from_slice(&cell.to_be_bytes());
+        bytes[5..SIGNED].copy_from_slice(&permit.as_u64().to_be_bytes());
+        let signature = self.seal.sign(&bytes[..SIGNED]);
+        bytes[SIGNED..].copy_from_slice(&signature);
+        URL_SAFE_NO_PAD.encode(bytes)
+    }
+
+    /// The cell and permit of an id that this process issued; `None` for every other text.
+    pub(crate) fn read(&self, text: &str) -> Option<(u32, PermitKey)> {
+        if text.len() != LENGTH {
+            return None;
+        }
+        let mut bytes = [0; BYTES];
+        let read = URL_SAFE_NO_PAD.decode_slice(text, &mut bytes);
+        if read != Ok(BYTES) || bytes[0] != VERSION {
+            return None;
+        }
+        let (signed, signature) = bytes.split_at(SIGNED);
+        // Compared as numbers: one comparison, whose time says nothing about where they differ.
+        let given = u64::from_be_bytes(signature.try_into().expect("8 bytes are left"));
+        if given != u64::from_be_bytes(self.seal.sign(signed)) {
+            return None;
+        }
+        let cell = u32::from_be_bytes(signed[1..5].try_into().expect("4 bytes"));
+        let permit = u64::from_be_bytes(signed[5..].try_into().expect("8 bytes"));
+        Some((cell, PermitKey::from_u64(permit)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Goal: an id can be read by who wrote it, and by nobody else.
+    #[test]
+    fn round_trip() {
+        let ids = PermitIds::new(Seal::random());
+        for (cell, permit) in [(0, 0), (7, 42), (u32::MAX, u64::MAX)] {
+            let text = ids.write(cell, PermitKey::from_u64(permit));
+            assert_eq!(text.len(), LENGTH);
+            assert_eq!(ids.read(&text), Some((cell, PermitKey::from_u64(permit))));
+            assert_eq!(PermitIds::new(Seal::random()).read(&text), None, "another process");
+        }
+    }
+
+    /// Goal: no single changed character, and no garbage, passes.
+    #[test]
+    fn forgeries_are_nothing() {
+        let ids = PermitIds::new(Seal::random());
+        let text = ids.write(7, PermitKey::from_u64(42));
+        for at in 0..LENGTH {
+            let mut forged = text.clone().into_bytes();
+            forged[at] = if forged[at] == b'A' { b'B' } else { b'A' };
+            assert_eq!(ids.read(std::str::from_utf8(&forged).expect("ASCII")), None, "changed at {at}");
+        }
+        for garbage in ["", "x", &text[1..], &format!("{text}A"), &"=".repeat(LENGTH), "ééééééééééééééé"]
+        {
+            assert_eq!(ids.read(garbage), None, "{garbage:?}");
+        }
+    }
+}

@@ -1,0 +1,379 @@
+//! One session: what it asked for and what it has to be told. Its lock is taken once per turn of its stream, and by whoever
+//! takes the session over or buries it.
+
+use std::{sync::Arc, time::Duration};
+
+use permitd_budget::{Acquired, Outcome, Reason, Refusal, Report, Request, Ticket, Time};
+use permitd_proto::v1::{AcquireRequest, Granted, Hello, ReportRequest, SessionRequest, Welcome};
+use tonic::Code;
+
+use super::{
+    ledger::{Cancelling, Ledger, Taken},
+    outgoing::Outgoing,
+    shares::Shares,
+};
+use crate::{
+    cell::Cell,
+    inbox::{Delivery, Inbox, News, Waiter},
+    shared::{LastCell, Shared, shown, tell_ended},
+    status::Fault,
+    wire::{decode, encode},
+};
+
+/// Permits of one session that are waited for or live. Past it, acquires are refused until some are reported.
+const PERMITS_MAX: usize = 200_000;
+/// Reports and extensions in one message.
+const REPORTS_PER_MESSAGE_MAX: usize = 10_000;
+const EXTENSIONS_PER_MESSAGE_MAX: usize = 10_000;
+/// Between two looks at the places in the queues.
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
+
+/// A session's state.
+#[derive(Debug)]
+pub(crate) struct Core {
+    inbox: Arc<Inbox>,
+    tenant: String,
+    progress: bool,
+    ledger: Ledger,
+    last: LastCell,
+    shares: Shares,
+    /// When the places are looked at again, while anything waits and the client wants to know.
+    next_progress: Option<Time>,
+    pub(super) out: Outgoing,
+}
+
+impl Core {
+    pub(super) fn new(inbox: Arc<Inbox>) -> Self {
+        Self {
+            inbox,
+            tenant: String::new(),
+            progress: false,
+            ledger: Ledger::default(),
+            last: LastCell::default(),
+            shares: Shares::default(),
+            next_progress: None,
+            out: Outgoing::default(),
+        }
+    }
+
+    /// Requests in queues.
+    pub(super) fn waiting(&self) -> usize {
+        self.ledger.waiting()
+    }
+
+    /// Permits waited for or live.
+    pub(super) fn permits(&self) -> usize {
+        self.ledger.permits()
+    }
+
+    /// Answers a Hello. On a resume, everything that the broken stream may have lost is said again.
+    pub(super) fn greet(&mut self, shared: &Shared, hello: Hello, session_id: String, resumed: bool) {
+        self.tenant = hello.tenant;
+        self.progress = hello.progress;
+        self.next_progress = None;
+        if resumed {
+            // All of them are in the ledger, and sent again below.
+            self.out.forget_grants();
+            self.shares.forget_sent();
+            self.say_again(shared);
+        }
+        self.out.welcome(Welcome { session_id, resumed, grace: Some(encode::duration(shared.config.grace)) });
+    }
+
+    /// Does everything that a message asks for. A fault ends the stream.
+    pub(super) fn handle(&mut self, shared: &Shared, message: SessionRequest) -> Result<(), Fault> {
+        check_bounds(shared, &message)?;
+        for request in message.report {
+            self.report(shared, request);
+        }
+        for permit_id in message.extend {
+            self.extend(shared, permit_id);
+        }
+        for request in message.acquire {
+            self.acquire(shared, request);
+        }
+        // After the acquires: a message may take back what it asks for.
+        for request_id in message.cancel {
+            self.cancel(shared, request_id);
+        }
+        Ok(())
+    }
+
+    /// Takes in what the budgets answered.
+    pub(super) fn take_in(&mut self, shared: &Shared, deliveries: &mut Vec<Delivery>) {
+        for Delivery { request_id, what } in deliveries.drain(..) {
+            match what {
+                News::Granted { cell, grant } => match self.ledger.granted(request_id, &grant) {
+                    Taken::Wanted => {
+                        if let Some(cell) = self.ledger.find(request_id).and_then(|asked| asked.cell.clone())
+                        {
+                            self.grant(shared, request_id, &cell, grant);
+                        }
+                    }
+                    Taken::Unwanted { answer } => {
+                        if let Some(cell) = shared.registry.by_id(cell) {
+                            cell.give_back(&[grant.permit]);
+                        }
+                        if answer {
+                            self.answer_cancelled(request_id);
+                        }
+                    }
+                },
+                News::Refused(refusal) => self.refused_later(shared, request_id, refusal),
+                News::Ended(permit) => self.ledger.ended(request_id, permit),
+            }
+        }
+    }
+
+    /// Tells what changed with time alone: places in queues, and local shares.
+    pub(super) fn tick(&mut self, shared: &Shared, now: Time) {
+        if self.next_progress.is_some_and(|due| due <= now) {
+            self.next_progress = None;
+            self.tell_places();
+        }
+        self.shares.tick(now, shared.config.share_valid_for, &mut self.out);
+    }
+
+    /// When [`Core::tick`] is next worth calling.
+    pub(super) fn next_tick(&mut self, now: Time) -> Option<Time> {
+        if self.progress && self.ledger.waiting() > 0 {
+            self.next_progress.get_or_insert(now + PROGRESS_INTERVAL);
+        } else {
+            self.next_progress = None;
+        }
+        [self.next_progress, self.shares.next_tick()].into_iter().flatten().min()
+    }
+
+    /// Ends everything that waits, and returns grants that never went out. To be called when nobody comes back.
+    pub(super) fn bury(&mut self, shared: &Shared) {
+        let mut waiting: Vec<(Arc<Cell>, Ticket)> = Vec::with_capacity(self.ledger.waiting());
+        for (_, asked) in self.ledger.iter() {
+            waiting.extend(asked.cell.clone().zip(asked.ticket));
+        }
+        waiting.sort_by_key(|(cell, ticket)| (cell.id(), *ticket));
+        for group in waiting.chunk_by(|(one, _), (other, _)| one.id() == other.id()) {
+            let tickets: Vec<Ticket> = group.iter().map(|&(_, ticket)| ticket).collect();
+            group[0].0.cancel_all(&tickets);
+        }
+        for permit_id in self.out.forget_grants() {
+            if let Some((cell, permit)) = shared.permit(&self.last, &permit_id) {
+                cell.give_back(&[permit]);
+            }
+        }
+        self.ledger = Ledger::default();
+        self.shares = Shares::default();
+    }
+
+    fn acquire(&mut self, shared: &Shared, request: AcquireRequest) {
+        let request_id = request.request_id;
+        if self.ledger.find(request_id).is_some() {
+            return self.repeat(shared, request_id);
+        }
+        if let Err(fault) = self.try_acquire(shared, &request) {
+            shared.metrics.refused(fault.reason());
+            let refused = fault.into_refused_request(request_id);
+            self.ledger.refused_at_once(request_id, refused.clone());
+            self.out.refused(refused);
+        }
+    }
+
+    fn try_acquire(&mut self, shared: &Shared, request: &AcquireRequest) -> Result<(), Fault> {
+        let ask = decode::acquire(request, &self.tenant)?;
+        self.check_room(shared, ask.count as usize)?;
+        let request_id = request.request_id;
+        let (cell, acquired) =
+            shared.acquire(&mut self.last, &request.provider, &request.key, || Request {
+                tenant: ask.tenant,
+                model: ask.model,
+                priority: ask.priority,
+                estimate: ask.estimate.clone(),
+                count: ask.count,
+                max_wait: ask.max_wait,
+                gives_up: None,
+                waiter: Waiter { inbox: Arc::clone(&self.inbox), request_id },
+            })?;
+        self.shares.used(&cell, shared, &mut self.out);
+        match acquired {
+            Acquired::Granted(grant) => {
+                let permit = shared.permit_of(&cell, grant.clone());
+                self.ledger.granted_at_once(request_id, cell, grant);
+                self.out.granted(Granted { request_id, permit: Some(permit) });
+            }
+            Acquired::Waiting(ticket) => {
+                self.ledger.waits(request_id, cell, ticket, ask.count);
+                if self.progress {
+                    self.tell_place(request_id);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn check_room(&self, shared: &Shared, count: usize) -> Result<(), Fault> {
+        let waiting_max = shared.config.bounds.waiting_per_session;
+        if self.ledger.waiting() >= waiting_max {
+            let message = format!(
+                "{waiting_max} requests of this session wait already; slow down or open another session"
+            );
+            return Err(Fault::exhausted("SESSION_FULL", "server.bounds.waiting_per_session", message));
+        }
+        if self.ledger.permits() + count > PERMITS_MAX {
+            let message = format!(
+                "{PERMITS_MAX} permits of this session are unreported or waited for; report each when its call ends"
+            );
+            return Err(Fault::exhausted("SESSION_FULL", "permits per session", message));
+        }
+        Ok(())
+    }
+
+    /// The same answer once more, as far as there is one.
+    fn repeat(&mut self, shared: &Shared, request_id: u64) {
+        self.grants_again(shared, request_id, false);
+        let Some(asked) = self.ledger.find_mut(request_id) else { return };
+        if let Some(refused) = &asked.refused {
+            self.out.refused(refused.as_ref().clone());
+        }
+        asked.told = None;
+        if self.progress {
+            self.tell_place(request_id);
+        }
+    }
+
+    /// After a resume: every live grant, and every place.
+    fn say_again(&mut self, shared: &Shared) {
+        let open = self.ledger.iter().filter(|(_, asked)| asked.has_live() || asked.ticket.is_some());
+        let mut open: Vec<u64> = open.map(|(request_id, _)| request_id).collect();
+        open.sort_unstable();
+        for request_id in open {
+            self.grants_again(shared, request_id, true);
+            if let Some(asked) = self.ledger.find_mut(request_id) {
+                asked.told = None;
+            }
+            if self.progress {
+                self.tell_place(request_id);
+            }
+        }
+    }
+
+    fn grants_again(&mut self, shared: &Shared, request_id: u64, live_only: bool) {
+        let Some(asked) = self.ledger.find(request_id) else { return };
+        let Some(cell) = asked.cell.clone() else { return };
+        // As it stands now: it may have been extended.
+        let grants =
+            asked.grants(live_only).map(|grant| cell.grant(grant.permit).unwrap_or_else(|| grant.clone()));
+        for grant in grants.collect::<Vec<_>>() {
+            self.grant(shared, request_id, &cell, grant);
+        }
+    }
+
+    fn grant(&mut self, shared: &Shared, request_id: u64, cell: &Cell, grant: permitd_budget::Grant) {
+        let permit = shared.permit_of(cell, grant);
+        self.out.granted(Granted { request_id, permit: Some(permit) });
+    }
+
+    fn refused_later(&mut self, shared: &Shared, request_id: u64, refusal: Refusal) {
+        let fault = Fault::from(refusal);
+        let reason = fault.reason();
+        let refused = fault.into_refused_request(request_id);
+        if self.ledger.refused(request_id, &refused) {
+            shared.metrics.refused(reason);
+            self.out.refused(refused);
+        }
+    }
+
+    fn report(&mut self, shared: &Shared, request: ReportRequest) {
+        match shared.report(&self.last, request) {
+            Ok(answered) => {
+                match answered.ended {
+                    Some((waiter, permit)) if Arc::ptr_eq(&waiter.inbox, &self.inbox) => {
+                        self.ledger.ended(waiter.request_id, permit);
+                    }
+                    Some((waiter, permit)) => tell_ended(waiter, permit),
+                    None => {}
+                }
+                self.out.reported(answered.response);
+            }
+            Err((fault, permit_id)) => self.out.refused(fault.into_refused_permit(permit_id)),
+        }
+    }
+
+    /// Says nothing if all is well: the client knows the ttl.
+    fn extend(&mut self, shared: &Shared, permit_id: String) {
+        let extended = shared.permit(&self.last, &permit_id).and_then(|(cell, permit)| cell.extend(permit));
+        if extended.is_none() {
+            let message =
+                "no live permit of this server: it was reported, or it expired; acquire another one";
+            let fault = Fault::new(Code::NotFound, "PERMIT_UNKNOWN", message);
+            self.out.refused(fault.into_refused_permit(shown(permit_id)));
+        }
+    }
+
+    fn cancel(&mut self, shared: &Shared, request_id: u64) {
+        match self.ledger.cancelling(request_id) {
+            Cancelling::Waiting(cell, ticket) => {
+                if cell.cancel(ticket) {
+                    self.refused_later(shared, request_id, Refusal::new(Reason::Cancelled));
+                } else {
+                    self.ledger.cancel_answer(request_id);
+                }
+            }
+            Cancelling::Granted(cell, permit) => {
+                // Only if this is what ended it: a permit that was reported meanwhile is not cancelled.
+                let (_, ended) = cell.report(permit, &Report::new(Outcome::Cancelled));
+                self.ledger.ended(request_id, permit);
+                if ended.is_some() {
+                    self.answer_cancelled(request_id);
+                }
+            }
+            Cancelling::Nothing => {}
+        }
+    }
+
+    fn answer_cancelled(&mut self, request_id: u64) {
+        let refused = Fault::from(Refusal::new(Reason::Cancelled)).into_refused_request(request_id);
+        self.ledger.remember(request_id, &refused);
+        self.out.refused(refused);
+    }
+
+    fn tell_places(&mut self) {
+        let waiting: Vec<u64> = self
+            .ledger
+            .iter()
+            .filter(|(_, asked)| asked.ticket.is_some())
+            .map(|(request_id, _)| request_id)
+            .collect();
+        for request_id in waiting {
+            self.tell_place(request_id);
+        }
+    }
+
+    /// Tells where a request stands, if that is not what the client knows.
+    fn tell_place(&mut self, request_id: u64) {
+        let Some(asked) = self.ledger.find_mut(request_id) else { return };
+        let place = asked.cell.as_ref().zip(asked.ticket).and_then(|(cell, ticket)| cell.place(ticket));
+        let Some(place) = place else { return };
+        let known = asked.told.as_ref();
+        if known.is_some_and(|(position, held_by)| {
+            (*position, &**held_by) == (place.position, place.held_by.as_str())
+        }) {
+            return;
+        }
+        asked.told = Some((place.position, place.held_by.as_str().into()));
+        self.out.queued(encode::queued(request_id, place));
+    }
+}
+
+fn check_bounds(shared: &Shared, message: &SessionRequest) -> Result<(), Fault> {
+    let bounds = &shared.config.bounds;
+    for (field, items, most) in [
+        ("acquire", message.acquire.len(), bounds.acquires_per_message),
+        ("report", message.report.len(), REPORTS_PER_MESSAGE_MAX),
+        ("cancel", message.cancel.len(), bounds.cancels_per_message),
+        ("extend", message.extend.len(), EXTENSIONS_PER_MESSAGE_MAX),
+    ] {
+        if items > most {
+            return Err(Fault::invalid(field, format!("{items} items in one message; send at most {most}")));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,51 @@
+//! How a stream begins: with a Hello, and nothing else before it.
+
+use std::sync::Arc;
+
+use permitd_proto::v1::SessionRequest;
+use tonic::Code;
+
+use super::table::Session;
+use crate::{shared::Shared, status::Fault, wire::decode};
+
+/// Begins or resumes the session that the first message names, and does what else it asks for. Gives the number of the stream
+/// within the session.
+pub(super) fn greet(shared: &Arc<Shared>, mut message: SessionRequest) -> Result<(Arc<Session>, u64), Fault> {
+    let Some(hello) = message.hello.take() else {
+        let what = "the first message has no hello; begin every stream with one";
+        return Err(Fault::new(Code::FailedPrecondition, "HELLO_MISSING", what));
+    };
+    decode::hello(&hello)?;
+    if shared.is_draining() {
+        return Err(Fault::draining());
+    }
+    loop {
+        let (session, resumed) = shared.sessions.open(shared, hello.session_id.clone())?;
+        let Some(mut state) = session.attach() else {
+            // Buried between the two: it has left the table by the time that its lock was free.
+            continue;
+        };
+        let stream = state.stream;
+        if resumed {
+            let mut arrived = Vec::new();
+            session.inbox.take(&mut arrived);
+            state.core.take_in(shared, &mut arrived);
+        }
+        state.core.greet(shared, hello, session.id().to_owned(), resumed);
+        let handled = state.core.handle(shared, message);
+        drop(state);
+        if let Err(fault) = handled {
+            session.broke(shared, stream);
+            return Err(fault);
+        }
+        return Ok((session, stream));
+    }
+}
+
+/// A Hello that comes later.
+pub(super) fn second_hello() -> Fault {
+    Fault::invalid(
+        "hello",
+        "only the first message of a stream has one; open another stream for another session",
+    )
+}

@@ -1,0 +1,253 @@
+//! What a session knows of its requests, by request_id: what waits, what was granted and is not reported, and how the last ones
+//! ended, so that a repeat gets the same answer and never a second permit.
+//!
+//! A request is *open* while it waits or has a live permit, then *finished*; only the newest finished ones are kept.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use foldhash::fast::RandomState;
+use permitd_budget::{Grant, PermitKey, Ticket};
+use permitd_proto::v1::Refused;
+use smallvec::SmallVec;
+
+use crate::cell::Cell;
+
+/// Finished requests that are remembered, and grants of all of them together.
+const FINISHED_MAX: usize = 256;
+const FINISHED_GRANTS_MAX: usize = 16_384;
+
+/// All requests of one session.
+#[derive(Debug, Default)]
+pub(crate) struct Ledger {
+    requests: std::collections::HashMap<u64, Asked, RandomState>,
+    /// The oldest first.
+    finished: VecDeque<u64>,
+    finished_grants: usize,
+    waiting: usize,
+    permits: usize,
+}
+
+/// One request.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    /// The budget; `None` if it was refused before one was found.
+    pub(crate) cell: Option<Arc<Cell>>,
+    /// Its place in the queue, while it waits.
+    pub(crate) ticket: Option<Ticket>,
+    /// Permits still waited for.
+    wanted: u32,
+    /// Cancelled, but its last answer is on its way.
+    cancelled: bool,
+    /// Permits neither reported nor expired.
+    live: u32,
+    /// Every permit that it got, in the order of their keys.
+    grants: SmallVec<[Held; 1]>,
+    /// How it was refused.
+    pub(crate) refused: Option<Box<Refused>>,
+    /// The place last told: position and what holds it.
+    pub(crate) told: Option<(u32, Box<str>)>,
+}
+
+#[derive(Debug)]
+struct Held {
+    grant: Grant,
+    live: bool,
+}
+
+/// What became of a grant that was delivered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Taken {
+    /// It goes to the client.
+    Wanted,
+    /// It has to go back to its budget. `answer`: the client still has to be told that the request is cancelled.
+    Unwanted { answer: bool },
+}
+
+/// What has to be done about a cancel.
+#[derive(Debug)]
+pub(crate) enum Cancelling {
+    /// Leave this queue.
+    Waiting(Arc<Cell>, Ticket),
+    /// The only permit of the request is out; it goes back.
+    Granted(Arc<Cell>, PermitKey),
+    /// Nothing to cancel.
+    Nothing,
+}
+
+impl Asked {
+    fn new(cell: Option<Arc<Cell>>) -> Self {
+        Self {
+            cell,
+            ticket: None,
+            wanted: 0,
+            cancelled: false,
+            live: 0,
+            grants: SmallVec::new(),
+            refused: None,
+            told: None,
+        }
+    }
+
+    /// Every permit that it got; live ones only, if so wanted.
+    pub(crate) fn grants(&self, live_only: bool) -> impl Iterator<Item = &Grant> {
+        self.grants.iter().filter(move |held| held.live || !live_only).map(|held| &held.grant)
+    }
+
+    pub(crate) fn has_live(&self) -> bool {
+        self.live > 0
+    }
+
+    fn hold(&mut self, grant: Grant) {
+        // Nearly always at the end.
+        let at = self.grants.partition_point(|held| held.grant.permit < grant.permit);
+        self.grants.insert(at, Held { grant, live: true });
+        self.live += 1;
+    }
+
+    fn is_open(&self) -> bool {
+        self.wanted > 0 || self.live > 0
+    }
+}
+
+impl Ledger {
+    /// Requests in queues.
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting
+    }
+
+    /// Permits waited for or live.
+    pub(crate) fn permits(&self) -> usize {
+        self.permits
+    }
+
+    /// The request of that id, if it is open or finished lately.
+    pub(crate) fn find(&self, id: u64) -> Option<&Asked> {
+        self.requests.get(&id)
+    }
+
+    /// The request of that id.
+    pub(crate) fn find_mut(&mut self, id: u64) -> Option<&mut Asked> {
+        self.requests.get_mut(&id)
+    }
+
+    /// All requests, in no order.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (u64, &Asked)> {
+        self.requests.iter().map(|(&id, asked)| (id, asked))
+    }
+
+    /// A new request was granted at once.
+    pub(crate) fn granted_at_once(&mut self, id: u64, cell: Arc<Cell>, grant: Grant) {
+        let mut asked = Asked::new(Some(cell));
+        asked.hold(grant);
+        self.permits += 1;
+        self.requests.insert(id, asked);
+    }
+
+    /// A new request waits for so many permits.
+    pub(crate) fn waits(&mut self, id: u64, cell: Arc<Cell>, ticket: Ticket, wanted: u32) {
+        let asked = Asked { ticket: Some(ticket), wanted, ..Asked::new(Some(cell)) };
+        self.waiting += 1;
+        self.permits += wanted as usize;
+        self.requests.insert(id, asked);
+    }
+
+    /// A new request was refused.
+    pub(crate) fn refused_at_once(&mut self, id: u64, refused: Refused) {
+        let asked = Asked { refused: Some(Box::new(refused)), ..Asked::new(None) };
+        self.requests.insert(id, asked);
+        self.finish(id);
+    }
+
+    /// A permit of a waiting request arrived.
+    pub(crate) fn granted(&mut self, id: u64, grant: &Grant) -> Taken {
+        let Some(asked) = self.requests.get_mut(&id).filter(|asked| asked.wanted > 0) else {
+            return Taken::Unwanted { answer: false };
+        };
+        asked.wanted -= 1;
+        let last = asked.wanted == 0;
+        if last {
+            asked.ticket = None;
+            self.waiting -= 1;
+        }
+        if asked.cancelled {
+            self.permits -= 1;
+            self.finish_if_done(id);
+            return Taken::Unwanted { answer: last };
+        }
+        asked.hold(grant.clone());
+        Taken::Wanted
+    }
+
+    /// A waiting request gets no more permits. False if it did not wait.
+    pub(crate) fn refused(&mut self, id: u64, refused: &Refused) -> bool {
+        let Some(asked) = self.requests.get_mut(&id).filter(|asked| asked.wanted > 0) else { return false };
+        self.waiting -= 1;
+        self.permits -= asked.wanted as usize;
+        asked.wanted = 0;
+        asked.ticket = None;
+        asked.refused = Some(Box::new(refused.clone()));
+        self.finish_if_done(id);
+        true
+    }
+
+    /// How the request was answered, for repeats.
+    pub(crate) fn remember(&mut self, id: u64, refused: &Refused) {
+        if let Some(asked) = self.requests.get_mut(&id) {
+            asked.refused = Some(Box::new(refused.clone()));
+        }
+    }
+
+    /// A permit was reported or expired.
+    pub(crate) fn ended(&mut self, id: u64, permit: PermitKey) {
+        let Some(asked) = self.requests.get_mut(&id) else { return };
+        let Ok(at) = asked.grants.binary_search_by_key(&permit, |held| held.grant.permit) else { return };
+        if std::mem::replace(&mut asked.grants[at].live, false) {
+            asked.live -= 1;
+            self.permits -= 1;
+            self.finish_if_done(id);
+        }
+    }
+
+    /// What a cancel of that id has to do.
+    pub(crate) fn cancelling(&self, id: u64) -> Cancelling {
+        let Some(asked) = self.requests.get(&id) else { return Cancelling::Nothing };
+        let Some(cell) = &asked.cell else { return Cancelling::Nothing };
+        if let Some(ticket) = asked.ticket {
+            return if asked.cancelled {
+                Cancelling::Nothing
+            } else {
+                Cancelling::Waiting(Arc::clone(cell), ticket)
+            };
+        }
+        match asked.grants.as_slice() {
+            [only] if only.live && asked.refused.is_none() => {
+                Cancelling::Granted(Arc::clone(cell), only.grant.permit)
+            }
+            _ => Cancelling::Nothing,
+        }
+    }
+
+    /// A waiting request had left its queue before it could be cancelled: its last answer is on its way, and if that is a
+    /// grant, it goes back.
+    pub(crate) fn cancel_answer(&mut self, id: u64) {
+        if let Some(asked) = self.requests.get_mut(&id) {
+            asked.cancelled = true;
+        }
+    }
+
+    fn finish_if_done(&mut self, id: u64) {
+        if self.requests.get(&id).is_some_and(|asked| !asked.is_open()) {
+            self.finish(id);
+        }
+    }
+
+    fn finish(&mut self, id: u64) {
+        self.finished_grants += self.requests.get(&id).map_or(0, |asked| asked.grants.len());
+        self.finished.push_back(id);
+        while self.finished.len() > FINISHED_MAX || self.finished_grants > FINISHED_GRANTS_MAX {
+            let Some(oldest) = self.finished.pop_front() else { return };
+            let gone = self.requests.remove(&oldest);
+            self.finished_grants -= gone.map_or(0, |asked| asked.grants.len());
+        }
+    }
+}

@@ -1,0 +1,14 @@
+//! The hot path: any number of requests for any number of budgets on one stream, with whatever is ready coalesced into one
+//! message. One task serves a stream, and what it knows of its requests ([`core::Core`]) outlives it, so that another
+//! connection can take them over.
+
+mod core;
+mod greeting;
+mod ledger;
+mod outgoing;
+mod shares;
+mod stream;
+mod table;
+
+pub(crate) use stream::{Ending, SessionStream};
+pub(crate) use table::Sessions;

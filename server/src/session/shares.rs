@@ -1,0 +1,175 @@
+//! What this session's client may use by itself while no server can be reached: a budget's limits divided by the sessions that
+//! use the budget, so that with every client inside its share nobody exceeds the whole.
+//!
+//! A newcomer to a shared budget gets its share only once the others have had the time to hear of their smaller ones.
+
+use std::{sync::Arc, time::Duration};
+
+use permitd_budget::{BudgetSpec, CheckedSpec, LimitSpec, Time, Window};
+use permitd_proto::v1::LocalShare;
+
+use super::outgoing::Outgoing;
+use crate::{
+    cell::{Cell, Declared, Sharing},
+    shared::Shared,
+    wire::{budget, encode},
+};
+
+/// Budgets of which one session gets shares: the first ones that it uses.
+const BUDGETS_MAX: usize = 64;
+/// Between two looks at whether shares changed.
+const INTERVAL: Duration = Duration::from_secs(2);
+/// After which every session has had a look, and its client heard of it.
+const SETTLED: Duration = Duration::from_secs(5);
+
+/// The shares of one session.
+#[derive(Debug, Default)]
+pub(crate) struct Shares {
+    used: Vec<Used>,
+    /// Where the cell last used stands in `used`.
+    last: usize,
+    next: Option<Time>,
+}
+
+#[derive(Debug)]
+struct Used {
+    cell: Arc<Cell>,
+    sharing: Sharing,
+    since: Time,
+    sent: Option<Sent>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct Sent {
+    divisor: u32,
+    etag: String,
+    /// Before the client's share ends.
+    renew: Time,
+}
+
+impl Shares {
+    /// The session uses this budget; the first time, its share may go out at once.
+    pub(super) fn used(&mut self, cell: &Arc<Cell>, shared: &Shared, out: &mut Outgoing) {
+        if self.used.get(self.last).is_some_and(|used| Arc::ptr_eq(&used.cell, cell)) {
+            return;
+        }
+        if let Some(known) = self.used.iter().position(|used| Arc::ptr_eq(&used.cell, cell)) {
+            self.last = known;
+            return;
+        }
+        if self.used.len() >= BUDGETS_MAX {
+            return;
+        }
+        let now = shared.clock.now();
+        self.last = self.used.len();
+        let sharing = Sharing::new(Arc::clone(cell));
+        self.used.push(Used { cell: Arc::clone(cell), sharing, since: now, sent: None });
+        self.used[self.last].tell(now, shared.config.share_valid_for, out);
+        self.next.get_or_insert(now + INTERVAL);
+    }
+
+    /// Sends what changed, and what would soon end.
+    pub(super) fn tick(&mut self, now: Time, valid_for: Duration, out: &mut Outgoing) {
+        if self.next.is_none_or(|next| next > now) {
+            return;
+        }
+        for used in &mut self.used {
+            used.tell(now, valid_for, out);
+        }
+        self.next = Some(now + INTERVAL);
+    }
+
+    /// When [`Shares::tick`] is next worth calling.
+    pub(super) fn next_tick(&self) -> Option<Time> {
+        self.next
+    }
+
+    /// The client may have heard of nothing: everything is sent again with the next tick.
+    pub(super) fn forget_sent(&mut self) {
+        for used in &mut self.used {
+            used.sent = None;
+        }
+        if self.next.is_some() {
+            self.next = Some(Time::ZERO);
+        }
+    }
+}
+
+impl Used {
+    fn tell(&mut self, now: Time, valid_for: Duration, out: &mut Outgoing) {
+        let divisor = self.sharing.count();
+        if self.sent.is_none() && divisor > 1 && now.since(self.since) < SETTLED {
+            return;
+        }
+        let declared = self.cell.declared();
+        let current = self
+            .sent
+            .as_ref()
+            .is_some_and(|sent| sent.divisor == divisor && sent.etag == declared.etag && now < sent.renew);
+        if current {
+            return;
+        }
+        let (limits, valid) = match divide(&declared.spec, divisor) {
+            Some(spec) => {
+                let part = Declared { spec: Arc::new(spec), ..declared.clone() };
+                (budget::write(self.cell.name(), &part).limits, valid_for)
+            }
+            // Nothing safe is left. Whoever had a share has to know.
+            None if self.sent.is_some() => (Vec::new(), Duration::ZERO),
+            None => return,
+        };
+        out.share(LocalShare {
+            provider: self.cell.name().provider().to_owned(),
+            key: self.cell.name().key().to_owned(),
+            limits,
+            valid_for: Some(encode::duration(valid)),
+        });
+        self.sent = Some(Sent { divisor, etag: declared.etag, renew: now + valid_for / 2 });
+    }
+}
+
+/// An equal part of every limit, rounded down; `None` if one of them rounds to nothing, since without it the others would
+/// be no safe part.
+fn divide(spec: &CheckedSpec, divisor: u32) -> Option<CheckedSpec> {
+    let divisor = u64::from(divisor);
+    let part = |limit: &LimitSpec| {
+        let burst = match limit.burst {
+            0 => 0,
+            _ if limit.window != Window::Bucket || limit.per.is_none() => 0,
+            burst => burst.checked_div(divisor).filter(|&burst| burst > 0)?,
+        };
+        let amount = limit.amount.checked_div(divisor).filter(|&amount| amount > 0)?;
+        Some(LimitSpec { amount, burst, ..limit.clone() })
+    };
+    let limits = spec.limits.iter().map(part).collect::<Option<Vec<_>>>()?;
+    BudgetSpec { limits, ..BudgetSpec::clone(spec) }.check().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec(limits: Vec<LimitSpec>) -> CheckedSpec {
+        BudgetSpec { limits, ..BudgetSpec::default() }.check().expect("a sound spec")
+    }
+
+    /// Goal: however many share, their parts together are within the whole; where nothing is left, nobody gets a part.
+    #[test]
+    fn parts_are_within_the_whole() {
+        let minute = Duration::from_secs(60);
+        let bursty = LimitSpec { burst: 10, ..LimitSpec::rate("tokens", 1_000, minute) };
+        let whole = spec(vec![LimitSpec::rate("requests", 60, minute), bursty, LimitSpec::in_flight(7)]);
+        for divisor in 1..=7 {
+            let part = divide(&whole, divisor).expect("something is left");
+            for (part, whole) in part.limits.iter().zip(&whole.limits) {
+                assert!(part.same_identity(whole));
+                assert!(part.amount * u64::from(divisor) <= whole.amount);
+                assert!(part.burst * u64::from(divisor) <= whole.burst);
+                assert_eq!(part.burst == 0, whole.burst == 0, "a burst of 0 would mean the whole amount");
+            }
+        }
+        assert_eq!(divide(&whole, 8), None, "7 in flight among 8");
+        let bursty = LimitSpec { burst: 3, ..LimitSpec::rate("tokens", 1_000, minute) };
+        assert_eq!(divide(&spec(vec![bursty]), 4), None, "a burst of 3 among 4");
+    }
+}

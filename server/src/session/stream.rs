@@ -1,0 +1,194 @@
+//! The response side of a session's stream, which is also its task: each poll reads what the client sent, does it, takes in what
+//! the budgets answered, and yields all of it as one message. A client that does not read is not read from.
+
+use std::{
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll},
+};
+
+use futures_core::Stream;
+use permitd_proto::v1::{SessionRequest, SessionResponse};
+use tonic::{Status, Streaming};
+
+use super::{
+    greeting::{greet, second_hello},
+    table::{Session, taken_over},
+};
+use crate::{inbox::Delivery, shared::Shared, status::Fault};
+
+/// Messages that one turn reads, so that one client can't keep a thread.
+const MESSAGES_PER_TURN: usize = 32;
+
+/// How a request body ended: set by whoever reads the body, since the decoder shows a reset as an ordinary end.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Ending(Arc<AtomicBool>);
+
+impl Ending {
+    /// The body broke.
+    pub(crate) fn broke(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+
+    fn is_broken(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
+/// The responses of one stream.
+pub(crate) struct SessionStream {
+    shared: Arc<Shared>,
+    inbound: Streaming<SessionRequest>,
+    ending: Ending,
+    phase: Phase,
+    /// Empty between turns; keeps its room.
+    deliveries: Vec<Delivery>,
+}
+
+enum Phase {
+    /// No Hello yet.
+    New,
+    Open {
+        session: Arc<Session>,
+        stream: u64,
+        half_closed: bool,
+    },
+    Ended,
+}
+
+/// What a turn came to.
+enum Turn {
+    Say(SessionResponse),
+    /// There is more to read, but others may come first.
+    Yield,
+    Wait,
+    /// The client is done and everything is answered.
+    Done,
+    Fail(Status),
+}
+
+impl SessionStream {
+    pub(crate) fn new(shared: Arc<Shared>, inbound: Streaming<SessionRequest>, ending: Ending) -> Self {
+        Self { shared, inbound, ending, phase: Phase::New, deliveries: Vec::new() }
+    }
+
+    /// Waits for the Hello.
+    fn begin(&mut self, context: &mut Context<'_>) -> Poll<Turn> {
+        if self.shared.is_draining() {
+            return Poll::Ready(Turn::Fail(Fault::draining().into_status()));
+        }
+        let message = match std::task::ready!(Pin::new(&mut self.inbound).poll_next(context)) {
+            Some(Ok(message)) => message,
+            Some(Err(status)) => return Poll::Ready(Turn::Fail(status)),
+            None => return Poll::Ready(Turn::Done),
+        };
+        Poll::Ready(match greet(&self.shared, message) {
+            Ok((session, stream)) => {
+                self.phase = Phase::Open { session, stream, half_closed: false };
+                self.turn(context)
+            }
+            Err(fault) => Turn::Fail(fault.into_status()),
+        })
+    }
+
+    fn turn(&mut self, context: &mut Context<'_>) -> Turn {
+        let Phase::Open { session, stream, half_closed } = &mut self.phase else { return Turn::Done };
+        let shared = &*self.shared;
+        let mut state = session.state.lock();
+        if state.stream != *stream {
+            return Turn::Fail(taken_over().into_status());
+        }
+        session.inbox.read_by(context.waker());
+        let mut may_have_more = !*half_closed;
+        for _ in 0..MESSAGES_PER_TURN {
+            if *half_closed || state.core.out.is_full() {
+                break;
+            }
+            match Pin::new(&mut self.inbound).poll_next(context) {
+                Poll::Ready(Some(Ok(message))) if message.hello.is_some() => {
+                    return Turn::Fail(second_hello().into_status());
+                }
+                Poll::Ready(Some(Ok(message))) => {
+                    if let Err(fault) = state.core.handle(shared, message) {
+                        return Turn::Fail(fault.into_status());
+                    }
+                }
+                Poll::Ready(Some(Err(status))) => return Turn::Fail(status),
+                Poll::Ready(None) if self.ending.is_broken() => {
+                    return Turn::Fail(Status::cancelled("the stream was reset"));
+                }
+                Poll::Ready(None) => {
+                    *half_closed = true;
+                    may_have_more = false;
+                }
+                Poll::Pending => {
+                    may_have_more = false;
+                    break;
+                }
+            }
+        }
+        session.inbox.take(&mut self.deliveries);
+        state.core.take_in(shared, &mut self.deliveries);
+        if std::mem::take(&mut state.due) {
+            state.core.tick(shared, shared.clock.now());
+        }
+        session.plan(shared, &mut state);
+        if !state.core.out.is_empty() {
+            return Turn::Say(state.core.out.take());
+        }
+        if *half_closed && state.core.waiting() == 0 {
+            session.bury(shared, state);
+            return Turn::Done;
+        }
+        if shared.is_draining() && (shared.sessions.are_closing() || state.core.permits() == 0) {
+            session.bury(shared, state);
+            return Turn::Fail(Fault::draining().into_status());
+        }
+        if may_have_more { Turn::Yield } else { Turn::Wait }
+    }
+
+    /// The grace begins, unless the session ended or went on elsewhere.
+    fn end(&mut self) {
+        if let Phase::Open { session, stream, .. } = std::mem::replace(&mut self.phase, Phase::Ended) {
+            session.broke(&self.shared, stream);
+        }
+    }
+}
+
+impl Stream for SessionStream {
+    type Item = Result<SessionResponse, Status>;
+
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = self.get_mut();
+        let turn = match this.phase {
+            Phase::New => std::task::ready!(this.begin(context)),
+            Phase::Open { .. } => this.turn(context),
+            Phase::Ended => return Poll::Ready(None),
+        };
+        match turn {
+            Turn::Say(response) => Poll::Ready(Some(Ok(response))),
+            Turn::Yield => {
+                context.waker().wake_by_ref();
+                Poll::Pending
+            }
+            Turn::Wait => Poll::Pending,
+            Turn::Done => {
+                this.end();
+                Poll::Ready(None)
+            }
+            Turn::Fail(status) => {
+                this.end();
+                Poll::Ready(Some(Err(status)))
+            }
+        }
+    }
+}
+
+impl Drop for SessionStream {
+    fn drop(&mut self) {
+        self.end();
+    }
+}

@@ -1,0 +1,5 @@
+//! Between the wire's words and the heart's. What comes in is checked here, once, with the field named; what goes out is total.
+
+pub(crate) mod budget;
+pub(crate) mod decode;
+pub(crate) mod encode;

@@ -1,0 +1,182 @@
+//! Threads that serve connections. Each has a single-threaded runtime of its own: a connection stays where it was accepted, so
+//! nothing is stolen, and a session is polled by one thread only.
+
+use std::{future::Future, io, num::NonZeroUsize, sync::Arc, thread, time::Duration};
+
+use permitd_proto::v1::admin_service_server::AdminServiceServer;
+use tokio::{
+    net::TcpListener,
+    runtime,
+    sync::{Semaphore, mpsc, oneshot, watch},
+};
+use tokio_stream::{StreamExt as _, wrappers::ReceiverStream};
+use tonic::{service::Routes, transport::Server};
+
+use crate::{
+    admin::Admin,
+    config::ServerConfig,
+    connection::{Connection, Room},
+    health::Health,
+    service::Permits,
+    shared::Shared,
+};
+
+/// Connections handed to one worker that it has not taken yet.
+const HANDOVER_MAX: usize = 64;
+/// HTTP/2 windows: large enough for a full message at once.
+const STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
+const CONNECTION_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
+/// Before accepting again when the system has no more sockets to give.
+const ACCEPT_BACKOFF: Duration = Duration::from_millis(50);
+
+/// How far a stop has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Stop {
+    /// Not at all.
+    Run,
+    /// No new connections; those there may finish.
+    Finish,
+    /// Drop everything.
+    Now,
+}
+
+/// A connection on its way to a worker.
+type Handover = (std::net::TcpStream, Room);
+
+/// All workers of a server.
+pub(crate) struct Workers {
+    handovers: Vec<mpsc::Sender<Handover>>,
+    finished: Vec<oneshot::Receiver<()>>,
+    threads: Vec<thread::JoinHandle<()>>,
+}
+
+impl Workers {
+    pub(crate) fn start(
+        shared: &Arc<Shared>,
+        admin: &Admin,
+        health: &Health,
+        stop: &watch::Receiver<Stop>,
+    ) -> io::Result<Self> {
+        let cores = thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        let count = if shared.config.workers == 0 { cores } else { shared.config.workers };
+        let mut workers = Self { handovers: Vec::new(), finished: Vec::new(), threads: Vec::new() };
+        for number in 0..count {
+            let (handover, handed_over) = mpsc::channel(HANDOVER_MAX);
+            let (finish, finished) = oneshot::channel();
+            let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+            let (config, stop) = (shared.config.clone(), stop.clone());
+            let routes = routes(shared, admin, health);
+            let serve = move || {
+                runtime.block_on(serve(&config, routes, handed_over, stop));
+                // Dropped here, with whatever is still open.
+                drop(runtime);
+                // Nobody listens if the server was dropped midway.
+                let _ = finish.send(());
+            };
+            workers.threads.push(thread::Builder::new().name(format!("worker-{number}")).spawn(serve)?);
+            workers.handovers.push(handover);
+            workers.finished.push(finished);
+        }
+        Ok(workers)
+    }
+
+    /// Accepts connections and hands them out in turn, until told to stop.
+    pub(crate) fn accept(
+        &self,
+        listener: TcpListener,
+        shared: &Shared,
+        mut stop: watch::Receiver<Stop>,
+    ) -> impl Future<Output = ()> + Send + 'static {
+        let room = Arc::new(Semaphore::new(shared.config.bounds.connections.min(Semaphore::MAX_PERMITS)));
+        let gauge = shared.metrics.connections.clone();
+        let handovers = self.handovers.clone();
+        let accepting = async move {
+            for handover in handovers.iter().cycle() {
+                let Ok(permit) = Arc::clone(&room).acquire_owned().await else { return };
+                let stream = accept_one(&listener).await;
+                let handed_over = handover.send((stream, Room::take(permit, gauge.clone()))).await;
+                if handed_over.is_err() {
+                    return;
+                }
+            }
+        };
+        async move {
+            tokio::select! {
+                () = accepting => {}
+                // An error means that the server is gone.
+                _ = stop.wait_for(|&stop| stop > Stop::Run) => {}
+            }
+        }
+    }
+
+    /// Waits until all have finished.
+    pub(crate) async fn finished(&mut self) {
+        while let Some(finished) = self.finished.last_mut() {
+            // An error means that the thread is gone, which is as good.
+            let _ = finished.await;
+            self.finished.pop();
+        }
+    }
+
+    /// Ends the threads, which have finished. False if one of them panicked.
+    pub(crate) fn join(self) -> bool {
+        drop(self.handovers);
+        self.threads
+            .into_iter()
+            .map(thread::JoinHandle::join)
+            .fold(true, |sound, ended| sound && ended.is_ok())
+    }
+}
+
+async fn accept_one(listener: &TcpListener) -> std::net::TcpStream {
+    loop {
+        let accepted = match listener.accept().await {
+            Ok((stream, _)) => stream.set_nodelay(true).and_then(|()| stream.into_std()),
+            Err(error) => Err(error),
+        };
+        match accepted {
+            Ok(stream) => return stream,
+            Err(error) => {
+                tracing::warn!(%error, "could not accept a connection");
+                tokio::time::sleep(ACCEPT_BACKOFF).await;
+            }
+        }
+    }
+}
+
+fn routes(shared: &Arc<Shared>, admin: &Admin, health: &Health) -> Routes {
+    let message_bytes = shared.config.bounds.message_bytes;
+    let admin = AdminServiceServer::new(admin.clone())
+        .max_decoding_message_size(message_bytes)
+        .max_encoding_message_size(message_bytes);
+    health.mount(Routes::new(Permits::mounted(Arc::clone(shared))).add_service(admin)).prepare()
+}
+
+async fn serve(
+    config: &ServerConfig,
+    routes: Routes,
+    handed_over: mpsc::Receiver<Handover>,
+    mut stop: watch::Receiver<Stop>,
+) {
+    let streams = u32::try_from(config.bounds.streams_per_connection).unwrap_or(u32::MAX);
+    let connections = ReceiverStream::new(handed_over).map(|(stream, room)| Connection::adopt(stream, room));
+    let mut finish = stop.clone();
+    let served = Server::builder()
+        .max_concurrent_streams(streams)
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .http2_keepalive_interval(Some(config.keepalive.interval))
+        .http2_keepalive_timeout(Some(config.keepalive.timeout))
+        .add_routes(routes)
+        .serve_with_incoming_shutdown(connections, async move {
+            let _ = finish.wait_for(|&stop| stop > Stop::Run).await;
+        });
+    tokio::select! {
+        ended = served => {
+            if let Err(error) = ended {
+                tracing::error!(%error, "a worker stopped serving");
+            }
+        }
+        _ = stop.wait_for(|&stop| stop == Stop::Now) => {}
+    }
+}
