@@ -1,0 +1,145 @@
+//! Opens one session on one endpoint, and says in words what went wrong if it cannot.
+
+use std::{error::Error as _, time::Duration};
+
+use permitd_proto::v1::{self as wire, permit_service_client::PermitServiceClient};
+use tokio::{sync::mpsc, time::timeout};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{
+    Code, Status, Streaming,
+    transport::{Endpoint, Uri},
+};
+
+/// Messages between the driver and the connection. One is being written, one is ready: what comes meanwhile is coalesced.
+const OUTBOUND_MESSAGES: usize = 1;
+
+/// Bytes of one answer. The server bounds its own.
+const RESPONSE_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// A session that was welcomed.
+#[derive(Debug)]
+pub(crate) struct Session {
+    pub(crate) outbound: mpsc::Sender<wire::SessionRequest>,
+    pub(crate) inbound: Streaming<wire::SessionResponse>,
+    /// The first message, which holds the welcome and perhaps more.
+    pub(crate) first: wire::SessionResponse,
+    pub(crate) resumed: bool,
+}
+
+/// Why there is no session (any more).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Problem {
+    /// For people.
+    pub(crate) text: String,
+    /// Trying the same endpoint again will not help by itself.
+    pub(crate) definitive: bool,
+    /// The server asks to be left alone.
+    pub(crate) elsewhere: bool,
+}
+
+pub(crate) async fn dial(
+    endpoint: Endpoint,
+    hello: wire::Hello,
+    patience: Duration,
+) -> Result<Session, Problem> {
+    let opened = timeout(patience, open(&endpoint, hello)).await;
+    let opened =
+        opened.unwrap_or_else(|_| Err(Problem::passing(format!("does not answer within {patience:?}"))));
+    opened.map_err(|problem| problem.at(endpoint.uri()))
+}
+
+async fn open(endpoint: &Endpoint, hello: wire::Hello) -> Result<Session, Problem> {
+    let channel = endpoint
+        .connect()
+        .await
+        .map_err(|error| Problem::passing(format!("cannot be reached ({})", innermost(&error))))?;
+    let mut client = PermitServiceClient::new(channel).max_decoding_message_size(RESPONSE_BYTES_MAX);
+    let (outbound, messages) = mpsc::channel(OUTBOUND_MESSAGES);
+    let opening = wire::SessionRequest { hello: Some(hello), ..wire::SessionRequest::default() };
+    outbound.try_send(opening).expect("a new channel has room for one");
+    let response =
+        client.session(ReceiverStream::new(messages)).await.map_err(|status| Problem::of(&status))?;
+    let mut inbound = response.into_inner();
+    let first = inbound.message().await.map_err(|status| Problem::of(&status))?;
+    let Some(first) = first else { return Err(Problem::passing("ended the session at once".to_owned())) };
+    let Some(welcome) = &first.welcome else {
+        return Err(Problem::definitive(
+            "answered without a Welcome: not permitd, or not this version".to_owned(),
+        ));
+    };
+    let resumed = welcome.resumed;
+    Ok(Session { outbound, inbound, first, resumed })
+}
+
+impl Problem {
+    fn passing(text: String) -> Self {
+        Self { text, definitive: false, elsewhere: false }
+    }
+
+    fn definitive(text: String) -> Self {
+        Self { text, definitive: true, elsewhere: false }
+    }
+
+    /// The stream ended without a status of its own.
+    pub(crate) fn ended() -> Self {
+        Self::passing("ended the session".to_owned())
+    }
+
+    /// Whose problem it is.
+    pub(crate) fn at(self, endpoint: &Uri) -> Self {
+        Self { text: format!("{endpoint} {}", self.text), ..self }
+    }
+
+    /// Reads how a stream ended.
+    pub(crate) fn of(status: &Status) -> Self {
+        let message = status.message();
+        match status.code() {
+            Code::Unavailable => {
+                Self { elsewhere: true, ..Self::passing(format!("is unavailable ({})", innermost(status))) }
+            }
+            Code::Unimplemented => Self::definitive(
+                "speaks gRPC but has no permit service: it is not a permitd server".to_owned(),
+            ),
+            Code::Unauthenticated | Code::PermissionDenied => {
+                Self::definitive(format!("does not let this client in: {message}"))
+            }
+            Code::InvalidArgument | Code::FailedPrecondition | Code::OutOfRange => {
+                Self::definitive(format!("refused the session: {message}"))
+            }
+            _ if speaks_no_grpc(status) => Self::definitive(format!(
+                "does not speak gRPC, so it is not a permitd server ({})",
+                innermost(status)
+            )),
+            code => Self::passing(format!("broke the session ({code:?}: {})", innermost(status))),
+        }
+    }
+}
+
+/// Whether the peer is something else altogether: an HTTP/1 server, a web page, anything that listens.
+fn speaks_no_grpc(status: &Status) -> bool {
+    let mut text = status.message().to_owned();
+    let mut cause = status.source();
+    while let Some(error) = cause {
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    [
+        "frame with invalid size",
+        "invalid preface",
+        "invalid content-type",
+        "missing HTTP status",
+        "FRAME_SIZE_ERROR",
+    ]
+    .iter()
+    .any(|sign| text.contains(sign))
+        || (text.contains("PROTOCOL_ERROR") && text.contains("http2"))
+}
+
+/// The last cause says most: "Connection refused", not "transport error".
+fn innermost(error: &dyn std::error::Error) -> String {
+    let mut innermost = error;
+    while let Some(cause) = innermost.source() {
+        innermost = cause;
+    }
+    innermost.to_string()
+}

@@ -1,0 +1,354 @@
+//! The one task behind a client: it keeps a session open, sends whatever is ready in one message, hands out answers, and stands in for the
+//! server, by the outage policy, while none can be reached.
+//!
+//! It never waits for callers and callers never wait for it but for an answer.
+
+mod backoff;
+mod dial;
+mod link;
+mod local;
+mod outbox;
+mod table;
+
+use std::{sync::Arc, time::Duration};
+
+use permitd_proto::v1 as wire;
+use tokio::{
+    sync::watch,
+    time::{Instant, Sleep, sleep_until},
+};
+use tonic::transport::Endpoint;
+
+use self::{
+    dial::Problem,
+    link::{Link, LinkEvent},
+    local::{Answer, Ask, LocalShares},
+    table::{Refusing, Table},
+};
+use crate::{
+    Advice, Error, OutagePolicy, Permit, Source, Usage,
+    client::{CLOSE_WAIT, Status},
+    guard::Hold,
+    mailbox::{Command, Mailbox},
+};
+
+/// How long a server that drains is still given for the answers to reports.
+const DRAIN_PATIENCE: Duration = Duration::from_millis(500);
+
+/// Further than anybody waits.
+const FAR: Duration = Duration::from_secs(3_600);
+
+/// What the builder has checked.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    pub(crate) endpoints: Vec<Endpoint>,
+    pub(crate) tenant: String,
+    pub(crate) name: String,
+    pub(crate) policy: OutagePolicy,
+    pub(crate) outage_after: Duration,
+    pub(crate) connect_timeout: Duration,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Driver {
+    settings: Settings,
+    mailbox: Arc<Mailbox>,
+    status: watch::Sender<Status>,
+    table: Table,
+    local: LocalShares,
+    link: Link,
+    outage: Outage,
+    /// When the session with a server that drains is left.
+    leaves_at: Option<Instant>,
+    /// When the driver ends, whatever is unanswered.
+    ends_at: Option<Instant>,
+}
+
+/// How long there has been no session, and what of it.
+#[derive(Debug)]
+struct Outage {
+    /// `None` while a session stands.
+    since: Option<Instant>,
+    /// Whether the policy holds.
+    active: bool,
+    /// The last one.
+    problem: String,
+    /// Definitive ones in a row.
+    definitive: usize,
+}
+
+impl Driver {
+    pub(crate) fn new(settings: Settings, mailbox: Arc<Mailbox>, status: watch::Sender<Status>) -> Self {
+        let now = Instant::now();
+        let counts_live = settings.policy == OutagePolicy::LocalShare;
+        Self {
+            table: Table::new(Arc::clone(&mailbox), counts_live),
+            local: LocalShares::new(now),
+            link: Link::new(&settings),
+            outage: Outage {
+                since: Some(now),
+                active: false,
+                problem: "not tried yet".to_owned(),
+                definitive: 0,
+            },
+            leaves_at: None,
+            ends_at: None,
+            settings,
+            mailbox,
+            status,
+        }
+    }
+
+    pub(crate) async fn run(mut self) {
+        let mut commands = Vec::new();
+        let mut alarm: std::pin::Pin<Box<Sleep>> = Box::pin(sleep_until(Instant::now() + FAR));
+        while !self.is_done() {
+            let wakes_at = self.wakes_at();
+            if alarm.deadline() != wakes_at {
+                alarm.as_mut().reset(wakes_at);
+            }
+            let takes_more = !self.link.is_up() || self.table.has_room();
+            tokio::select! {
+                () = self.mailbox.ready(), if takes_more => {}
+                event = self.link.next(self.table.has_outgoing()) => self.on_link(event),
+                () = &mut alarm => {}
+            }
+            // Whatever woke it, everything that is ready by now goes along.
+            if takes_more {
+                self.mailbox.take(&mut commands);
+                for command in commands.drain(..) {
+                    self.on_command(command);
+                }
+            }
+            self.on_time(Instant::now());
+        }
+        self.link.end().await;
+    }
+
+    fn is_done(&self) -> bool {
+        match self.ends_at {
+            Some(at) => {
+                let said_all = !self.table.is_reporting() && !self.table.has_outgoing();
+                said_all || self.outage.active || Instant::now() >= at
+            }
+            None => self.mailbox.is_abandoned() && (self.table.is_idle() || self.is_hopeless()),
+        }
+    }
+
+    /// Whether all that is left are reports that nobody takes.
+    fn is_hopeless(&self) -> bool {
+        self.outage.active && self.table.has_only_reports()
+    }
+
+    /// The next moment at which something has to be done unasked.
+    fn wakes_at(&self) -> Instant {
+        let outage =
+            self.outage.since.filter(|_| !self.outage.active).map(|since| since + self.settings.outage_after);
+        let sweep = self.table.next_sweep().filter(|_| self.link.is_up());
+        let local = if self.outage.active { self.local.next_poll() } else { None };
+        let times = [outage, sweep, local, self.leaves_at, self.ends_at];
+        times.into_iter().flatten().min().unwrap_or_else(|| Instant::now() + FAR)
+    }
+
+    fn on_time(&mut self, now: Instant) {
+        if self.link.is_up() {
+            self.table.sweep(now);
+            if self.leaves_at.is_some_and(|at| at <= now || !self.table.is_reporting()) {
+                let text = "the server is about to stop".to_owned();
+                self.on_lost(Problem { text, definitive: false, elsewhere: true });
+            }
+        } else if !self.outage.active
+            && let Some(since) = self.outage.since
+            && since + self.settings.outage_after <= now
+        {
+            self.begin_outage(now);
+        }
+        if self.outage.active && self.local.next_poll().is_some_and(|at| at <= now) {
+            let mut answers = Vec::new();
+            self.local.poll(now, &mut answers, &self.outage.problem);
+            self.give(answers);
+        }
+    }
+
+    // The handles.
+
+    fn on_command(&mut self, command: Command) {
+        match command {
+            Command::Acquire { request_id, waiting } => {
+                if self.ends_at.is_some() {
+                    // Dropping it tells that the client is closed.
+                    return;
+                }
+                self.table.acquire(request_id, *waiting);
+                if self.outage.active {
+                    self.answer_without_server(request_id, Instant::now());
+                }
+            }
+            Command::Cancel { request_id } => {
+                self.table.cancel(request_id);
+                self.locally(|local, now, answers| local.cancel(request_id, now, answers));
+            }
+            Command::Report { permit_id, report, mut reply } => {
+                if self.outage.active {
+                    if let Some(reply) = reply.take() {
+                        drop(reply.send(Err(Error::report_kept(&self.outage.problem))));
+                    }
+                    if let Some(budget) = self.table.budget_of_live(&permit_id) {
+                        self.locally(|local, now, answers| local.ended(&budget, now, answers));
+                    }
+                }
+                self.table.report(permit_id, report, reply);
+            }
+            Command::ReportLocal { permit, report, reply } => {
+                let mut advice = Advice::unsettled(&report);
+                self.locally(|local, now, answers| advice = local.report(&permit, *report, now, answers));
+                if let Some(reply) = reply {
+                    drop(reply.send(Ok(advice)));
+                }
+            }
+            Command::Close => {
+                self.table.close();
+                self.ends_at.get_or_insert(Instant::now() + CLOSE_WAIT);
+            }
+        }
+    }
+
+    // The server.
+
+    fn on_link(&mut self, event: LinkEvent) {
+        match event {
+            LinkEvent::Up { resumed, first } => {
+                let now = Instant::now();
+                self.outage = Outage { since: None, active: false, problem: String::new(), definitive: 0 };
+                self.leaves_at = None;
+                self.local.leave();
+                self.table.welcome(resumed, now);
+                tracing::debug!(resumed, "permitd session stands");
+                self.status.send_replace(Status::Connected);
+                self.on_response(*first, now);
+            }
+            LinkEvent::Response(response) => self.on_response(*response, Instant::now()),
+            LinkEvent::Writable => {
+                let message = self.table.message(Instant::now());
+                self.link.send(message);
+            }
+            LinkEvent::Lost(problem) => self.on_lost(problem),
+        }
+    }
+
+    fn on_response(&mut self, response: wire::SessionResponse, now: Instant) {
+        for granted in response.granted {
+            self.table.granted(granted, now);
+        }
+        for refused in response.refused {
+            if self.table.refused(refused) == Refusing::Draining {
+                self.leaves_at.get_or_insert(now + DRAIN_PATIENCE);
+            }
+        }
+        for answer in &response.reported {
+            self.table.answered(answer);
+        }
+        for share in response.shares {
+            self.local.learn(share, now);
+        }
+    }
+
+    /// No session: either one broke or an attempt failed.
+    fn on_lost(&mut self, problem: Problem) {
+        let now = Instant::now();
+        let was_up = self.outage.since.is_none();
+        self.leaves_at = None;
+        self.outage.since.get_or_insert(now);
+        self.outage.definitive = if problem.definitive { self.outage.definitive + 1 } else { 0 };
+        let hopeless = self.outage.definitive >= self.settings.endpoints.len();
+        tracing::debug!(problem = problem.text, was_up, "no permitd session");
+        self.link.retry(problem.elsewhere || problem.definitive || !was_up);
+        self.outage.problem = problem.text;
+        if was_up {
+            self.status.send_replace(Status::Connecting);
+        }
+        if hopeless && !self.outage.active {
+            self.begin_outage(now);
+        }
+    }
+
+    // In the server's place.
+
+    fn begin_outage(&mut self, now: Instant) {
+        self.outage.active = true;
+        tracing::warn!(problem = self.outage.problem, policy = ?self.settings.policy, "no permitd server");
+        self.status.send_replace(Status::Outage(self.outage.problem.as_str().into()));
+        self.table.let_reporters_go(&self.outage.problem);
+        for request_id in self.table.waiting_ids() {
+            self.answer_without_server(request_id, now);
+        }
+    }
+
+    fn answer_without_server(&mut self, request_id: u64, now: Instant) {
+        match self.settings.policy {
+            OutagePolicy::FailClosed => {
+                self.table.refuse_without_server(request_id, Error::no_server(&self.outage.problem));
+            }
+            OutagePolicy::FailOpen => self.grant_unmanaged(request_id),
+            OutagePolicy::LocalShare => self.ask_local_share(request_id, now),
+        }
+    }
+
+    fn grant_unmanaged(&mut self, request_id: u64) {
+        while let Some(waiting) = self.table.waiting(request_id) {
+            let permit = Permit {
+                id: Arc::from(""),
+                provider: waiting.ask.provider.clone(),
+                key: waiting.ask.key.clone(),
+                expires_at: None,
+                waited: waiting.asked_at.elapsed(),
+                charged: Usage::asked_for(&waiting.ask),
+                source: Source::Unmanaged,
+            };
+            self.table.grant_without_server(request_id, permit, Hold::Nobody);
+        }
+    }
+
+    fn ask_local_share(&mut self, request_id: u64, now: Instant) {
+        let Some(waiting) = self.table.waiting(request_id) else { return };
+        let request = waiting.ask.clone();
+        let (count, waited) = (waiting.remaining, now.saturating_duration_since(waiting.asked_at));
+        let wait = waiting.wait.map(|wait| wait.saturating_sub(waited));
+        let name = table::budget_name(&request.provider, &request.key);
+        let live = self.table.live(&name);
+        let ask = Ask { request_id, request: &request, tenant: &self.settings.tenant, count, wait, live };
+        let mut answers = Vec::new();
+        if !self.local.acquire(&ask, now, &mut answers) {
+            let error = Error::no_local_share(&name, &self.outage.problem);
+            self.table.refuse_without_server(request_id, error);
+        }
+        self.give(answers);
+    }
+
+    fn locally(&mut self, act: impl FnOnce(&mut LocalShares, Instant, &mut Vec<Answer>)) {
+        let mut answers = Vec::new();
+        act(&mut self.local, Instant::now(), &mut answers);
+        self.give(answers);
+    }
+
+    fn give(&mut self, answers: Vec<Answer>) {
+        for answer in answers {
+            match answer {
+                Answer::Granted { request_id, permit, hold } => {
+                    self.table.grant_without_server(request_id, *permit, hold);
+                }
+                Answer::Refused { request_id, error } => self.table.refuse_without_server(request_id, error),
+            }
+        }
+    }
+}
+
+impl Drop for Driver {
+    /// Also when the runtime goes down around it: nobody is left waiting.
+    fn drop(&mut self) {
+        self.mailbox.shut();
+        self.table.close();
+        self.status.send_replace(Status::Closed);
+    }
+}
