@@ -1,1 +1,106 @@
-fn main() {}
+//! `permitd`: the permit server, its administration, and tools around it, in one binary.
+//!
+//! Results go to stdout, everything else to stderr; failures say what failed, why, and what to do.
+
+mod acquire;
+mod budgets;
+mod check;
+mod completions;
+mod failure;
+mod format;
+mod limits;
+mod permits;
+mod remote;
+mod report;
+mod run;
+mod serve;
+mod table;
+mod usage;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use mimalloc::MiMalloc;
+
+use crate::failure::Failure;
+
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
+
+const EXAMPLES: &str = "\
+A first look:
+  permitd serve                                               start a server on this machine
+  permitd budgets set anthropic/prod --limit requests=60/1m   say what the provider allows
+  permitd run anthropic/prod -- ./call-the-provider           run something when there is room
+  permitd budgets watch                                       see where it goes
+
+Exit codes: 0 done; 1 failed; 2 wrong usage; 69 no server; 75 no permit now, try again later.";
+
+/// All of the quota you pay for, no 429s, shared fairly: permits for calls to rate-limited providers.
+#[derive(Debug, Parser)]
+#[command(name = "permitd", version, after_help = EXAMPLES, max_term_width = 110, propagate_version = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Start a server.
+    Serve(serve::Serve),
+    /// Say what is wrong with a configuration file, or what it would put in force.
+    Check(check::Check),
+    /// See and steer budgets, live.
+    Budgets(budgets::Budgets),
+    /// Run a command when there is room for it in the budget.
+    Run(run::Run),
+    /// Ask for a permit by hand.
+    Acquire(acquire::Acquire),
+    /// Say by hand how the call of a permit went.
+    Report(report::Report),
+    /// Print completions for a shell.
+    Completions(completions::Completions),
+}
+
+impl Command {
+    fn run(self) -> Result<ExitCode, Failure> {
+        match self {
+            Command::Serve(serve) => serve.run(),
+            Command::Check(check) => check.run(),
+            Command::Budgets(budgets) => budgets.run(),
+            Command::Run(run) => run.run(),
+            Command::Acquire(acquire) => acquire.run(),
+            Command::Report(report) => report.run(),
+            Command::Completions(completions) => completions.run(),
+        }
+    }
+
+    /// Whether failures are for machines.
+    fn json(&self) -> bool {
+        match self {
+            Command::Serve(_) | Command::Completions(_) => false,
+            Command::Check(check) => check.json,
+            Command::Budgets(budgets) => budgets.json(),
+            Command::Run(run) => run.remote.json,
+            Command::Acquire(acquire) => acquire.remote.json,
+            Command::Report(report) => report.remote.json,
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    let command = Arguments::parse().command;
+    let json = command.json();
+    command.run().unwrap_or_else(|failure| failure.show(json))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    /// Goal: the command line contradicts itself nowhere.
+    #[test]
+    fn arguments_are_consistent() {
+        super::Arguments::command().debug_assert();
+    }
+}

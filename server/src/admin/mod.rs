@@ -26,6 +26,8 @@ use crate::{
     wire::{budget, encode},
 };
 
+pub use crate::wire::budget::{read_limit, write_limit};
+
 /// Whoever calls, as long as nobody has to prove who they are.
 const LOOPBACK: &str = "loopback";
 /// Bytes in a reason.

@@ -89,7 +89,11 @@ fn bounded(field: &str, len: usize, most: usize) -> Result<(), Fault> {
     Ok(())
 }
 
-fn read_limit(limit: &v1::Limit) -> Result<LimitSpec, Fault> {
+/// Reads one limit's form; whether it makes sense is for [`BudgetSpec::check`] to say.
+///
+/// # Errors
+/// The first field that can't be read.
+pub fn read_limit(limit: &v1::Limit) -> Result<LimitSpec, Fault> {
     let quantum = read_span("quantum", limit.quantum.as_ref())?;
     let phase = limit.phase.as_ref().map(|phase| read_time("phase", phase)).transpose()?;
     let window = match v1::Window::try_from(limit.window) {
@@ -119,7 +123,9 @@ fn read_limit(limit: &v1::Limit) -> Result<LimitSpec, Fault> {
     })
 }
 
-fn write_limit(limit: &LimitSpec) -> v1::Limit {
+/// Writes one limit.
+#[must_use]
+pub fn write_limit(limit: &LimitSpec) -> v1::Limit {
     let window = match limit.window {
         Window::Bucket if limit.unit == IN_FLIGHT => v1::Window::Unspecified,
         Window::Bucket => v1::Window::Bucket,

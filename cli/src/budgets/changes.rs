@@ -1,0 +1,125 @@
+//! `permitd budgets changes`
+
+use clap::Args;
+use permitd_proto::v1;
+use permitd_server::config::BudgetName;
+use serde_json::{Value, json};
+
+use super::show::{budget_json, name};
+use crate::{
+    failure::Failure,
+    format::{moment, print, span_text},
+    limits::{budget, shown},
+    remote::Remote,
+    table::{Align, Table},
+};
+
+const EXAMPLES: &str = "\
+Examples:
+  permitd budgets changes
+  permitd budgets changes anthropic/prod --last 5
+  permitd budgets changes --json | jq 'select(.what == \"delete\")'";
+
+/// Shows who changed what, newest first. Deleted budgets are remembered too.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct Changes {
+    /// Of this budget only.
+    #[arg(value_parser = budget)]
+    budget: Option<BudgetName>,
+    /// How many changes to show.
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    last: usize,
+    #[command(flatten)]
+    pub(super) remote: Remote,
+}
+
+impl Changes {
+    pub(super) async fn run(self) -> Result<(), Failure> {
+        let changes = self.fetch().await?;
+        if self.remote.json {
+            return changes.iter().try_for_each(|change| print(change_json(change).to_string()));
+        }
+        if changes.is_empty() {
+            eprintln!("no changes yet");
+            return Ok(());
+        }
+        let columns = ["AT", "WHO", "WHAT", "BUDGET", "CHANGE", "REASON"];
+        let mut table = Table::new(&columns.map(|column| (column, Align::Left)));
+        for change in &changes {
+            let at = change.at.as_ref().map(moment).unwrap_or_default();
+            let cells = [change.who.clone(), change.what.clone(), budget_of(change), difference(change)];
+            table.row([at].into_iter().chain(cells).chain([change.reason.clone()]));
+        }
+        print(table.render())
+    }
+
+    async fn fetch(&self) -> Result<Vec<v1::Change>, Failure> {
+        let mut admin = self.remote.admin().await?;
+        let of = |part: fn(&BudgetName) -> &str| self.budget.as_ref().map(|budget| part(budget).to_owned());
+        let (provider, key) =
+            (of(BudgetName::provider).unwrap_or_default(), of(BudgetName::key).unwrap_or_default());
+        let mut changes = Vec::new();
+        let mut page_token = String::new();
+        while changes.len() < self.last {
+            let left = u32::try_from(self.last - changes.len()).unwrap_or(u32::MAX).min(1_000);
+            let (provider, key) = (provider.clone(), key.clone());
+            let request = v1::ListChangesRequest { provider, key, page_size: left, page_token };
+            let answer = admin
+                .list_changes(request)
+                .await
+                .map_err(|status| self.remote.failure(&status))?
+                .into_inner();
+            changes.extend(answer.changes);
+            page_token = answer.next_page_token;
+            if page_token.is_empty() {
+                break;
+            }
+        }
+        Ok(changes)
+    }
+}
+
+fn budget_of(change: &v1::Change) -> String {
+    change.after.as_ref().or(change.before.as_ref()).map(name).unwrap_or_default()
+}
+
+/// What is declared after that was not before, and the other way round.
+fn difference(change: &v1::Change) -> String {
+    let facts = |budget: &Option<v1::Budget>| budget.as_ref().map(facts).unwrap_or_default();
+    let (before, after) = (facts(&change.before), facts(&change.after));
+    let gone = before.iter().filter(|fact| !after.contains(fact)).map(|fact| format!("-{fact}"));
+    let new = after.iter().filter(|fact| !before.contains(fact)).map(|fact| format!("+{fact}"));
+    gone.chain(new).collect::<Vec<_>>().join(" ")
+}
+
+fn facts(budget: &v1::Budget) -> Vec<String> {
+    let mut facts: Vec<String> = budget.limits.iter().map(|limit| shown(limit).text).collect();
+    facts.extend(budget.tenants.iter().map(|(name, tenant)| {
+        let part = if tenant.max_waiting == 0 { String::new() } else { format!(":{}", tenant.max_waiting) };
+        format!("tenant:{name}={}{part}", tenant.weight.max(1))
+    }));
+    if let Some(queue) = &budget.queue {
+        if queue.max_waiting != 0 {
+            facts.push(format!("max_waiting={}", queue.max_waiting));
+        }
+        facts.extend(queue.max_wait.as_ref().map(|wait| format!("max_wait={}", span_text(wait))));
+        if queue.overflow() == v1::Overflow::Reject {
+            facts.push("overflow=reject".to_owned());
+        }
+    }
+    facts.extend(budget.permit_ttl.as_ref().map(|ttl| format!("permit_ttl={}", span_text(ttl))));
+    facts
+}
+
+fn change_json(change: &v1::Change) -> Value {
+    json!({
+        "at": change.at.as_ref().map(moment),
+        "who": change.who,
+        "what": change.what,
+        "budget": budget_of(change),
+        "before": change.before.as_ref().map(budget_json),
+        "after": change.after.as_ref().map(budget_json),
+        "reason": change.reason,
+    })
+}

@@ -1,0 +1,133 @@
+//! `permitd budgets set`
+
+use std::{collections::BTreeMap, time::Duration};
+
+use clap::{Args, ValueEnum};
+use permitd_budget::LimitSpec;
+use permitd_proto::v1;
+use permitd_server::{admin::write_limit, config::BudgetName};
+
+use super::show::{budget_json, declared, name};
+use crate::{
+    failure::Failure,
+    format::{print, wire_span},
+    limits::{Tenant, budget, duration, limit, tenant},
+    remote::Remote,
+};
+
+const EXAMPLES: &str = "\
+Examples:
+  permitd budgets set anthropic/prod --limit requests=60/1m --limit tokens=100k/1m --limit in_flight=5
+  permitd budgets set anthropic/prod --limit 'output_tokens=20k/1m,models=claude-opus-*' --limit requests=1000/1m
+  permitd budgets set github/ci --limit requests=5000/1h,window=fixed --limit in_flight=80
+  permitd budgets set openai/team --limit requests=500/1m --tenant web=3 --tenant nightly=1:5000
+  permitd budgets set openai/team --limit requests=900/1m --etag \"$(permitd budgets get openai/team --json | jq -r .etag)\"
+
+A limit: unit=amount/window and options behind commas. A call has to fit all of them.
+  unit              requests, tokens, input_tokens, output_tokens, in_flight, or any other name
+  amount            60, 100_000, 100k, 2M
+  window            1s, 1m, 1h, 1d; none for in_flight, which counts calls at the same time
+  burst=N           what may be taken at once after idle time (default: the amount)
+  models=GLOB       counts these models only
+  tenants=GLOB      counts these tenants only; tenants=each gives each of them a limit of its own
+  window=WAY        bucket (default: refills continuously), sliding, fixed or quantised, as the provider counts
+  quantum=1s        for quantised: no more than its part of the amount in any quantum
+  phase=TIME        for fixed: some instant at which a window begins
+
+What is declared is replaced as a whole. Balances are kept in proportion, and everyone waiting is looked at again.";
+
+/// Creates a budget, or replaces all that is declared about it.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+#[command(group(clap::ArgGroup::new("throttle").required(true).args(["limits", "unlimited"])))]
+pub(super) struct Set {
+    /// PROVIDER/KEY, or PROVIDER alone for its key `default`. The key is an alias, never the secret itself.
+    #[arg(value_parser = budget)]
+    budget: BudgetName,
+    /// A limit, for example requests=60/1m (see below). Can be repeated.
+    #[arg(long = "limit", value_name = "LIMIT", value_parser = limit)]
+    limits: Vec<LimitSpec>,
+    /// No limits at all: permits are counted, and nothing waits.
+    #[arg(long)]
+    unlimited: bool,
+    /// A tenant with a weight other than 1, and perhaps a bound on its waiting requests. Can be repeated.
+    #[arg(long = "tenant", value_name = "NAME=WEIGHT[:MAX_WAITING]", value_parser = tenant)]
+    tenants: Vec<Tenant>,
+    /// How many requests may wait. Default: 100,000.
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    max_waiting: u32,
+    /// How long requests wait that do not say. Default: as long as it takes.
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    max_wait: Option<Duration>,
+    /// What becomes of a request that can't be granted at once and does not say how long to wait.
+    #[arg(long, value_enum, default_value_t = Overflow::Wait)]
+    overflow: Overflow,
+    /// How long a permit lives that is not reported. Default: 10m.
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    permit_ttl: Option<Duration>,
+    /// Change the budget only if this is still its etag, as of `permitd budgets get`.
+    #[arg(long, default_value = "", hide_default_value = true)]
+    etag: String,
+    /// Why, for the audit trail.
+    #[arg(long, default_value = "", hide_default_value = true)]
+    reason: String,
+    /// Check everything, change nothing.
+    #[arg(long)]
+    dry_run: bool,
+    #[command(flatten)]
+    pub(super) remote: Remote,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Overflow {
+    /// It waits.
+    Wait,
+    /// It is refused.
+    Reject,
+}
+
+impl Set {
+    pub(super) async fn run(self) -> Result<(), Failure> {
+        let mut admin = self.remote.admin().await?;
+        let request = v1::SetBudgetRequest {
+            budget: Some(self.wire()?),
+            validate_only: self.dry_run,
+            reason: self.reason.clone(),
+        };
+        let answer = admin.set_budget(request).await.map_err(|status| self.remote.failure(&status))?;
+        let set = answer.into_inner().budget.unwrap_or_default();
+        if self.remote.json {
+            return print(budget_json(&set).to_string());
+        }
+        let done = if self.dry_run { "would be set (nothing changed)" } else { "is set" };
+        eprintln!("{} {done}", name(&set));
+        print(declared(&set))
+    }
+
+    fn wire(&self) -> Result<v1::Budget, Failure> {
+        let overflow = match self.overflow {
+            Overflow::Wait => v1::Overflow::Wait,
+            Overflow::Reject => v1::Overflow::Reject,
+        };
+        let mut tenants = BTreeMap::new();
+        for tenant in &self.tenants {
+            let wire = v1::Tenant { weight: tenant.weight, max_waiting: tenant.max_waiting };
+            if tenants.insert(tenant.name.clone(), wire).is_some() {
+                return Err(Failure::new(format!("--tenant {} is given twice", tenant.name)).exit_code(2));
+            }
+        }
+        Ok(v1::Budget {
+            provider: self.budget.provider().to_owned(),
+            key: self.budget.key().to_owned(),
+            limits: self.limits.iter().map(write_limit).collect(),
+            queue: Some(v1::Queue {
+                max_waiting: self.max_waiting,
+                max_wait: self.max_wait.map(wire_span),
+                overflow: overflow.into(),
+            }),
+            tenants,
+            permit_ttl: self.permit_ttl.map(wire_span),
+            etag: self.etag.clone(),
+        })
+    }
+}

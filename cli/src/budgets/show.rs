@@ -1,0 +1,260 @@
+//! How budgets look, as tables and as JSON.
+
+use permitd_proto::v1;
+use serde_json::{Value, json};
+
+use crate::{
+    format::{grouped, moment, span, span_text},
+    limits::shown,
+    table::{Align, Table},
+};
+
+/// A budget's name.
+pub(super) fn name(budget: &v1::Budget) -> String {
+    format!("{}/{}", budget.provider, budget.key)
+}
+
+/// A table of budgets, a row for each limit.
+pub(super) fn table(states: &[v1::BudgetState]) -> String {
+    let mut table = Table::new(&[
+        ("BUDGET", Align::Left),
+        ("LIMIT", Align::Left),
+        ("FREE", Align::Right),
+        ("OF", Align::Right),
+        ("WAITING", Align::Right),
+        ("IN FLIGHT", Align::Right),
+        ("GRANTED", Align::Right),
+        ("REFUSED", Align::Right),
+        ("429S", Align::Right),
+        ("STATE", Align::Left),
+    ]);
+    for state in states {
+        let mut limits = state.limits.iter();
+        let first = limits.next();
+        let mut row = vec![state.budget.as_ref().map(name).unwrap_or_default()];
+        row.extend(first.map_or([const { String::new() }; 3], limit_cells));
+        let counts = [u64::from(state.waiting), state.in_flight.into(), state.granted_total];
+        row.extend(counts.map(grouped));
+        row.extend([state.refused_total, state.rate_limited_total].map(grouped));
+        row.push(condition(state, first));
+        table.row(row);
+        for limit in limits {
+            let mut row = vec![String::new()];
+            row.extend(limit_cells(limit));
+            row.resize(9, String::new());
+            row.push(frozen(limit).unwrap_or_default());
+            table.row(row);
+        }
+    }
+    table.render()
+}
+
+fn limit_cells(limit: &v1::LimitState) -> [String; 3] {
+    let configured = limit.configured.clone().unwrap_or_default();
+    let amount = if limit.effective_amount == configured.amount {
+        grouped(configured.amount)
+    } else {
+        format!("{} ({})", grouped(limit.effective_amount), grouped(configured.amount))
+    };
+    [shown(&configured).name, grouped(limit.level), amount]
+}
+
+fn condition(state: &v1::BudgetState, first: Option<&v1::LimitState>) -> String {
+    let paused = state.paused.then(|| "paused".to_owned());
+    let unlimited = state.limits.is_empty().then(|| "no limits".to_owned());
+    paused.or_else(|| first.and_then(frozen)).or(unlimited).unwrap_or_default()
+}
+
+fn frozen(limit: &v1::LimitState) -> Option<String> {
+    limit.frozen_until.as_ref().map(|until| format!("frozen until {}", moment(until)))
+}
+
+/// One budget at length.
+pub(super) fn at_length(state: &v1::BudgetState) -> String {
+    let mut text = table(std::slice::from_ref(state));
+    if let Some(budget) = &state.budget {
+        text += &format!("\n\n{}", declared(budget));
+    }
+    if !state.tenants.is_empty() {
+        let mut tenants = Table::new(&[
+            ("TENANT", Align::Left),
+            ("WEIGHT", Align::Right),
+            ("WAITING", Align::Right),
+            ("IN FLIGHT", Align::Right),
+            ("GRANTED", Align::Right),
+        ]);
+        for tenant in &state.tenants {
+            let weight = state.budget.as_ref().and_then(|budget| budget.tenants.get(&tenant.tenant));
+            let counts = [u64::from(tenant.waiting), tenant.in_flight.into(), tenant.granted_total];
+            let weight = weight.map_or(1, |tenant| tenant.weight.max(1));
+            tenants.row([tenant.tenant.clone(), weight.to_string()].into_iter().chain(counts.map(grouped)));
+        }
+        text += &format!("\n\n{}", tenants.render());
+    }
+    text
+}
+
+/// What is declared about a budget, as `permitd budgets set` would take it.
+pub(super) fn declared(budget: &v1::Budget) -> String {
+    let mut flags: Vec<String> =
+        budget.limits.iter().map(|limit| format!("--limit {}", quoted(&shown(limit).text))).collect();
+    if budget.limits.is_empty() {
+        flags.push("--unlimited".to_owned());
+    }
+    for (name, tenant) in &budget.tenants {
+        let part = if tenant.max_waiting == 0 { String::new() } else { format!(":{}", tenant.max_waiting) };
+        flags.push(format!("--tenant {}", quoted(&format!("{name}={}{part}", tenant.weight.max(1)))));
+    }
+    if let Some(queue) = &budget.queue {
+        if queue.max_waiting != 0 {
+            flags.push(format!("--max-waiting {}", queue.max_waiting));
+        }
+        flags.extend(queue.max_wait.as_ref().map(|wait| format!("--max-wait {}", span_text(wait))));
+        if queue.overflow() == v1::Overflow::Reject {
+            flags.push("--overflow reject".to_owned());
+        }
+    }
+    flags.extend(budget.permit_ttl.as_ref().map(|ttl| format!("--permit-ttl {}", span_text(ttl))));
+    let etag = if budget.etag.is_empty() { String::new() } else { format!("\netag      {}", budget.etag) };
+    format!("declared  permitd budgets set {} {}{etag}", quoted(&name(budget)), flags.join(" "))
+}
+
+/// For a shell.
+fn quoted(text: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_-./=,:@%+".contains(&byte);
+    if text.bytes().all(plain) { text.to_owned() } else { format!("'{}'", text.replace('\'', r"'\''")) }
+}
+
+/// A budget's state as JSON.
+pub(super) fn state_json(state: &v1::BudgetState) -> Value {
+    let limits = state.limits.iter().map(|limit| {
+        let configured = limit.configured.clone().unwrap_or_default();
+        let mut json = limit_json(&configured);
+        json["effective_amount"] = limit.effective_amount.into();
+        json["level"] = limit.level.into();
+        json["frozen_until"] = limit.frozen_until.as_ref().map(moment).into();
+        json["source"] = limit.source.as_str().into();
+        json
+    });
+    let tenants = state.tenants.iter().map(|tenant| {
+        json!({
+            "tenant": tenant.tenant, "waiting": tenant.waiting, "in_flight": tenant.in_flight,
+            "granted_total": tenant.granted_total,
+        })
+    });
+    let budget = state.budget.clone().unwrap_or_default();
+    json!({
+        "budget": name(&budget),
+        "provider": budget.provider,
+        "key": budget.key,
+        "etag": budget.etag,
+        "paused": state.paused,
+        "waiting": state.waiting,
+        "in_flight": state.in_flight,
+        "granted_total": state.granted_total,
+        "refused_total": state.refused_total,
+        "rate_limited_total": state.rate_limited_total,
+        "limits": limits.collect::<Vec<_>>(),
+        "tenants": tenants.collect::<Vec<_>>(),
+        "declared": budget_json(&budget),
+    })
+}
+
+/// What is declared about a budget, as JSON.
+pub(super) fn budget_json(budget: &v1::Budget) -> Value {
+    let tenants = budget.tenants.iter().map(|(name, tenant)| {
+        (name.clone(), json!({ "weight": tenant.weight.max(1), "max_waiting": tenant.max_waiting }))
+    });
+    let queue = budget.queue.unwrap_or_default();
+    json!({
+        "budget": name(budget),
+        "provider": budget.provider,
+        "key": budget.key,
+        "etag": budget.etag,
+        "limits": budget.limits.iter().map(limit_json).collect::<Vec<_>>(),
+        "queue": {
+            "max_waiting": queue.max_waiting,
+            "max_wait_seconds": queue.max_wait.as_ref().map(|wait| span(wait).as_secs_f64()),
+            "overflow": if queue.overflow() == v1::Overflow::Reject { "reject" } else { "wait" },
+        },
+        "tenants": tenants.collect::<serde_json::Map<_, _>>(),
+        "permit_ttl_seconds": budget.permit_ttl.as_ref().map(|ttl| span(ttl).as_secs_f64()),
+    })
+}
+
+fn limit_json(limit: &v1::Limit) -> Value {
+    let window = limit.window().as_str_name().trim_start_matches("WINDOW_").to_lowercase();
+    json!({
+        "limit": shown(limit).text,
+        "unit": limit.unit,
+        "amount": limit.amount,
+        "per_seconds": limit.per.as_ref().map(|per| span(per).as_secs_f64()),
+        "burst": limit.burst,
+        "window": if window == "unspecified" { Value::Null } else { window.into() },
+        "models": limit.models,
+        "tenants": limit.tenants,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn budget() -> v1::Budget {
+        let per = Some(prost_types::Duration { seconds: 60, nanos: 0 });
+        let limit = v1::Limit { unit: "requests".to_owned(), amount: 60, per, ..v1::Limit::default() };
+        let glob = v1::Limit { models: "claude-*".to_owned(), ..limit.clone() };
+        v1::Budget {
+            provider: "anthropic".to_owned(),
+            key: "prod".to_owned(),
+            limits: vec![limit, glob],
+            tenants: [("a b".to_owned(), v1::Tenant { weight: 3, max_waiting: 7 })].into(),
+            queue: Some(v1::Queue { overflow: v1::Overflow::Reject.into(), ..v1::Queue::default() }),
+            etag: "e1".to_owned(),
+            ..v1::Budget::default()
+        }
+    }
+
+    /// Goal: what is declared is shown as the command that declares it, ready for a shell.
+    #[test]
+    fn shows_the_command() {
+        let expected = "declared  permitd budgets set anthropic/prod --limit requests=60/1m --limit \
+                        'requests=60/1m,models=claude-*' --tenant 'a b=3:7' --overflow reject\netag      e1";
+        assert_eq!(declared(&budget()), expected);
+    }
+
+    /// Goal: a row for each limit, the budget's own figures in the first.
+    #[test]
+    fn a_row_for_each_limit() {
+        let limits = budget().limits.into_iter().map(|configured| v1::LimitState {
+            configured: Some(configured),
+            effective_amount: 60,
+            level: -5,
+            ..v1::LimitState::default()
+        });
+        let state = v1::BudgetState {
+            budget: Some(budget()),
+            limits: limits.collect(),
+            waiting: 1_200,
+            paused: true,
+            ..v1::BudgetState::default()
+        };
+        let text = table(&[state]);
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines.len(), 3, "{text}");
+        assert!(lines[1].starts_with("anthropic/prod  requests/1m"), "{text}");
+        assert!(lines[1].contains("1,200") && lines[1].ends_with("paused"), "{text}");
+        assert!(lines[2].trim_start().starts_with("requests/1m model=claude-*"), "{text}");
+    }
+
+    /// Goal: JSON has every field even where nothing is declared.
+    #[test]
+    fn json_is_complete() {
+        let json = state_json(&v1::BudgetState::default());
+        for field in ["budget", "etag", "paused", "waiting", "limits", "tenants", "declared"] {
+            assert!(json.get(field).is_some(), "{field} is missing");
+        }
+        assert_eq!(budget_json(&budget())["limits"][1]["limit"], "requests=60/1m,models=claude-*");
+        assert_eq!(budget_json(&budget())["limits"][0]["per_seconds"], 60.0);
+    }
+}

@@ -1,0 +1,67 @@
+//! `permitd check`
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::Args;
+use permitd_server::config::Config;
+use serde_json::json;
+
+use crate::{failure::Failure, format::print};
+
+const EXAMPLES: &str = "\
+Examples:
+  permitd check permitd.toml
+  permitd check permitd.toml --json | jq .config.server.listen
+  PERMITD_SERVER__LISTEN=127.0.0.1:7200 permitd check permitd.toml
+
+Prints the configuration that would be in force: defaults, the file, and PERMITD_* variables over it.
+Exit codes: 0 right; 1 wrong, with every problem on a line of its own.";
+
+/// Says everything that is wrong with a configuration file, or prints what it would put in force.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Check {
+    /// The file, in TOML.
+    file: PathBuf,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+impl Check {
+    pub(crate) fn run(self) -> Result<ExitCode, Failure> {
+        let config = match Config::load(Some(&self.file), environment()) {
+            Ok(config) => config,
+            Err(error) if self.json => {
+                let problems = error.problems.iter();
+                let problems = problems.map(|problem| {
+                    json!({ "place": problem.place, "path": problem.path, "message": problem.message })
+                });
+                print(json!({ "right": false, "problems": problems.collect::<Vec<_>>() }).to_string())?;
+                return Ok(ExitCode::FAILURE);
+            }
+            Err(error) => {
+                eprintln!("{error}");
+                return Ok(ExitCode::FAILURE);
+            }
+        };
+        let rendered = config.to_string();
+        if self.json {
+            let table: toml::Table =
+                rendered.parse().map_err(|error| Failure::new("can't print it").because(error))?;
+            print(json!({ "right": true, "config": table }).to_string())?;
+        } else {
+            print(rendered.trim_end())?;
+            let (budgets, providers) = (config.budgets.len(), config.providers.len());
+            let file = self.file.display();
+            eprintln!("# {file} is right: {budgets} budgets, defaults for {providers} providers");
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// The process's environment, as far as it is text.
+pub(crate) fn environment() -> impl Iterator<Item = (String, String)> {
+    let variables = std::env::vars_os();
+    variables.filter_map(|(name, value)| name.into_string().ok().zip(value.into_string().ok()))
+}

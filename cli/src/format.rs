@@ -1,0 +1,106 @@
+//! How things look: for people on a terminal or in a pipe, and as JSON for machines.
+
+use std::{
+    io::{self, IsTerminal as _, Write as _},
+    time::Duration,
+};
+
+use jiff::Timestamp;
+use permitd_server::config::DurationText;
+
+use crate::failure::Failure;
+
+/// A duration of the wire.
+pub(crate) fn span(span: &prost_types::Duration) -> Duration {
+    let seconds = u64::try_from(span.seconds).unwrap_or(0);
+    let nanos = u32::try_from(span.nanos).unwrap_or(0);
+    Duration::new(seconds, nanos)
+}
+
+/// A duration for the wire.
+pub(crate) fn wire_span(span: Duration) -> prost_types::Duration {
+    let seconds = i64::try_from(span.as_secs()).unwrap_or(i64::MAX);
+    prost_types::Duration { seconds, nanos: i32::try_from(span.subsec_nanos()).unwrap_or(0) }
+}
+
+/// A duration as flags take it.
+pub(crate) fn span_text(of: &prost_types::Duration) -> String {
+    DurationText(span(of)).to_string()
+}
+
+/// A duration that was measured: nobody reads its nanoseconds.
+pub(crate) fn rough(span: Duration) -> String {
+    let millis = if span < Duration::from_secs(10) { 1 } else { 1_000 };
+    let rounded = span.as_millis().div_ceil(millis) * millis;
+    DurationText(Duration::from_millis(u64::try_from(rounded).unwrap_or(u64::MAX))).to_string()
+}
+
+/// A moment in RFC 3339, to the millisecond.
+pub(crate) fn moment(time: &prost_types::Timestamp) -> String {
+    let millis = time.seconds.saturating_mul(1_000).saturating_add(i64::from(time.nanos / 1_000_000));
+    Timestamp::from_millisecond(millis).map_or_else(|_| "?".to_owned(), |time| time.to_string())
+}
+
+/// A number with its thousands set apart.
+pub(crate) fn grouped(number: impl Into<i128>) -> String {
+    let number: i128 = number.into();
+    let digits = number.unsigned_abs().to_string();
+    let mut text = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    if number < 0 { format!("-{text}") } else { text }
+}
+
+/// Whether a person reads stdout.
+pub(crate) fn on_terminal() -> bool {
+    io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none()
+}
+
+/// Prints to stdout. Whoever read it and went away (`| head`) is no failure, but there is no use going on.
+pub(crate) fn print(text: impl AsRef<str>) -> Result<(), Failure> {
+    let mut stdout = io::stdout().lock();
+    let written = writeln!(stdout, "{}", text.as_ref()).and_then(|()| stdout.flush());
+    match written {
+        Ok(()) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => std::process::exit(0),
+        Err(error) => Err(Failure::new("can't write to stdout").because(error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::{grouped, moment, rough};
+
+    /// Goal: large numbers can be read.
+    #[test]
+    fn groups_thousands() {
+        for (number, text) in [(0, "0"), (999, "999"), (1_000, "1,000"), (-1_234_567, "-1,234,567")] {
+            assert_eq!(grouped(number), text);
+        }
+        assert_eq!(grouped(u64::MAX), "18,446,744,073,709,551,615");
+    }
+
+    /// Goal: measured spans are short to read, and never rounded down to nothing.
+    #[test]
+    fn rounds_what_was_measured() {
+        assert_eq!(rough(Duration::from_nanos(1)), "1ms");
+        assert_eq!(rough(Duration::from_micros(1_234_567)), "1s235ms");
+        assert_eq!(rough(Duration::from_millis(61_001)), "1m2s");
+        assert_eq!(rough(Duration::ZERO), "0s");
+    }
+
+    /// Goal: moments are RFC 3339.
+    #[test]
+    fn writes_moments() {
+        assert_eq!(
+            moment(&prost_types::Timestamp { seconds: 0, nanos: 5_000_000 }),
+            "1970-01-01T00:00:00.005Z"
+        );
+    }
+}

@@ -1,0 +1,111 @@
+//! How flags are read: budgets, limits, tenants and durations, each by the rule that the configuration file has too.
+
+use std::time::Duration;
+
+use permitd_budget::LimitSpec;
+use permitd_proto::v1;
+use permitd_server::{
+    admin::read_limit,
+    config::{BudgetName, DurationText, LimitText, parse_amount, parse_duration, parse_limit},
+};
+
+pub(crate) fn budget(text: &str) -> Result<BudgetName, String> {
+    text.parse()
+        .map_err(|error| format!("{error}; a budget is called PROVIDER/KEY, for example anthropic/prod"))
+}
+
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+    parse_duration(text)
+}
+
+pub(crate) fn amount(text: &str) -> Result<u64, String> {
+    parse_amount(text)
+}
+
+pub(crate) fn limit(text: &str) -> Result<LimitSpec, String> {
+    parse_limit(text).map_err(|error| error.to_string())
+}
+
+/// A tenant that differs from the default.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Tenant {
+    pub(crate) name: String,
+    pub(crate) weight: u32,
+    pub(crate) max_waiting: u32,
+}
+
+/// `NAME=WEIGHT` or `NAME=WEIGHT:MAX_WAITING`. The name may have an equals sign, since the last one counts.
+pub(crate) fn tenant(text: &str) -> Result<Tenant, String> {
+    let example = "write it like web=3, or web=3:500 to let at most 500 of its requests wait";
+    let (name, numbers) = text.rsplit_once('=').ok_or_else(|| format!("no weight; {example}"))?;
+    let (weight, max_waiting) = numbers.split_once(':').unwrap_or((numbers, "0"));
+    let number = |text: &str| text.parse::<u32>().map_err(|_| format!("{text:?} is no number; {example}"));
+    if name.is_empty() {
+        return Err(format!("no name; {example}"));
+    }
+    Ok(Tenant { name: name.to_owned(), weight: number(weight)?, max_waiting: number(max_waiting)? })
+}
+
+/// `NAME=AMOUNT` of a unit.
+pub(crate) fn unit_amount(text: &str) -> Result<(String, u64), String> {
+    let (unit, amount) = text.rsplit_once('=').ok_or("no amount; write it like points=5")?;
+    if unit.is_empty() {
+        return Err("no unit; write it like points=5".to_owned());
+    }
+    Ok((unit.to_owned(), parse_amount(amount)?))
+}
+
+/// A limit of the wire as flags take it, and its parts.
+#[derive(Debug)]
+pub(crate) struct Shown {
+    /// As `--limit` takes it.
+    pub(crate) text: String,
+    /// What is counted, in what window, of which models and tenants.
+    pub(crate) name: String,
+}
+
+/// A limit of the wire for people. One that this version does not understand is shown by its unit and amount.
+pub(crate) fn shown(limit: &v1::Limit) -> Shown {
+    let Ok(limit) = read_limit(limit) else {
+        return Shown { text: format!("{}={}", limit.unit, limit.amount), name: limit.unit.clone() };
+    };
+    let mut name = limit.unit.clone();
+    if let Some(per) = limit.per {
+        name += &format!("/{}", DurationText(per));
+    }
+    for (kind, glob) in [("model", &limit.models), ("tenant", &limit.tenants)] {
+        if !glob.is_empty() {
+            name += &format!(" {kind}={glob}");
+        }
+    }
+    Shown { text: LimitText(&limit).to_string(), name }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Tenant, tenant, unit_amount};
+
+    /// Goal: tenants as people write them.
+    #[test]
+    fn reads_tenants() {
+        let read =
+            |name: &str, weight, max_waiting| Ok(Tenant { name: name.to_owned(), weight, max_waiting });
+        assert_eq!(tenant("web=3"), read("web", 3, 0));
+        assert_eq!(tenant("a=b=3:500"), read("a=b", 3, 500));
+        for (text, hint) in
+            [("web", "no weight"), ("=3", "no name"), ("web=x", "no number"), ("web=-1", "no number")]
+        {
+            let problem = tenant(text).expect_err(text);
+            assert!(problem.contains(hint), "{text}: {problem}");
+        }
+    }
+
+    /// Goal: units of any name can be given.
+    #[test]
+    fn reads_units() {
+        assert_eq!(unit_amount("points=5"), Ok(("points".to_owned(), 5)));
+        assert_eq!(unit_amount("usd_micros=2k"), Ok(("usd_micros".to_owned(), 2_000)));
+        assert!(unit_amount("points").is_err());
+        assert!(unit_amount("=5").is_err());
+    }
+}

@@ -1,0 +1,183 @@
+//! `permitd serve`
+
+use std::{
+    future::Future,
+    io::{self, Write as _},
+    net::SocketAddr,
+    path::PathBuf,
+    process::ExitCode,
+};
+
+use clap::Args;
+use permitd_server::{
+    Listeners,
+    config::{Config, DurationText},
+};
+use tracing_subscriber::EnvFilter;
+
+use crate::{check::environment, failure::Failure, remote::block_on};
+
+const EXAMPLES: &str = "\
+Examples:
+  permitd serve                                     on this machine: gRPC at 127.0.0.1:7110, http at 127.0.0.1:7111
+  permitd serve --config permitd.toml               with budgets from a file; `permitd check` tells what is wrong with it
+  permitd serve --listen 127.0.0.1:0 --http off     on a port that the system chooses; it is printed
+  curl http://127.0.0.1:7111/metrics                what it does, for Prometheus
+
+Settings come from the file, over it from the environment (PERMITD_SERVER__LISTEN=127.0.0.1:7200), and over both from these
+flags. SIGTERM or Ctrl-C drains: no new permits, but reports are still taken for a few seconds. A second one stops at once.";
+
+/// Starts a server and runs it until SIGTERM or Ctrl-C.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Serve {
+    /// Where to serve gRPC. Default: 127.0.0.1:7110.
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<SocketAddr>,
+    /// Where to serve /healthz, /readyz and /metrics, or `off`. Default: 127.0.0.1:7111.
+    #[arg(long, value_name = "ADDRESS", value_parser = http)]
+    http: Option<Http>,
+    /// The configuration, in TOML.
+    #[arg(long, value_name = "FILE", env = "PERMITD_CONFIG")]
+    config: Option<PathBuf>,
+    /// Threads that serve connections. Default: one per core.
+    #[arg(long, value_name = "N")]
+    workers: Option<usize>,
+    /// Listen beyond loopback although nobody has to prove who they are.
+    #[arg(long)]
+    insecure: bool,
+    /// What to log to stderr: error, warn, info, debug, or filters as in permitd_server=debug.
+    #[arg(long, value_name = "FILTER", env = "PERMITD_LOG", default_value = "warn")]
+    log: String,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Http(Option<SocketAddr>);
+
+impl Serve {
+    pub(crate) fn run(self) -> Result<ExitCode, Failure> {
+        let filter = EnvFilter::try_new(&self.log).map_err(|error| {
+            Failure::new(format!("--log {:?} is no filter", self.log)).because(error).exit_code(2)
+        })?;
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).init();
+        let config = self.config()?;
+        if let Some(address) = config.server.exposed() {
+            let failure = Failure::new(format!("{address} can be reached from other machines"));
+            let why = "nobody has to prove who they are, so anybody there could use and change every budget";
+            let hint = "listen on 127.0.0.1, or add --insecure if the network itself keeps strangers out";
+            return Err(failure.because(why).hint(hint));
+        }
+        block_on(serve(config))?;
+        Ok(ExitCode::SUCCESS)
+    }
+
+    /// The file, the environment over it, the flags over both.
+    fn config(&self) -> Result<Config, Failure> {
+        let mut config = Config::load(self.config.as_deref(), environment()).map_err(|error| {
+            let failure = Failure::new("the configuration is wrong").because(format!("\n{error}"));
+            failure.hint("mend it; `permitd check FILE` tells when it is right")
+        })?;
+        let server = &mut config.server;
+        server.listen = self.listen.unwrap_or(server.listen);
+        server.http = self.http.map_or(server.http, |Http(address)| address);
+        server.workers = self.workers.unwrap_or(server.workers);
+        server.insecure |= self.insecure;
+        Ok(config)
+    }
+}
+
+async fn serve(config: Config) -> Result<(), Failure> {
+    let shutdown = shutdown(config.server.drain)?;
+    let cannot = |error: permitd_server::Error| {
+        Failure::new(error.to_string()).hint("choose other addresses with --listen and --http")
+    };
+    let mut listeners = Listeners::bind(&config.server).await.map_err(cannot)?;
+    let announcement = announcement(&listeners, config.budgets.len());
+    let ready = listeners.ready();
+    tokio::spawn(async move {
+        if ready.await.is_ok() {
+            // Nobody may be reading; the server runs all the same.
+            let _ = writeln!(io::stdout(), "{announcement}").and_then(|()| io::stdout().flush());
+        }
+    });
+    let ran = permitd_server::run(config, listeners, shutdown).await;
+    ran.map_err(|error| Failure::new(error.to_string()))
+}
+
+/// One line: where it is, and what to try next.
+fn announcement(listeners: &Listeners, budgets: usize) -> String {
+    let grpc = listeners.grpc_address();
+    let http = listeners.http_address().map_or("off".to_owned(), |address| address.to_string());
+    let server = if grpc.port() == 7110 && grpc.ip().is_loopback() {
+        String::new()
+    } else {
+        format!(" --server http://{grpc}")
+    };
+    let next = match budgets {
+        0 => format!("permitd budgets set anthropic/prod --limit requests=60/1m{server}"),
+        _ => format!("permitd budgets list{server}"),
+    };
+    format!("permitd is ready: gRPC at {grpc}, http at {http}, {budgets} budgets. Try: {next}")
+}
+
+/// Resolves at the first signal; the second one ends the process.
+fn shutdown(drain: std::time::Duration) -> Result<impl Future<Output = ()>, Failure> {
+    let mut signals =
+        Signals::new().map_err(|error| Failure::new("can't listen for signals").because(error))?;
+    Ok(async move {
+        signals.next().await;
+        let drain = DurationText(drain);
+        eprintln!(
+            "permitd is draining: no new permits, reports for at most {drain} more; again to stop at once"
+        );
+        tokio::spawn(async move {
+            signals.next().await;
+            std::process::exit(130);
+        });
+    })
+}
+
+#[cfg(unix)]
+struct Signals {
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+}
+
+#[cfg(unix)]
+impl Signals {
+    fn new() -> io::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+#[cfg(not(unix))]
+struct Signals;
+
+#[cfg(not(unix))]
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self)
+    }
+
+    async fn next(&mut self) {
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+fn http(text: &str) -> Result<Http, String> {
+    if text == "off" {
+        return Ok(Http(None));
+    }
+    let address = text.parse().map_err(|_| "write it like 127.0.0.1:7111, or off".to_owned())?;
+    Ok(Http(Some(address)))
+}
