@@ -57,18 +57,18 @@ impl<W: Clone> Budget<W> {
         let set = self.touched(tenant, model);
         let open_output = request.estimate.leaves_output_open();
         let asker = Asker { tenant, model, class: request.priority, set, open_output };
-        let charge = self.charge(&asker, request.estimate)?;
-        if let Some(until) = self.feedback.exhausted(now) {
-            let retry_after = until.map(|until| until.since(now));
-            return Err(Refusal { retry_after, ..Refusal::new(Reason::QuotaExhausted) });
-        }
-
+        let mut charge = self.charge(&asker, request.estimate);
         if request.count <= 1 && self.waiting.len() == 0 && self.may_grant(now) {
             let Self { limits, tenants, .. } = self;
             if admission::fits(limits, &mut tenants[tenant], set, &charge, now) {
                 self.wake_flow(&asker);
                 return Ok(Acquired::Granted(self.grant_now(now, asker, charge, request.waiter, now)));
             }
+        }
+        self.check_possible(&asker, &mut charge)?;
+        if let Some(until) = self.feedback.exhausted(now) {
+            let retry_after = until.map(|until| until.since(now));
+            return Err(Refusal { retry_after, ..Refusal::new(Reason::QuotaExhausted) });
         }
 
         let max_wait = match (request.max_wait, self.spec.queue.overflow) {
@@ -84,11 +84,18 @@ impl<W: Clone> Budget<W> {
         if max_wait != Some(Duration::ZERO) && !self.paused {
             self.check_deadline(now, &asker, &charge, deadline)?;
         }
-        let ticket = self.enqueue(now, asker, charge, deadline, request.count.max(1), request.waiter);
+        let count = request.count.max(1);
+        let ticket = self.enqueue(now, asker, charge, deadline, count, request.waiter);
         self.dispatch(now, events);
         if max_wait == Some(Duration::ZERO) && self.waiting.get(ticket.0).is_some() {
             let refusal =
                 if self.paused { Refusal::new(Reason::Paused) } else { self.not_in_time(now, ticket) };
+            if self.waiting.get(ticket.0).is_some_and(|waiting| waiting.remaining < count) {
+                // Part of it was granted, so the refusal of the rest is an event like any other.
+                self.refuse(ticket, refusal, events);
+                self.dispatch(now, events);
+                return Ok(Acquired::Waiting(ticket));
+            }
             self.leave(ticket);
             self.dispatch(now, events);
             return Err(refusal);
@@ -127,8 +134,19 @@ impl<W: Clone> Budget<W> {
         let expires = Agenda::due(now + ttl);
         let waited = now.since(asked);
         let charged = charge.clone();
-        let permit =
-            Permit { waiter, charge, granted: now, expires, waited, tenant, model, class, open_output };
+        let permit = Permit {
+            waiter,
+            charge,
+            granted: now,
+            expires,
+            ttl,
+            waited,
+            tenant,
+            model,
+            class,
+            open_output,
+            worth,
+        };
         let key = self.permits.insert(permit);
         self.expiries.add(slot_of(key), expires);
         Grant { permit: PermitKey::from_u64(key), charged, expires, ttl, waited }
@@ -226,20 +244,22 @@ impl<W: Clone> Budget<W> {
         Ok(placed.at)
     }
 
-    /// What a permit holds. An output that we guess never makes a request too large: the guess is cut to what can be granted.
-    fn charge(&self, asker: &Asker, estimate: Usage) -> Result<Amounts, Refusal> {
+    /// What a permit holds.
+    fn charge(&self, asker: &Asker, estimate: Usage) -> Amounts {
         let learned = asker.open_output.then(|| self.outputs.expected(asker.tenant, asker.model)).flatten();
-        let mut charge = estimate.charge(learned);
-        if asker.open_output && self.impossible(asker.set, &charge).is_some() {
+        estimate.charge(learned)
+    }
+
+    /// Refuses what no wait would help. An output that was guessed never makes a request too large: the guess is cut to what can
+    /// be granted.
+    fn check_possible(&self, asker: &Asker, charge: &mut Amounts) -> Result<(), Refusal> {
+        if asker.open_output && self.impossible(asker.set, charge).is_some() {
             charge.cut_output(members(asker.set).map(|at| {
                 let rule = &self.limits[at].rule;
                 (rule.spec.unit.as_str(), rule.capacity)
             }));
         }
-        match self.impossible(asker.set, &charge) {
-            Some(refusal) => Err(refusal),
-            None => Ok(charge),
-        }
+        self.impossible(asker.set, charge).map_or(Ok(()), Err)
     }
 
     /// Why `charge` can never be granted, if so.

@@ -7,13 +7,23 @@ use crate::{chunks::Chunks, time::Time};
 
 const GRID_NANOS: u64 = 1_000_000;
 const NONE: u32 = u32::MAX;
+const NEVER: u64 = u64::MAX;
 
 /// Small indices (slots of a slab) by the millisecond at which they are due.
 #[derive(Debug)]
 pub(crate) struct Agenda {
     /// The first item of each millisecond; the others follow it in a list.
     heads: BTreeMap<u64, u32>,
+    /// The millisecond that was added to last, kept out of the map: nearly every item is added to the latest one, and many are
+    /// taken off again before the next begins. Saves a tree insertion and removal for most items.
+    open: Open,
     links: Chunks<Link>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Open {
+    tick: u64,
+    head: u32,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -25,13 +35,13 @@ struct Link {
 
 impl Default for Link {
     fn default() -> Self {
-        Self { tick: u64::MAX, previous: NONE, next: NONE }
+        Self { tick: NEVER, previous: NONE, next: NONE }
     }
 }
 
 impl Agenda {
     pub(crate) const fn new() -> Self {
-        Self { heads: BTreeMap::new(), links: Chunks::new() }
+        Self { heads: BTreeMap::new(), open: Open { tick: NEVER, head: NONE }, links: Chunks::new() }
     }
 
     /// Rounds up to the grid.
@@ -45,8 +55,11 @@ impl Agenda {
             self.links.grow();
         }
         let tick = time.as_nanos().div_ceil(GRID_NANOS);
-        debug_assert_eq!(self.links[item as usize].tick, u64::MAX, "an item is on the agenda once");
-        let next = self.heads.insert(tick, item).unwrap_or(NONE);
+        debug_assert_eq!(self.links[item as usize].tick, NEVER, "an item is on the agenda once");
+        if tick != self.open.tick {
+            self.reopen(tick);
+        }
+        let next = std::mem::replace(&mut self.open.head, item);
         self.links[item as usize] = Link { tick, previous: NONE, next };
         if next != NONE {
             self.links[next as usize].previous = item;
@@ -57,7 +70,7 @@ impl Agenda {
     pub(crate) fn remove(&mut self, item: u32) {
         let Some(link) = self.links.get_mut(item as usize) else { return };
         let Link { tick, previous, next } = std::mem::take(link);
-        if tick == u64::MAX {
+        if tick == NEVER {
             return;
         }
         if next != NONE {
@@ -65,6 +78,8 @@ impl Agenda {
         }
         if previous != NONE {
             self.links[previous as usize].next = next;
+        } else if tick == self.open.tick {
+            self.open.head = next;
         } else if next != NONE {
             self.heads.insert(tick, next);
         } else {
@@ -74,19 +89,33 @@ impl Agenda {
 
     /// When the first item is due.
     pub(crate) fn first(&self) -> Option<Time> {
-        let (tick, _) = self.heads.first_key_value()?;
-        Some(Time::from_nanos(tick.saturating_mul(GRID_NANOS)))
+        self.first_item().map(|(tick, _)| Time::from_nanos(tick.saturating_mul(GRID_NANOS)))
     }
 
     /// Takes one item that is due off the agenda.
     pub(crate) fn take_due(&mut self, now: Time) -> Option<u32> {
-        let (tick, item) = self.heads.first_key_value()?;
+        let (tick, item) = self.first_item()?;
         if tick.saturating_mul(GRID_NANOS) > now.as_nanos() {
             return None;
         }
-        let item = *item;
         self.remove(item);
         Some(item)
+    }
+
+    fn first_item(&self) -> Option<(u64, u32)> {
+        let open = (self.open.head != NONE).then_some((self.open.tick, self.open.head));
+        let first = self.heads.first_key_value().map(|(tick, head)| (*tick, *head));
+        match (open, first) {
+            (Some(open), Some(first)) => Some(open.min(first)),
+            (open, first) => open.or(first),
+        }
+    }
+
+    fn reopen(&mut self, tick: u64) {
+        if self.open.head != NONE {
+            self.heads.insert(self.open.tick, self.open.head);
+        }
+        self.open = Open { tick, head: self.heads.remove(&tick).unwrap_or(NONE) };
     }
 }
 

@@ -69,11 +69,14 @@ pub(crate) struct Permit<W> {
     pub(crate) charge: Amounts,
     pub(crate) granted: Time,
     pub(crate) expires: Time,
+    pub(crate) ttl: Duration,
     pub(crate) waited: Duration,
     pub(crate) tenant: u32,
     pub(crate) model: u32,
     pub(crate) class: Priority,
     pub(crate) open_output: bool,
+    /// What its tenant's tag was charged for it.
+    pub(crate) worth: Ticks,
 }
 
 /// A model's name, resolved to the limits that match it.
@@ -175,7 +178,7 @@ impl<W: Clone> Budget<W> {
             permit,
             charged: found.charge.clone(),
             expires: found.expires,
-            ttl: self.spec.ttl(),
+            ttl: found.ttl,
             waited: found.waited,
         })
     }
@@ -183,8 +186,8 @@ impl<W: Clone> Budget<W> {
     /// Gives a live permit another life; says when it ends then. `None` if it has ended.
     pub fn extend(&mut self, now: Time, permit: PermitKey) -> Option<Time> {
         self.now = self.now.max(now);
-        let expires = Agenda::due(self.now + self.spec.ttl());
         let found = self.permits.get_mut(permit.as_u64())?;
+        let expires = Agenda::due(self.now + found.ttl);
         // One that is due has ended, even if nobody has polled yet.
         if found.expires <= self.now {
             return None;

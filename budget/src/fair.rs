@@ -93,15 +93,24 @@ impl Fair {
 
 fn move_by(start: &mut Ticks, charged: Ticks, actual: Ticks, weight: u32) {
     *start = if actual >= charged {
-        start.saturating_add((actual - charged) / Ticks::from(weight))
+        start.saturating_add(divide(actual - charged, weight))
     } else {
-        start.saturating_sub((charged - actual) / Ticks::from(weight))
+        start.saturating_sub(divide(charged - actual, weight))
     };
 }
 
 /// A request's part of virtual time; never nothing, so that everyone's turn comes.
 pub(crate) fn share(ticks: Ticks, weight: u32) -> Ticks {
-    (ticks / Ticks::from(weight.max(1))).max(1)
+    divide(ticks, weight).max(1)
+}
+
+/// A 64-bit division where it will do: it takes a tenth of the time of a 128-bit one.
+fn divide(ticks: Ticks, weight: u32) -> Ticks {
+    let weight = weight.max(1);
+    match u64::try_from(ticks) {
+        Ok(ticks) => Ticks::from(ticks / u64::from(weight)),
+        Err(_) => ticks / Ticks::from(weight),
+    }
 }
 
 #[cfg(test)]

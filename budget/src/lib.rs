@@ -93,4 +93,6 @@ pub use spec::{
     QueueSpec, SpecError, TenantSpec, Window, bounds, check_name,
 };
 pub use time::Time;
-pub use usage::{Amounts, IN_FLIGHT, INPUT_TOKENS, OTHER_UNITS_MAX, OUTPUT_TOKENS, OtherUnit, REQUESTS, TOKENS, Usage};
+pub use usage::{
+    Amounts, IN_FLIGHT, INPUT_TOKENS, OTHER_UNITS_MAX, OUTPUT_TOKENS, OtherUnit, REQUESTS, TOKENS, Usage,
+};

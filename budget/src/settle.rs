@@ -123,8 +123,12 @@ impl<W: Clone> Budget<W> {
             }
         }
         self.models[ended.model].uses -= 1;
-        let charged = self.worth(set, &ended.charge);
-        let actual = if sent { self.worth(set, used) } else { 0 };
+        let charged = ended.worth;
+        let actual = match sent {
+            true if *used == ended.charge => charged,
+            true => self.worth(set, used),
+            false => 0,
+        };
         let tenant = &mut self.tenants[ended.tenant];
         let flow = &mut tenant.flows[ended.class.index()];
         if charged != actual {

@@ -10,14 +10,17 @@ use crate::{
     model::{Asked, Model, ensure, grained},
 };
 
-/// After a call that was told the time and dispatched.
-pub(crate) fn kept(model: &Model) -> Result<(), String> {
+/// After a call that was told the time and dispatched. What is due at this very moment may be left to a poll that is asked for.
+pub(crate) fn kept(model: &Model, next: Option<Time>) -> Result<(), String> {
     let now = instant(model.now);
+    let polled_now = next.is_some_and(|next| next <= model.now);
     for asked in &model.waiting {
         let id = asked.id;
         ensure!(model.impossible(asked).is_none(), "{id} waits though it can never be granted");
         ensure!(!asked.now_or_never, "{id} waits though it may not");
-        let overdue = asked.deadline.is_some_and(|deadline| grained(deadline) <= now);
+        let overdue = asked.deadline.is_some_and(|deadline| {
+            if polled_now { grained(deadline) < now } else { grained(deadline) <= now }
+        });
         ensure!(!overdue, "{id} waits past its deadline {:?}", asked.deadline);
     }
     for live in &model.live {
@@ -111,7 +114,8 @@ fn level(model: &Model, at: usize, told: i64, exact: bool) -> Result<(), String>
             let levels = meters.iter().map(|meter| meter.level(side, model.now).div_euclid(meter.parts()));
             levels.min().expect("there is one")
         };
-        (floor(Side::Most), floor(Side::Least))
+        // Debt is capped at one window's amount; whether what is over it is still shown when the amount is lowered is open.
+        (floor(Side::Most).max(-i128::from(crate::meter::capacity(spec))), floor(Side::Least))
     } else {
         let holders: BTreeSet<String> =
             model.live.iter().map(|live| model.holder(at, &live.tenant)).chain([String::new()]).collect();

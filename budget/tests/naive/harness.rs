@@ -27,8 +27,6 @@ pub(crate) struct Harness {
     pub(crate) polls: u64,
     answers: BTreeMap<u64, Reported>,
     next_id: u64,
-    /// Off where feedback may freeze or lower limits: then only what may never happen is checked.
-    exact: bool,
 }
 
 impl Harness {
@@ -36,12 +34,11 @@ impl Harness {
         Self {
             heart: Budget::new(spec, start),
             twin: Budget::new(spec, start),
-            model: Model::new(spec, start),
+            model: Model::new(spec, start, exact),
             trace: String::new(),
             polls: 0,
             answers: BTreeMap::new(),
             next_id: 0,
-            exact,
         }
     }
 
@@ -163,7 +160,7 @@ impl Harness {
             remaining: ask.count,
             arrived: now,
             deadline,
-            now_or_never: deadline.is_some_and(|deadline| deadline <= instant(now)),
+            now_or_never: deadline.is_some_and(|deadline| deadline <= instant(now)) && ask.gives_up.is_none_or(|after| !after.is_zero()),
             epoch: self.model.epoch,
             ticket: None,
         }
@@ -175,12 +172,10 @@ impl Harness {
         ensure!(self.model.impossible(&asked).is_none(), "{id} waits for what is impossible");
         let possible = self.model.alone(Side::Most, &asked);
         let hopeless = asked.deadline.is_some_and(|deadline| possible.is_none_or(|at| at > grained(deadline)));
-        let granted = |event: &Event<u64>| matches!(event, Event::Granted { waiter, .. } if *waiter == id);
         self.model.waiting.push(asked.clone());
         self.model.follow(events)?;
         let still = self.model.waiting.iter().any(|other| other.id == id);
-        ensure!(!(hopeless && still && self.exact), "{id} waits, but could not be in time even alone: {possible:?}");
-        ensure!(asked.remaining > 1 || !events.iter().any(granted), "{id} waits and is granted in the same call");
+        ensure!(!(hopeless && still && self.model.exact && !self.model.paused), "{id} waits, but could not be in time even alone: {possible:?}");
         let most = self.model.max_waiting() as usize;
         ensure!(!still || before < most || self.model.waiting.len() <= most, "{id} waits behind {before}, a full queue");
         let own = self.model.tenant_max_waiting(&asked.tenant);
@@ -195,9 +190,12 @@ impl Harness {
         let larger = matches!(refusal.reason, Reason::LargerThanLimit { .. });
         ensure!(impossible == larger, "{id} refused {refusal:?}; impossible is {impossible}");
         let before = self.model.may_refuse(asked, refusal);
+        // TODO bug 1: grants with an error.
+        self.model.waiting.push(asked.clone());
         self.model.follow(events)?;
+        self.model.waiting.retain(|other| other.id != id);
         before.or_else(|_| self.model.may_refuse(asked, refusal))?;
-        if refusal.reason == Reason::NotInTime && self.exact {
+        if refusal.reason == Reason::NotInTime && self.model.exact {
             ensure!(!demands::admissible(&self.model, asked), "{id} refused though it fits beside all who wait");
             let possible = self.model.alone(Side::Most, asked);
             let hint = refusal.retry_after.map(|after| instant(self.model.now + after));
@@ -239,7 +237,9 @@ impl Harness {
 
     fn extend(&mut self, which: usize) -> Result<(), String> {
         let Some(live) = pick(&self.model.live, which) else { return Ok(()) };
-        let (key, old, ttl, now) = (live.grant.permit, live.expires, live.grant.ttl, self.model.now);
+        let (key, old, now) = (live.grant.permit, live.expires, self.model.now);
+        let ttl = live.grant.ttl.min(self.model.spec.ttl());
+        let longest = live.grant.ttl.max(self.model.spec.ttl());
         let expiry = self.heart.extend(now, key);
         let same = expiry == self.twin.extend(now, key);
         self.tell(&format!("extend {key:?} -> {expiry:?}"), &[]);
@@ -247,7 +247,7 @@ impl Harness {
         match expiry {
             Some(new) => {
                 ensure!(grained(instant(old)) > instant(now), "{key:?} extended at {now} after {old}");
-                ensure!(new >= old && new >= now + ttl && new <= old + ttl, "{key:?} extended from {old} to {new}");
+                ensure!(new >= old && new >= now + ttl && instant(new) <= grained(instant(old + longest)), "{key:?} extended from {old} to {new}");
                 let at = self.model.live.iter().position(|live| live.grant.permit == key).expect("picked");
                 self.model.live[at].expires = new;
                 let again = self.heart.grant(key).map(|grant| (grant.expires, grant.charged));
@@ -294,7 +294,7 @@ impl Harness {
         };
         let others = self.model.waiting.len() - 1;
         ensure!(place.position as usize <= others, "{} is at {place:?} of {others} others", asked.id);
-        ensure!(!place.held_by.is_empty(), "{} is held by nothing", asked.id);
+        ensure!(!place.held_by.is_empty() || !self.model.exact, "{} is held by nothing", asked.id);
         ensure!(!self.model.paused || place.held_by == "paused", "paused, but {place:?}");
         Ok(())
     }
@@ -331,6 +331,10 @@ impl Harness {
 
     pub(crate) fn configure(&mut self, spec: &CheckedSpec) -> Result<(), String> {
         let now = self.model.now;
+        // What is due is done under the old declaration; the model cannot tell from the events where that ended.
+        if self.heart.next_poll().is_some_and(|next| next <= now) {
+            self.poll()?;
+        }
         let (mut events, mut twins) = (Vec::new(), Vec::new());
         self.heart.configure(now, spec, &mut events);
         self.twin.configure(now, spec, &mut twins);
@@ -409,24 +413,24 @@ impl Harness {
 
     /// After a call that dispatched.
     fn settled_down(&mut self) -> Result<(), String> {
-        demands::kept(&self.model)?;
-        if self.exact {
+        demands::kept(&self.model, self.heart.next_poll())?;
+        if self.model.exact {
             demands::work_conserving(&self.model)?;
         }
         self.looked_at()
     }
 
     fn looked_at(&mut self) -> Result<(), String> {
-        if self.exact {
+        if self.model.exact {
             demands::polled_in_time(&self.model, self.heart.next_poll())?;
         }
-        if demands::kept(&self.model).is_err() {
+        if demands::kept(&self.model, None).is_err() {
             return Ok(());
         }
         let snapshot = self.heart.snapshot(self.model.now);
         let counts = (self.heart.waiting(), self.heart.in_flight());
         ensure!(counts == (snapshot.waiting, snapshot.in_flight), "{counts:?} and {snapshot:?}");
-        demands::agrees(&self.model, &snapshot, self.exact)
+        demands::agrees(&self.model, &snapshot, self.model.exact)
     }
 }
 

@@ -18,7 +18,7 @@ pub(crate) enum Side {
 
 #[derive(Clone, Debug)]
 enum Entry {
-    Charge { permit: u64, amount: u64, most_at: i128, least_at: i128 },
+    Charge { permit: u64, amount: u64, most: u64, most_at: i128, least_at: i128 },
     Refund { permit: u64, amount: u64, at: i128 },
     Debit { most: i128, least: i128, at: i128 },
     Change { to: LimitSpec, at: i128 },
@@ -48,12 +48,21 @@ impl Meter {
     }
 
     pub(crate) fn charge(&mut self, permit: u64, amount: u64, now: Time) {
-        self.log.push(Entry::Charge { permit, amount, most_at: instant(now), least_at: instant(now) });
+        let at = instant(now);
+        self.log.push(Entry::Charge { permit, amount, most: amount, most_at: at, least_at: at });
     }
 
     /// A permit in flight when the limit was added. Whether it counts from its grant or from now is open.
     pub(crate) fn charge_late(&mut self, permit: u64, amount: u64, granted: Time, now: Time) {
-        self.log.push(Entry::Charge { permit, amount, most_at: instant(granted), least_at: instant(now) });
+        let most = match rule(&self.spec) {
+            // The replay caps the debt itself.
+            Rule::Bucket => amount,
+            _ => {
+                let room = self.level(Side::Least, now) + i128::from(capacity(&self.spec));
+                u64::try_from(i128::from(amount).min(room.max(0))).expect("at most the amount")
+            }
+        };
+        self.log.push(Entry::Charge { permit, amount, most, most_at: instant(granted), least_at: instant(now) });
     }
 
     pub(crate) fn settle(&mut self, permit: u64, charged: u64, actual: u64, now: Time) {
@@ -155,9 +164,9 @@ impl Meter {
             level = refill(level, spec, at - last);
             last = at;
             match entry {
-                Entry::Charge { amount, most_at, .. } => {
+                Entry::Charge { amount, .. } => {
                     level -= i128::from(*amount) * parts;
-                    if side == Side::Most && *most_at < at {
+                    if side == Side::Most {
                         level = level.max(-i128::from(spec.amount) * parts);
                     }
                 }
@@ -203,12 +212,13 @@ impl Meter {
     /// What an entry of a sliding window holds once refunds are taken off.
     fn held(&self, entry: &Entry, side: Side) -> i128 {
         match entry {
-            Entry::Charge { permit, amount, most_at, .. } => {
+            Entry::Charge { permit, amount, most, most_at, .. } => {
                 let until = match side {
                     Side::Most => self.leaves(entry, Side::Least),
                     Side::Least => self.leaves(&Entry::Debit { most: 0, least: 0, at: *most_at }, Side::Most),
                 };
-                i128::from(*amount) - self.refunds(*permit, |at| until.is_some_and(|until| at < until))
+                let held = if side == Side::Most { *most } else { *amount };
+                (i128::from(held) - self.refunds(*permit, |at| until.is_some_and(|until| at < until))).max(0)
             }
             Entry::Debit { most, .. } if side == Side::Most => *most,
             Entry::Debit { least, .. } => *least,
@@ -226,12 +236,13 @@ impl Meter {
             _ => window(moment(entry)),
         };
         let held = |entry: &Entry| match entry {
-            Entry::Charge { permit, amount, most_at, least_at } => {
+            Entry::Charge { permit, amount, most, most_at, least_at } => {
                 let refunded = |at| match side {
                     Side::Most => window(at) == window(*most_at) || window(at) == window(*least_at),
                     Side::Least => window(at) == window(*most_at) && window(at) == window(*least_at),
                 };
-                i128::from(*amount) - self.refunds(*permit, refunded)
+                let held = if side == Side::Most { *most } else { *amount };
+                (i128::from(held) - self.refunds(*permit, refunded)).max(0)
             }
             Entry::Known { .. } if side == Side::Most => 0,
             other => self.held(other, side),
@@ -322,10 +333,12 @@ fn refill(level: i128, spec: &LimitSpec, nanoseconds: i128) -> i128 {
 }
 
 fn rescale(side: Side, level: i128, from: i128, to: i128, parts: i128) -> i128 {
-    if level < 0 || from == to {
+    if from == to {
         return level;
     }
     match side {
+        Side::Most if level < 0 => level,
+        Side::Least if level < 0 => level - parts,
         Side::Most => ceiling(level * to, from),
         Side::Least => level * to / from - parts,
     }

@@ -66,7 +66,8 @@ pub(crate) fn race(limits: Vec<LimitSpec>, rivals: &[Rival], grants: usize, in_f
         out: vec![Vec::new(); rivals.len()],
         served: Vec::new(),
     };
-    // Everybody is there before the first grant.
+    // Somebody else empties the bucket, and everybody is there before the first grant.
+    race.empty(spec.limits[0].burst);
     race.heart.pause();
     for rival in 0..rivals.len() {
         race.fill(rival);
@@ -96,6 +97,17 @@ struct Race {
 }
 
 impl Race {
+    fn empty(&mut self, tokens: u64) {
+        let estimate = Usage { input_tokens: Some(1), output_tokens: Some(0), ..Usage::default() };
+        let (model, priority, count) = ("", Priority::Standard, 1);
+        let (max_wait, gives_up, waiter) = (None, None, usize::MAX);
+        let request = Request { tenant: "opening", model, priority, estimate, count, max_wait, gives_up, waiter };
+        for _ in 0..tokens {
+            let answer = self.heart.acquire(self.now, request.clone(), &mut Vec::new());
+            assert!(matches!(answer, Ok(Acquired::Granted(_))), "a new budget is full: {answer:?}");
+        }
+    }
+
     fn fill(&mut self, at: usize) -> Vec<Event<usize>> {
         let mut events = Vec::new();
         let rival = self.rivals[at].clone();
@@ -131,7 +143,11 @@ impl Race {
         while !events.is_empty() {
             let mut next = Vec::new();
             for event in events {
-                let Event::Granted { waiter: at, grant, .. } = event else { panic!("{event:?} in a race") };
+                let (at, grant) = match event {
+                    Event::Granted { waiter, grant, .. } => (waiter, grant),
+                    Event::Expired { waiter: usize::MAX, .. } => continue,
+                    other => panic!("{other:?} in a race"),
+                };
                 granted += 1;
                 self.waiting[at] -= 1;
                 assert!(self.waiting[at] > 0, "the backlog of {} ran out", self.rivals[at].tenant);
