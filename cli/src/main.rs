@@ -6,6 +6,7 @@ mod acquire;
 mod budgets;
 mod check;
 mod completions;
+mod demo;
 mod failure;
 mod format;
 mod limits;
@@ -58,6 +59,11 @@ enum Command {
     Acquire(acquire::Acquire),
     /// Say by hand how the call of a permit went.
     Report(report::Report),
+    /// Watch a fleet of clients share a provider, without permitd and with it.
+    Demo(demo::Demo),
+    /// One client of the demo.
+    #[command(hide = true)]
+    DemoClient,
     /// Print completions for a shell.
     Completions(completions::Completions),
 }
@@ -71,6 +77,8 @@ impl Command {
             Command::Run(run) => run.run(),
             Command::Acquire(acquire) => acquire.run(),
             Command::Report(report) => report.run(),
+            Command::Demo(demo) => demo.run(),
+            Command::DemoClient => demo::run_client(),
             Command::Completions(completions) => completions.run(),
         }
     }
@@ -78,7 +86,8 @@ impl Command {
     /// Whether failures are for machines.
     fn json(&self) -> bool {
         match self {
-            Command::Serve(_) | Command::Completions(_) => false,
+            Command::Serve(_) | Command::DemoClient | Command::Completions(_) => false,
+            Command::Demo(demo) => demo.json,
             Command::Check(check) => check.json,
             Command::Budgets(budgets) => budgets.json(),
             Command::Run(run) => run.remote.json,
