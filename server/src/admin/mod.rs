@@ -2,6 +2,8 @@
 //! audit trail, which also puts them in order.
 
 mod page;
+#[cfg(test)]
+mod tests;
 mod watch;
 
 use std::{fmt, sync::Arc};

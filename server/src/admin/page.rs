@@ -166,8 +166,16 @@ mod tests {
     fn rubbish_is_no_token() {
         let pages = Pages::new("budgets", "");
         let good = pages.write(&"a/b");
-        for token in ["x", "zz", "00", "ü", &"0".repeat(1 << 20), &good[..good.len() - 2], &good[1..], &format!("{good}ff")]
-        {
+        for token in [
+            "x",
+            "zz",
+            "00",
+            "ü",
+            &"0".repeat(1 << 20),
+            &good[..good.len() - 2],
+            &good[1..],
+            &format!("{good}ff"),
+        ] {
             let fault = pages.read::<u64>(token).expect_err(token);
             assert_eq!(fault.code(), tonic::Code::InvalidArgument);
         }
