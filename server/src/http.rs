@@ -75,3 +75,52 @@ async fn render_metrics(State(world): State<World>) -> Response {
         Err(_) => (StatusCode::INTERNAL_SERVER_ERROR, "the metrics could not be written\n").into_response(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeMap, net::SocketAddr};
+
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _},
+        net::TcpStream,
+    };
+
+    use super::*;
+    use crate::{alarm::Alarms, clock::Clock, registry::Registry};
+
+    async fn ask(address: SocketAddr, path: &str) -> String {
+        let mut stream = TcpStream::connect(address).await.expect("it listens");
+        let request = format!("GET {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.expect("it reads");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.expect("it answers");
+        answer
+    }
+
+    /// Goal: alive always, ready only between start and drain, metrics as Prometheus wants them.
+    #[tokio::test]
+    async fn answers_by_phase() {
+        let clock = Clock::start();
+        let (alarms, _) = Alarms::start("test", clock).expect("a thread");
+        let registry = Arc::new(Registry::new(clock, alarms, 10, &BTreeMap::new()));
+        let metrics = Arc::new(Metrics::new(registry, 10));
+        let (phase, phases) = watch::channel(Phase::Starting);
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("bound");
+        let mut stops = phases.clone();
+        let stopped = async move { drop(stops.wait_for(|phase| *phase == Phase::Draining).await) };
+        let serving = tokio::spawn(serve(listener, phases, metrics, stopped));
+
+        let answer = ask(address, "/readyz").await;
+        assert!(answer.starts_with("HTTP/1.1 503") && answer.ends_with("starting\n"), "{answer}");
+        assert!(ask(address, "/healthz").await.starts_with("HTTP/1.1 200"));
+        phase.send_replace(Phase::Serving);
+        assert!(ask(address, "/readyz").await.starts_with("HTTP/1.1 200"));
+        let answer = ask(address, "/metrics").await;
+        assert!(answer.contains("content-type: application/openmetrics-text"), "{answer}");
+        assert!(answer.ends_with("# EOF\n"), "{answer}");
+        assert!(ask(address, "/nowhere").await.starts_with("HTTP/1.1 404"));
+        phase.send_replace(Phase::Draining);
+        serving.await.expect("no panic").expect("ends well");
+    }
+}

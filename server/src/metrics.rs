@@ -149,7 +149,7 @@ struct Reports([Counter; OUTCOMES.len()]);
 
 impl Collector for Reports {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let help = "Reports that settled a permit, or repeated one that did, by outcome";
+        let help = "Reports that settled a permit, or repeated one that did, by outcome.";
         let mut family = encoder.encode_descriptor("reports", help, None, MetricType::Counter)?;
         for (outcome, counter) in OUTCOMES.into_iter().zip(&self.0) {
             let labels = [("outcome", outcome)];
@@ -185,16 +185,16 @@ struct Figures {
 type Column = (&'static str, &'static str, fn(&Figures) -> u64);
 
 const COUNTERS: [Column; 4] = [
-    ("grants", "Permits granted", |figures| figures.granted),
-    ("budget_refusals", "Requests refused by the budget", |figures| figures.refused),
-    ("rate_limited", "Calls that the provider refused for rate", |figures| figures.rate_limited),
-    ("permits_expired", "Permits that ended without a report", |figures| figures.expired),
+    ("grants", "Permits granted.", |figures| figures.granted),
+    ("budget_refusals", "Requests refused by the budget.", |figures| figures.refused),
+    ("rate_limited", "Calls that the provider refused for rate.", |figures| figures.rate_limited),
+    ("permits_expired", "Permits that ended without a report.", |figures| figures.expired),
 ];
 
 const GAUGES: [Column; 3] = [
-    ("waiting", "Requests in the queue", |figures| figures.waiting),
-    ("in_flight", "Unreported permits", |figures| figures.in_flight),
-    ("paused", "1 while an administrator paused the budget", |figures| figures.paused),
+    ("waiting", "Requests in the queue.", |figures| figures.waiting),
+    ("in_flight", "Unreported permits.", |figures| figures.in_flight),
+    ("paused", "1 while an administrator paused the budget.", |figures| figures.paused),
 ];
 
 impl Collector for Budgets {
@@ -202,7 +202,7 @@ impl Collector for Budgets {
         ConstGauge::new(i64::try_from(self.registry.len()).unwrap_or(i64::MAX)).encode(
             encoder.encode_descriptor(
                 "budgets",
-                "Budgets, declared and made on first use",
+                "Budgets, declared and made on first use.",
                 None,
                 MetricType::Gauge,
             )?,
@@ -216,13 +216,13 @@ impl Collector for Budgets {
             let family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
             write_all(family, &figures, |labelled, of| ConstGauge::new(figure(of)).encode(labelled))?;
         }
-        let help = "What could be granted of the limit now; negative means in debt";
+        let help = "What could be granted of the limit now; negative means in debt.";
         write_limits(
             encoder.encode_descriptor("limit_level", help, None, MetricType::Gauge)?,
             &figures,
             |labelled, level, _| ConstGauge::new(level).encode(labelled),
         )?;
-        let help = "The limit's effective amount per window";
+        let help = "The limit's effective amount per window.";
         write_limits(
             encoder.encode_descriptor("limit_amount", help, None, MetricType::Gauge)?,
             &figures,
@@ -310,4 +310,85 @@ fn limit_label(limit: &LimitSpec) -> String {
         }
     }
     label
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use permitd_budget::BudgetSpec;
+
+    use super::*;
+    use crate::{alarm::Alarms, cell::Source, clock::Clock};
+
+    fn registry(budgets: &[&str]) -> Arc<Registry> {
+        let clock = Clock::start();
+        let (alarms, _) = Alarms::start("test", clock).expect("a thread");
+        let registry = Registry::new(clock, alarms, 100, &BTreeMap::new());
+        budgets.iter().for_each(|name| set(&registry, name));
+        Arc::new(registry)
+    }
+
+    fn set(registry: &Registry, name: &str) {
+        let limits = vec![LimitSpec::rate("requests", 60, Duration::from_secs(60))];
+        let spec = BudgetSpec { limits, ..BudgetSpec::default() }.check().expect("makes sense");
+        let name = name.parse().expect("a name");
+        registry.set(&name, spec, Source::Admin, "", false).expect("room");
+    }
+
+    fn has(text: &str, line: &str) -> bool {
+        text.lines().any(|known| known == line)
+    }
+
+    /// Goal: what is counted is told, and all outcomes are there before the first report.
+    #[test]
+    fn tells_what_it_counted() {
+        let metrics = Metrics::new(registry(&["a/x"]), 10);
+        metrics.sessions.inc();
+        metrics.refused("QUEUE_FULL");
+        metrics.reported(Outcome::Failed { retryable: true }, true);
+        metrics.reported(Outcome::Failed { retryable: false }, false);
+        let text = metrics.render();
+        for line in [
+            "permitd_sessions 1",
+            "permitd_refusals_total{reason=\"QUEUE_FULL\"} 1",
+            "permitd_reports_total{outcome=\"failed\"} 1",
+            "permitd_reports_total{outcome=\"rate_limited\"} 0",
+            "permitd_reports_unsettled_total 1",
+            "permitd_budgets 1",
+            "permitd_grants_total{provider=\"a\",key=\"x\"} 0",
+            "permitd_limit_level{provider=\"a\",key=\"x\",limit=\"requests/1m\"} 60",
+            "# EOF",
+        ] {
+            assert!(has(&text, line), "{line} is missing in\n{text}");
+        }
+    }
+
+    /// Goal: labels are bounded. A budget keeps its series while it exists, whoever comes before it in the alphabet.
+    #[test]
+    fn budgets_past_the_bound_are_added_up() {
+        let registry = registry(&["m/1", "m/2"]);
+        let metrics = Metrics::new(Arc::clone(&registry), 2);
+        let waiting = |text: &str, provider: &str, key: &str| {
+            has(text, &format!("permitd_waiting{{provider=\"{provider}\",key=\"{key}\"}} 0"))
+        };
+        let text = metrics.render();
+        assert!(waiting(&text, "m", "1") && waiting(&text, "m", "2") && !waiting(&text, "other", ""));
+        for name in ["a/1", "a/2", "a/3"] {
+            set(&registry, name);
+        }
+        let text = metrics.render();
+        assert!(waiting(&text, "m", "1") && waiting(&text, "m", "2") && waiting(&text, "other", ""));
+        assert!(!text.contains("provider=\"a\""), "{text}");
+        registry.delete(&"m/1".parse().expect("a name"), "").expect("there");
+        let text = metrics.render();
+        assert!(waiting(&text, "a", "1") && !waiting(&text, "m", "1") && waiting(&text, "m", "2"));
+    }
+
+    /// Goal: names that people choose can't break the format.
+    #[test]
+    fn names_are_escaped() {
+        let text = Metrics::new(registry(&["a\"b/x\\y"]), 10).render();
+        assert!(has(&text, r#"permitd_waiting{provider="a\"b",key="x\\y"} 0"#), "{text}");
+    }
 }
