@@ -62,10 +62,10 @@ impl Bucket {
 
     pub(super) fn take_over(&mut self, old: &Bucket) {
         self.updated = old.updated;
+        // The window is part of a limit's identity, so a unit has the same parts as before.
+        debug_assert_eq!(self.per, old.per, "a limit with another window is another limit");
         self.level = if old.level < 0 {
-            // Same units, other parts; rounded towards more debt, and at most one window's amount.
-            let debt = old.level.unsigned_abs().div_ceil(u128::from(old.per));
-            -i128::try_from(debt).unwrap_or(i128::MAX).min(i128::from(self.amount)) * i128::from(self.per)
+            old.level.max(-self.parts(self.amount))
         } else {
             proportion(
                 old.level.unsigned_abs(),
