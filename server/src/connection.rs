@@ -1,9 +1,11 @@
-//! An accepted connection: it takes room in the server for as long as it lives.
+//! An accepted connection: it takes room in the server for as long as it lives, and it lives only if its peer speaks.
 
 use std::{
+    future::Future as _,
     io::{self, IoSlice},
     pin::Pin,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use prometheus_client::metrics::gauge::Gauge;
@@ -11,8 +13,14 @@ use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
     sync::OwnedSemaphorePermit,
+    time::{Sleep, sleep},
 };
 use tonic::transport::server::{Connected, TcpConnectInfo};
+
+/// HTTP/2's preface, which every client sends first.
+const PREFACE_BYTES: usize = 24;
+/// How long a client may take to send it. Later on, pings find out who is gone.
+const PREFACE_WAIT: Duration = Duration::from_secs(10);
 
 /// Room for one connection, given back when dropped.
 #[derive(Debug)]
@@ -38,13 +46,16 @@ impl Drop for Room {
 #[derive(Debug)]
 pub(crate) struct Connection {
     stream: TcpStream,
+    /// Until the preface has come: how much of it is missing, and when that is too late.
+    preface: Option<(usize, Pin<Box<Sleep>>)>,
     _room: Room,
 }
 
 impl Connection {
     /// Has to be called on the worker's runtime, which then watches the socket.
     pub(crate) fn adopt(stream: std::net::TcpStream, room: Room) -> io::Result<Self> {
-        Ok(Self { stream: TcpStream::from_std(stream)?, _room: room })
+        let preface = Some((PREFACE_BYTES, Box::pin(sleep(PREFACE_WAIT))));
+        Ok(Self { stream: TcpStream::from_std(stream)?, preface, _room: room })
     }
 }
 
@@ -62,7 +73,17 @@ impl AsyncRead for Connection {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(context, buffer)
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(context, buffer);
+        let Some((missing, late)) = &mut self.preface else { return read };
+        if read.is_pending() && late.as_mut().poll(context).is_ready() {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        *missing = missing.saturating_sub(buffer.filled().len() - before);
+        if *missing == 0 {
+            self.preface = None;
+        }
+        read
     }
 }
 

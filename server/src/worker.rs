@@ -94,9 +94,8 @@ impl Workers {
             for handover in handovers.iter().cycle() {
                 let Ok(permit) = Arc::clone(&room).acquire_owned().await else { return };
                 let stream = accept_one(&listener).await;
-                let handed_over = handover.send((stream, Room::take(permit, gauge.clone()))).await;
-                if handed_over.is_err() {
-                    return;
+                if handover.send((stream, Room::take(permit, gauge.clone()))).await.is_err() {
+                    tracing::error!("a worker is gone; its connections are lost");
                 }
             }
         };
@@ -159,7 +158,14 @@ async fn serve(
     mut stop: watch::Receiver<Stop>,
 ) {
     let streams = u32::try_from(config.bounds.streams_per_connection).unwrap_or(u32::MAX);
-    let connections = ReceiverStream::new(handed_over).map(|(stream, room)| Connection::adopt(stream, room));
+    // An error would end the worker, so a socket that can't be watched is dropped.
+    let connections = ReceiverStream::new(handed_over).filter_map(|(stream, room)| {
+        let adopted = Connection::adopt(stream, room);
+        adopted
+            .inspect_err(|error| tracing::warn!(%error, "could not serve a connection"))
+            .ok()
+            .map(Ok::<_, io::Error>)
+    });
     let mut finish = stop.clone();
     let served = Server::builder()
         .max_concurrent_streams(streams)

@@ -104,12 +104,7 @@ impl Core {
         for Delivery { request_id, what } in deliveries.drain(..) {
             match what {
                 News::Granted { cell, grant } => match self.ledger.granted(request_id, &grant) {
-                    Taken::Wanted => {
-                        if let Some(cell) = self.ledger.find(request_id).and_then(|asked| asked.cell.clone())
-                        {
-                            self.grant(shared, request_id, &cell, grant);
-                        }
-                    }
+                    Taken::Wanted(cell) => self.grant(shared, request_id, &cell, grant),
                     Taken::Unwanted { answer } => {
                         if let Some(cell) = shared.registry.by_id(cell) {
                             cell.give_back(&[grant.permit]);

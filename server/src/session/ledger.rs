@@ -55,10 +55,10 @@ struct Held {
 }
 
 /// What became of a grant that was delivered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) enum Taken {
-    /// It goes to the client.
-    Wanted,
+    /// It goes to the client. The budget that it is of.
+    Wanted(Arc<Cell>),
     /// It has to go back to its budget. `answer`: the client still has to be told that the request is cancelled.
     Unwanted { answer: bool },
 }
@@ -104,8 +104,9 @@ impl Asked {
         self.live += 1;
     }
 
-    fn is_open(&self) -> bool {
-        self.wanted > 0 || self.live > 0
+    /// How many permits it got, once nothing of it waits or lives.
+    fn finished(&self) -> Option<usize> {
+        (self.wanted == 0 && self.live == 0).then_some(self.grants.len())
     }
 }
 
@@ -155,12 +156,13 @@ impl Ledger {
     pub(crate) fn refused_at_once(&mut self, id: u64, refused: Refused) {
         let asked = Asked { refused: Some(Box::new(refused)), ..Asked::new(None) };
         self.requests.insert(id, asked);
-        self.finish(id);
+        self.finish(id, 0);
     }
 
     /// A permit of a waiting request arrived.
     pub(crate) fn granted(&mut self, id: u64, grant: &Grant) -> Taken {
-        let Some(asked) = self.requests.get_mut(&id).filter(|asked| asked.wanted > 0) else {
+        let asked = self.requests.get_mut(&id).filter(|asked| asked.wanted > 0);
+        let Some((asked, cell)) = asked.and_then(|asked| asked.cell.clone().map(|cell| (asked, cell))) else {
             return Taken::Unwanted { answer: false };
         };
         asked.wanted -= 1;
@@ -169,13 +171,15 @@ impl Ledger {
             asked.ticket = None;
             self.waiting -= 1;
         }
-        if asked.cancelled {
-            self.permits -= 1;
-            self.finish_if_done(id);
-            return Taken::Unwanted { answer: last };
+        if !asked.cancelled {
+            asked.hold(grant.clone());
+            return Taken::Wanted(cell);
         }
-        asked.hold(grant.clone());
-        Taken::Wanted
+        self.permits -= 1;
+        if let Some(grants) = asked.finished() {
+            self.finish(id, grants);
+        }
+        Taken::Unwanted { answer: last }
     }
 
     /// A waiting request gets no more permits. False if it did not wait.
@@ -186,7 +190,9 @@ impl Ledger {
         asked.wanted = 0;
         asked.ticket = None;
         asked.refused = Some(Box::new(refused.clone()));
-        self.finish_if_done(id);
+        if let Some(grants) = asked.finished() {
+            self.finish(id, grants);
+        }
         true
     }
 
@@ -204,7 +210,9 @@ impl Ledger {
         if std::mem::replace(&mut asked.grants[at].live, false) {
             asked.live -= 1;
             self.permits -= 1;
-            self.finish_if_done(id);
+            if let Some(grants) = asked.finished() {
+                self.finish(id, grants);
+            }
         }
     }
 
@@ -235,14 +243,8 @@ impl Ledger {
         }
     }
 
-    fn finish_if_done(&mut self, id: u64) {
-        if self.requests.get(&id).is_some_and(|asked| !asked.is_open()) {
-            self.finish(id);
-        }
-    }
-
-    fn finish(&mut self, id: u64) {
-        self.finished_grants += self.requests.get(&id).map_or(0, |asked| asked.grants.len());
+    fn finish(&mut self, id: u64, grants: usize) {
+        self.finished_grants += grants;
         self.finished.push_back(id);
         while self.finished.len() > FINISHED_MAX || self.finished_grants > FINISHED_GRANTS_MAX {
             let Some(oldest) = self.finished.pop_front() else { return };

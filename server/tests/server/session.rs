@@ -70,7 +70,7 @@ async fn resumes_with_places_and_permits() {
     let mut rival = server.session("rival").await;
     rival.ask(1, "k").await;
     rival.nothing_granted().await;
-    drop(session);
+    session.break_off();
     // Reported by hand while nobody listens: the place in the queue is granted to the broken session, not to the rival.
     let mut unary = server.permits().await;
     let report = support::success(&first.permit_id);
@@ -96,7 +96,7 @@ async fn unreported_grants_are_sent_again() {
         ids.push(session.permit(2).await.permit_id);
     }
     assert!(session.report(&ids.remove(1)).await.settled);
-    drop(session);
+    session.break_off();
     let mut session = server.session("mine").await;
     assert_eq!(session.permit(1).await.permit_id, first.permit_id);
     assert_eq!(session.permit(2).await.permit_id, ids[0]);
@@ -134,7 +134,7 @@ async fn after_the_grace_everything_goes_back() {
     let mut rival = server.session("rival").await;
     rival.ask(1, "k").await;
     rival.nothing_granted().await;
-    drop(session);
+    session.break_off();
     let mut watcher = server.session("watcher").await;
     until("the burial", async || {
         let fresh = server.session("mine").await;

@@ -185,6 +185,13 @@ impl Session {
         self.requests = None;
     }
 
+    /// Breaks the stream: a reset, and no half-close before it.
+    pub(crate) fn break_off(self) {
+        // The stream of requests never ends by itself.
+        std::mem::forget(self.requests);
+        drop(self.responses);
+    }
+
     /// One message more, or how the stream ended.
     async fn read(&mut self) -> Result<(), Option<Status>> {
         let message = soon("a message", self.responses.message()).await.map_err(Some)?.ok_or(None)?;
