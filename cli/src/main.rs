@@ -64,6 +64,9 @@ enum Command {
     /// One client of the demo.
     #[command(hide = true)]
     DemoClient,
+    /// The server of the demo.
+    #[command(hide = true)]
+    DemoServer(serve::Serve),
     /// Print completions for a shell.
     Completions(completions::Completions),
 }
@@ -79,6 +82,7 @@ impl Command {
             Command::Report(report) => report.run(),
             Command::Demo(demo) => demo.run(),
             Command::DemoClient => demo::run_client(),
+            Command::DemoServer(serve) => demo::run_server(serve),
             Command::Completions(completions) => completions.run(),
         }
     }
@@ -86,7 +90,7 @@ impl Command {
     /// Whether failures are for machines.
     fn json(&self) -> bool {
         match self {
-            Command::Serve(_) | Command::DemoClient | Command::Completions(_) => false,
+            Command::Serve(_) | Command::DemoClient | Command::DemoServer(_) | Command::Completions(_) => false,
             Command::Demo(demo) => demo.json,
             Command::Check(check) => check.json,
             Command::Budgets(budgets) => budgets.json(),

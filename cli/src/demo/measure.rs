@@ -48,9 +48,12 @@ pub(crate) struct Figures {
     pub(crate) limited_per_success: f64,
     /// Jain's index over what the batch clients were served while all of them had work left.
     pub(crate) jain: Option<f64>,
-    /// The interactive client's waits while there was a backlog.
-    pub(crate) waits: usize,
+    /// What that was for each of them, in seconds of the limit that each of its calls needs longest.
+    pub(crate) served_seconds: Vec<(String, f64)>,
+    /// The interactive client's waits while there was a backlog, the shortest first.
+    pub(crate) waits: Vec<Wait>,
     pub(crate) wait_median_ms: Option<f64>,
+    pub(crate) wait_mean_ms: Option<f64>,
     pub(crate) wait_worst_ms: Option<f64>,
     /// Whether the worst wait was still going on when the phase was stopped.
     pub(crate) wait_worst_cut_off: bool,
@@ -96,10 +99,12 @@ pub(crate) fn figures(observed: &Observed<'_>) -> Figures {
         succeeded: total.ok,
         limited_per_success: ratio(total.limited, total.ok),
         jain: served.as_deref().and_then(jain),
-        waits: waits.len(),
+        served_seconds: named_seconds(observed.batch_clients, served.as_deref().unwrap_or_default()),
         wait_median_ms: median(&waits),
+        wait_mean_ms: mean(&waits),
         wait_worst_ms: waits.last().map(|wait| milliseconds(wait.waited_us)),
         wait_worst_cut_off: waits.last().is_some_and(|wait| wait.cut_off),
+        waits,
         backlog_seconds: backlog.map(|(from, to)| (from.at.as_secs_f64(), to.at.as_secs_f64())),
     }
 }
@@ -120,16 +125,18 @@ fn stretch(samples: &[Sample], holds: impl Fn(&[u64]) -> bool) -> Option<(&Sampl
 
 fn shares(from: &Sample, to: &Sample) -> Vec<(&'static str, f64)> {
     let (before, after) = (total(&from.stats), total(&to.stats));
-    let limits: [(&'static str, u64, fn(&ByDimension) -> u64); 3] = [
-        ("requests", after.admitted - before.admitted, |possible| possible.requests),
-        ("input_tokens", after.input_tokens - before.input_tokens, |possible| possible.input_tokens),
-        ("output_tokens", after.output_tokens - before.output_tokens, |possible| possible.output_tokens),
+    let possible = |of: fn(&ByDimension) -> u64| of(&to.stats.possible) - of(&from.stats.possible);
+    let limits = [
+        ("requests", after.admitted - before.admitted, possible(|amounts| amounts.requests)),
+        ("input_tokens", after.input_tokens - before.input_tokens, possible(|amounts| amounts.input_tokens)),
+        (
+            "output_tokens",
+            after.output_tokens - before.output_tokens,
+            possible(|amounts| amounts.output_tokens),
+        ),
     ];
-    let share = |(name, used, possible): (&'static str, u64, fn(&ByDimension) -> u64)| {
-        let possible = possible(&to.stats.possible) - possible(&from.stats.possible);
-        (possible > 0).then(|| (name, ratio(used, possible)))
-    };
-    limits.into_iter().filter_map(share).collect()
+    let limited = limits.into_iter().filter(|(_, _, possible)| *possible > 0);
+    limited.map(|(name, used, possible)| (name, ratio(used, possible))).collect()
 }
 
 fn served(from: &Sample, to: &Sample, clients: &[String]) -> Vec<u64> {
@@ -137,6 +144,14 @@ fn served(from: &Sample, to: &Sample, clients: &[String]) -> Vec<u64> {
         sample.stats.clients.get(name).map_or(0, |counters| counters.service_ns)
     };
     clients.iter().map(|name| service(to, name).saturating_sub(service(from, name))).collect()
+}
+
+fn named_seconds(clients: &[String], served: &[u64]) -> Vec<(String, f64)> {
+    clients
+        .iter()
+        .cloned()
+        .zip(served.iter().map(|&nanos| Duration::from_nanos(nanos).as_secs_f64()))
+        .collect()
 }
 
 fn total(stats: &Stats) -> Counters {
@@ -154,6 +169,11 @@ fn total(stats: &Stats) -> Counters {
 fn median(sorted: &[Wait]) -> Option<f64> {
     let (upper, lower) = (sorted.get(sorted.len() / 2)?, sorted.get((sorted.len() - 1) / 2)?);
     Some(milliseconds(upper.waited_us).midpoint(milliseconds(lower.waited_us)))
+}
+
+fn mean(waits: &[Wait]) -> Option<f64> {
+    let sum: u64 = waits.iter().map(|wait| wait.waited_us).sum();
+    (!waits.is_empty()).then(|| milliseconds(sum) / float(waits.len() as u64))
 }
 
 fn milliseconds(microseconds: u64) -> f64 {
@@ -216,7 +236,7 @@ mod tests {
         assert_eq!(figures.jain, Some(19.0 * 19.0 / (2.0 * (100.0 + 81.0))));
         assert_eq!((figures.limited, figures.succeeded), (2, 70));
         assert_eq!(
-            (figures.waits, figures.wait_median_ms, figures.wait_worst_ms),
+            (figures.waits.len(), figures.wait_median_ms, figures.wait_worst_ms),
             (3, Some(20.0), Some(30.0))
         );
     }

@@ -1,8 +1,8 @@
 //! `permitd demo`: a fleet of client processes shares one rate-limited provider key, first as people do it today, then through
 //! permitd. Nothing in it is scripted: a simulated provider enforces limits and counts, and the clients measure their waits.
 //!
-//! Every process that the demo starts ends with it: it kills them when it is done, interrupted or failing, and clients also
-//! end when their stdin does.
+//! Every process that the demo starts ends with it: it kills them when it is done, interrupted or failing, and each of them also
+//! ends by itself when its stdin does, which holds even for a demo that was killed.
 
 mod backoff;
 mod fleet;
@@ -30,7 +30,7 @@ use self::{
     served::Served,
     summary::Summary,
 };
-use crate::{failure::Failure, format::print, remote::block_on};
+use crate::{failure::Failure, format::print, remote::block_on, serve::Serve};
 
 /// Interrupted by Ctrl-C, as shells tell it.
 const INTERRUPTED: u8 = 130;
@@ -104,6 +104,11 @@ impl Demo {
 /// The hidden command that the demo's clients run.
 pub(crate) fn run_client() -> Result<ExitCode, Failure> {
     block_on(async { Ok(worker::run().await) })
+}
+
+/// The hidden command that the demo's server runs.
+pub(crate) fn run_server(serve: Serve) -> Result<ExitCode, Failure> {
+    served::run(serve)
 }
 
 /// Ctrl-C, or a polite request to end.

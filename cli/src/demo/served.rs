@@ -1,17 +1,21 @@
-//! A permitd server for the demo: this same binary's `serve`, as a process of its own, with the demo's budget set as anybody would
-//! set it.
+//! A permitd server for the demo: `permitd serve` as a process of its own, tied to the demo's life by its stdin, with the demo's
+//! budget set as anybody would set it.
 
-use std::{process::Stdio, time::Duration};
+use std::{
+    io,
+    process::{self, ExitCode, Stdio},
+    time::Duration,
+};
 
 use permitd_proto::v1;
 use tokio::{
     io::{AsyncBufReadExt as _, BufReader},
-    process::{Child, Command},
+    process::{Child, ChildStdin, Command},
     time::timeout,
 };
 
 use super::scenario::Declared;
-use crate::{failure::Failure, format::wire_span, remote::Remote};
+use crate::{failure::Failure, format::wire_span, remote::Remote, serve::Serve};
 
 /// How long the server may take until it is ready.
 const READY_WITHIN: Duration = Duration::from_secs(20);
@@ -22,24 +26,37 @@ const BUDGET: (&str, &str) = ("anthropic", "demo");
 #[derive(Debug)]
 pub(crate) struct Served {
     pub(crate) url: String,
+    /// Its end ends the server, even where the demo was killed and had no time to.
+    _stdin: ChildStdin,
     _child: Child,
+}
+
+/// The hidden command that the demo's server runs: `permitd serve` until stdin ends.
+pub(crate) fn run(serve: Serve) -> Result<ExitCode, Failure> {
+    std::thread::spawn(|| {
+        // However reading ends, nobody is there any more.
+        let _ = io::copy(&mut io::stdin().lock(), &mut io::sink());
+        process::exit(0);
+    });
+    serve.run()
 }
 
 impl Served {
     /// Starts a server on a free port.
     pub(crate) async fn start() -> Result<Self, Failure> {
-        let failed = |error: std::io::Error| Failure::new("can't start a permitd server").because(error);
+        let failed = |error: io::Error| Failure::new("can't start a permitd server").because(error);
         let binary = std::env::current_exe().map_err(failed)?;
         let mut command = Command::new(binary);
-        command.args(["serve", "--listen", "127.0.0.1:0", "--http", "off"]);
+        command.args(["demo-server", "--listen", "127.0.0.1:0", "--http", "off"]);
         // What this shell has set for its own server is not meant for this one.
         for (name, _) in
             std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("PERMITD_"))
         {
             command.env_remove(name);
         }
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true);
         let mut child = command.spawn().map_err(failed)?;
+        let stdin = child.stdin.take().expect("it is piped");
         let mut lines = BufReader::new(child.stdout.take().expect("it is piped")).lines();
         let ready = async {
             while let Some(line) = lines.next_line().await.map_err(failed)? {
@@ -54,7 +71,7 @@ impl Served {
         let url = url.map_err(|_| Failure::new("the demo's permitd server does not get ready"))??;
         // Read on, so that the server never waits for a reader.
         tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
-        Ok(Self { url, _child: child })
+        Ok(Self { url, _stdin: stdin, _child: child })
     }
 
     /// Declares the provider's limits, and gives the budget's name.

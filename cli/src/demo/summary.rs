@@ -41,6 +41,7 @@ impl Summary<'_> {
             figures.jain.map_or_else(|| "-".to_owned(), |jain| format!("{jain:.3}"))
         });
         row("interactive client's wait, median", |figures| wait(figures.wait_median_ms));
+        row("interactive client's wait, mean", |figures| wait(figures.wait_mean_ms));
         row("interactive client's wait, worst", |figures| {
             let more = if figures.wait_worst_cut_off { "> " } else { "" };
             format!("{more}{}", wait(figures.wait_worst_ms))
@@ -101,8 +102,10 @@ mod tests {
             succeeded: 100,
             limited_per_success: 1.5,
             jain: Some(0.9991),
-            waits: 9,
+            served_seconds: Vec::new(),
+            waits: Vec::new(),
             wait_median_ms: Some(31.4),
+            wait_mean_ms: Some(200.0),
             wait_worst_ms: Some(4_321.0),
             wait_worst_cut_off: done_share < 1.0,
             backlog_seconds: Some((1.5, 10.0)),
