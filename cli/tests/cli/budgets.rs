@@ -1,0 +1,206 @@
+//! `permitd budgets`
+
+use std::{
+    io::{BufRead as _, BufReader},
+    process::Stdio,
+};
+
+use serde_json::Value;
+
+use crate::support::{Server, permitd, say};
+
+/// Goal: a budget's whole life, for people.
+#[test]
+fn a_budgets_life() {
+    let server = Server::start();
+    let said = server.say(&["budgets", "list"]).well();
+    assert!(said.stdout.is_empty() && said.stderr.contains("permitd budgets set"), "{said:#?}");
+    let set = [
+        "budgets",
+        "set",
+        "anthropic/prod",
+        "--limit",
+        "requests=60/1m",
+        "--limit",
+        "tokens=100k/1m,models=claude-*",
+        "--limit",
+        "in_flight=5",
+        "--tenant",
+        "web=3",
+        "--tenant",
+        "batch=1:50",
+        "--max-waiting",
+        "1000",
+        "--max-wait",
+        "5m",
+        "--overflow",
+        "reject",
+        "--permit-ttl",
+        "2m",
+        "--reason",
+        "first",
+    ];
+    let command = "permitd budgets set anthropic/prod --limit requests=60/1m --limit 'tokens=100000/1m,models=claude-*' \
+                   --limit in_flight=5 --tenant batch=1:50 --tenant web=3 --max-waiting 1000 --max-wait 5m --overflow \
+                   reject --permit-ttl 2m";
+    assert!(server.say(&set).well().stdout.contains(command));
+    assert!(
+        server.say(&["budgets", "get", "anthropic/prod"]).well().stdout.contains(command),
+        "shown as it was set"
+    );
+
+    let list = server.say(&["budgets", "list", "anthropic/*"]).well().stdout;
+    let lines: Vec<&str> = list.lines().collect();
+    assert_eq!(lines.len(), 4, "{list}");
+    assert!(lines[0].starts_with("BUDGET          LIMIT"), "plain when piped: {list}");
+    assert!(lines[2].contains("tokens/1m model=claude-*  100,000  100,000"), "{list}");
+
+    assert_eq!(
+        server.say(&["budgets", "pause", "anthropic/prod"]).well().stdout,
+        "anthropic/prod is paused\n"
+    );
+    assert!(server.say(&["budgets", "list"]).well().stdout.contains("paused"));
+    server.say(&["budgets", "resume", "anthropic/prod"]).well();
+    server.say(&["budgets", "delete", "anthropic/prod"]).well();
+    let said = server.say(&["budgets", "get", "anthropic/prod"]);
+    assert_eq!(said.code, 1);
+    assert!(
+        said.stderr.contains("permitd budgets set anthropic/prod") && said.stderr.contains("BUDGET_UNKNOWN")
+    );
+
+    let changes = server.say(&["budgets", "changes"]).well().stdout;
+    let what: Vec<&str> = changes.lines().skip(1).filter_map(|line| line.split_whitespace().nth(2)).collect();
+    assert_eq!(what, ["delete", "resume", "pause", "set"]);
+    assert!(
+        changes.lines().last().is_some_and(|set| set.contains("+requests=60/1m") && set.ends_with("first"))
+    );
+}
+
+/// Goal: JSON is stable: these fields with these meanings, one value a line.
+#[test]
+fn json_is_stable() {
+    let server = Server::start();
+    let set = [
+        "budgets",
+        "set",
+        "a/x",
+        "--limit",
+        "requests=60/1m,window=sliding",
+        "--limit",
+        "in_flight=5",
+        "--json",
+    ];
+    let set = server.say(&set).well().json().remove(0);
+    assert_eq!(set["limits"][0]["limit"], "requests=60/1m,window=sliding");
+    assert_eq!(set["queue"]["overflow"], "wait");
+    server.say(&["budgets", "set", "b/y", "--unlimited", "--json"]).well();
+    let states = server.say(&["budgets", "list", "--json"]).well().json();
+    assert_eq!(states.iter().map(|state| &state["budget"]).collect::<Vec<_>>(), ["a/x", "b/y"]);
+    let fields: Vec<&str> = states[0].as_object().expect("an object").keys().map(String::as_str).collect();
+    let expected = [
+        "budget",
+        "declared",
+        "etag",
+        "granted_total",
+        "in_flight",
+        "key",
+        "limits",
+        "paused",
+        "provider",
+        "rate_limited_total",
+        "refused_total",
+        "tenants",
+        "waiting",
+    ];
+    assert_eq!(fields, expected);
+    let limit = &states[0]["limits"][0];
+    for (field, value) in [
+        ("unit", Value::from("requests")),
+        ("amount", 60.into()),
+        ("per_seconds", 60.0.into()),
+        ("level", 60.into()),
+        ("effective_amount", 60.into()),
+        ("window", "sliding".into()),
+        ("source", "admin".into()),
+        ("frozen_until", Value::Null),
+    ] {
+        assert_eq!(limit[field], value, "{field}");
+    }
+    assert_eq!(server.say(&["budgets", "pause", "a/x", "--json"]).well().json()[0]["done"], "paused");
+    let change = server.say(&["budgets", "changes", "a/x", "--last", "1", "--json"]).well().json().remove(0);
+    assert_eq!(
+        (&change["what"], &change["who"], &change["budget"]),
+        (&"pause".into(), &"loopback".into(), &"a/x".into())
+    );
+
+    let failure = server.say(&["budgets", "get", "no/where", "--json"]);
+    let error: Value = serde_json::from_str(&failure.stderr).expect("JSON on stderr");
+    assert_eq!(error["error"]["reason"], "BUDGET_UNKNOWN");
+}
+
+/// Goal: a change that rests on an old look is refused, and a dry run changes nothing.
+#[test]
+fn etags_and_dry_runs() {
+    let server = Server::start();
+    let set = |more: &[&str]| {
+        server.say(&[&["budgets", "set", "a/x", "--limit", "requests=60/1m", "--json"], more].concat())
+    };
+    assert_eq!(set(&["--dry-run"]).well().json()[0]["etag"], "");
+    assert_eq!(server.say(&["budgets", "get", "a/x"]).code, 1);
+    let first = set(&[]).well().json()[0]["etag"].as_str().expect("text").to_owned();
+    set(&["--etag", &first]).well();
+    let stale = set(&["--etag", &first]);
+    assert_eq!(stale.code, 1);
+    assert!(stale.stderr.contains("ETAG_MISMATCH"), "{stale:#?}");
+    let stale = server.say(&["budgets", "delete", "a/x", "--etag", &first]);
+    assert!(stale.stderr.contains("ETAG_MISMATCH"), "{stale:#?}");
+}
+
+/// Goal: what makes no sense is told with its field.
+#[test]
+fn wrong_budgets_are_explained() {
+    let server = Server::start();
+    for (limit, hint) in [
+        ("requests=60", "budget.limits[0].per"),
+        ("requests=0/1m", "budget.limits[0].amount"),
+        ("in_flight=5/1m", "in_flight is a number at once"),
+        ("requests=1/2000d", "366 days"),
+    ] {
+        let said = server.say(&["budgets", "set", "a/x", "--limit", limit]);
+        assert_eq!(said.code, 1, "{said:#?}");
+        assert!(said.stderr.contains(hint), "{limit}: {said:#?}");
+    }
+    let twice = server.say(&["budgets", "set", "a/x", "--unlimited", "--tenant", "a=1", "--tenant", "a=2"]);
+    assert_eq!(twice.code, 2, "{twice:#?}");
+}
+
+/// Goal: without a server it says what to do.
+#[test]
+fn no_server() {
+    let said = say(&mut permitd(&["budgets", "list", "--server", "http://127.0.0.1:1"]));
+    assert_eq!(said.code, 69, "{said:#?}");
+    assert!(said.stderr.contains("permitd serve") && said.stderr.contains("refused"), "{said:#?}");
+}
+
+/// Goal: a watch tells what there is, what changes, and what goes.
+#[test]
+fn watches() {
+    let server = Server::start();
+    server.say(&["budgets", "set", "a/x", "--limit", "requests=1/1d"]).well();
+    let watch = ["budgets", "watch", "a/*", "--interval", "100ms", "--json"];
+    let mut watch = server.command(&watch).stdout(Stdio::piped()).spawn().expect("the binary can be run");
+    let mut lines = BufReader::new(watch.stdout.take().expect("piped")).lines();
+    let mut next = || -> Value {
+        let line = lines.next().expect("not the end").expect("text");
+        serde_json::from_str(&line).expect("a JSON value a line")
+    };
+    assert_eq!(next()["budget"], "a/x");
+    server.say(&["budgets", "set", "b/other", "--unlimited"]).well();
+    server.say(&["budgets", "set", "a/y", "--unlimited"]).well();
+    assert_eq!(next()["budget"], "a/y");
+    server.say(&["budgets", "delete", "a/x"]).well();
+    let gone = next();
+    assert_eq!((&gone["budget"], &gone["etag"]), (&"a/x".into(), &"".into()));
+    watch.kill().expect("a child of ours");
+    watch.wait().expect("a child of ours");
+}

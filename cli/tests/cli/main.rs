@@ -1,0 +1,9 @@
+//! The real binary, as people type it: a server on a port of its own, and commands that talk to it.
+
+mod budgets;
+mod check;
+mod help;
+mod permits;
+mod run;
+mod serve;
+mod support;
