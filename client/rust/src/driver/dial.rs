@@ -3,7 +3,12 @@
 use std::{error::Error as _, time::Duration};
 
 use permitd_proto::v1::{self as wire, permit_service_client::PermitServiceClient};
-use tokio::{sync::mpsc, time::timeout};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    sync::mpsc,
+    time::timeout,
+};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{
     Code, Status, Streaming,
@@ -57,9 +62,10 @@ async fn open(endpoint: &Endpoint, hello: wire::Hello) -> Result<Session, Proble
     let (outbound, messages) = mpsc::channel(OUTBOUND_MESSAGES);
     let opening = wire::SessionRequest { hello: Some(hello), ..wire::SessionRequest::default() };
     outbound.try_send(opening).expect("a new channel has room for one");
-    let response =
-        client.session(ReceiverStream::new(messages)).await.map_err(|status| Problem::of(&status))?;
-    let mut inbound = response.into_inner();
+    let mut inbound = match client.session(ReceiverStream::new(messages)).await {
+        Ok(response) => response.into_inner(),
+        Err(status) => return Err(refused(endpoint.uri(), &status).await),
+    };
     let first = inbound.message().await.map_err(|status| Problem::of(&status))?;
     let Some(first) = first else { return Err(Problem::passing("ended the session at once".to_owned())) };
     let Some(welcome) = &first.welcome else {
@@ -106,33 +112,34 @@ impl Problem {
             Code::InvalidArgument | Code::FailedPrecondition | Code::OutOfRange => {
                 Self::definitive(format!("refused the session: {message}"))
             }
-            _ if speaks_no_grpc(status) => Self::definitive(format!(
-                "does not speak gRPC, so it is not a permitd server ({})",
-                innermost(status)
-            )),
             code => Self::passing(format!("broke the session ({code:?}: {})", innermost(status))),
         }
     }
 }
 
-/// Whether the peer is something else altogether: an HTTP/1 server, a web page, anything that listens.
-fn speaks_no_grpc(status: &Status) -> bool {
-    let mut text = status.message().to_owned();
-    let mut cause = status.source();
-    while let Some(error) = cause {
-        text.push_str(&error.to_string());
-        cause = error.source();
+/// Why a connection opened, but no session. Most of what is not permitd breaks it off, as a server that is killed does; it takes
+/// another look to tell them apart.
+async fn refused(endpoint: &Uri, status: &Status) -> Problem {
+    let problem = Problem::of(status);
+    if status.source().is_some() && speaks_in_text(endpoint).await {
+        return Problem::definitive(
+            "does not speak HTTP/2, so it is not a permitd server; check the port".to_owned(),
+        );
     }
-    [
-        "frame with invalid size",
-        "invalid preface",
-        "invalid content-type",
-        "missing HTTP status",
-        "FRAME_SIZE_ERROR",
-    ]
-    .iter()
-    .any(|sign| text.contains(sign))
-        || (text.contains("PROTOCOL_ERROR") && text.contains("http2"))
+    problem
+}
+
+/// Whether the peer answers an HTTP/1 request with text, or greets with it. HTTP/2 speaks in frames, which begin with the high byte of a
+/// length: a zero.
+async fn speaks_in_text(endpoint: &Uri) -> bool {
+    let Some(host) = endpoint.host() else { return false };
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let look = async {
+        let mut socket = TcpStream::connect((host, endpoint.port_u16().unwrap_or(80))).await?;
+        socket.write_all(b"GET / HTTP/1.0\r\n\r\n").await?;
+        socket.read_u8().await
+    };
+    look.await.is_ok_and(|first| first.is_ascii_graphic())
 }
 
 /// The last cause says most: "Connection refused", not "transport error".
