@@ -1,6 +1,7 @@
-//! `PermitService`, and the HTTP/2 server around all services of one worker.
+//! `PermitService`: decodes, asks, and answers; and how it meets HTTP.
 
 use std::{
+    convert::Infallible,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -14,13 +15,13 @@ use permitd_proto::v1::{
 use tonic::{
     Request, Response, Status, Streaming,
     body::Body,
-    codegen::{Body as HttpBody, Bytes, Service, http},
-    server::NamedService,
+    codegen::{Body as HttpBody, BoxFuture, Bytes, Service, http},
+    server::{Grpc, NamedService, StreamingService},
 };
 
 use crate::{
     acquire::{AcquireStream, acquire},
-    session::{Ending, SessionStream},
+    session::{Ending, SessionCodec, SessionStream},
     shared::{LastCell, Shared, tell_ended},
     status::Fault,
 };
@@ -33,10 +34,13 @@ pub(crate) struct Permits {
 
 impl Permits {
     /// The service as it is mounted, with the server's bound on messages.
-    pub(crate) fn mounted(shared: Arc<Shared>) -> WatchBodies<PermitServiceServer<Self>> {
+    pub(crate) fn mounted(shared: Arc<Shared>) -> Mounted {
         let message_bytes = shared.config.bounds.message_bytes;
-        let service = PermitServiceServer::new(Self { shared });
-        WatchBodies(service.max_decoding_message_size(message_bytes).max_encoding_message_size(message_bytes))
+        let permits = Self { shared };
+        let generated = PermitServiceServer::new(permits.clone())
+            .max_decoding_message_size(message_bytes)
+            .max_encoding_message_size(message_bytes);
+        Mounted { permits, generated }
     }
 }
 
@@ -74,30 +78,58 @@ impl PermitService for Permits {
     }
 }
 
-/// Lets a service know how each request body ended: the decoder shows a reset as an ordinary end, but only a half-close
-/// ends a session politely.
-#[derive(Clone, Debug)]
-pub(crate) struct WatchBodies<S>(S);
-
-impl<S: NamedService> NamedService for WatchBodies<S> {
-    const NAME: &'static str = S::NAME;
+/// The service on its way to HTTP. Sessions have a codec of their own, and know how their request body ended: tonic's
+/// decoder shows a reset as an ordinary end, but only a half-close ends a session politely.
+#[derive(Clone)]
+pub(crate) struct Mounted {
+    permits: Permits,
+    generated: PermitServiceServer<Permits>,
 }
 
-impl<S: Service<http::Request<Body>>> Service<http::Request<Body>> for WatchBodies<S> {
-    type Response = S::Response;
-    type Error = S::Error;
-    type Future = S::Future;
+/// The method that is served here rather than by the generated code.
+const SESSION_PATH: &str = "/permitd.v1.PermitService/Session";
 
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        self.0.poll_ready(context)
+impl NamedService for Mounted {
+    const NAME: &'static str = PermitServiceServer::<Permits>::NAME;
+}
+
+impl Service<http::Request<Body>> for Mounted {
+    type Response = http::Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<http::Response<Body>, Infallible>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        if request.uri().path() != SESSION_PATH {
+            return self.generated.call(request);
+        }
         let ending = Ending::default();
         let (mut parts, body) = request.into_parts();
         parts.extensions.insert(ending.clone());
-        let body = Body::new(WatchedBody { body, ending });
-        self.0.call(http::Request::from_parts(parts, body))
+        let request = http::Request::from_parts(parts, WatchedBody { body, ending });
+        let permits = self.permits.clone();
+        let bounds = permits.shared.config.bounds;
+        Box::pin(async move {
+            let mut grpc = Grpc::new(SessionCodec::new(&bounds))
+                .apply_max_message_size_config(Some(bounds.message_bytes), Some(bounds.message_bytes));
+            Ok(grpc.streaming(SessionCall(permits), request).await)
+        })
+    }
+}
+
+struct SessionCall(Permits);
+
+impl StreamingService<v1::SessionRequest> for SessionCall {
+    type Response = v1::SessionResponse;
+    type ResponseStream = SessionStream;
+    type Future = BoxFuture<Response<SessionStream>, Status>;
+
+    fn call(&mut self, request: Request<Streaming<v1::SessionRequest>>) -> Self::Future {
+        let permits = self.0.clone();
+        Box::pin(async move { permits.session(request).await })
     }
 }
 

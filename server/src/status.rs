@@ -22,27 +22,26 @@ pub struct Fault {
     code: Code,
     reason: &'static str,
     message: String,
-    limit: Option<String>,
     retry_after: Option<Duration>,
+    subject: Option<Subject>,
+}
+
+/// What a fault is about.
+#[derive(Clone, Debug, PartialEq)]
+enum Subject {
     /// The field of a bad request.
-    field: Option<String>,
-    /// What of the caller's quota of the server was exceeded.
-    quota: Option<String>,
+    Field(String),
+    /// The limit of a budget that refused.
+    Limit(String),
+    /// The bound of the server or the budget that is reached.
+    Bound(String),
 }
 
 impl Fault {
     /// A fault with nothing but what every fault has. `reason` is in UPPER_SNAKE_CASE; `message` says what to do.
     #[must_use]
     pub fn new(code: Code, reason: &'static str, message: impl Into<String>) -> Self {
-        Self {
-            code,
-            reason,
-            message: message.into(),
-            limit: None,
-            retry_after: None,
-            field: None,
-            quota: None,
-        }
+        Self { code, reason, message: message.into(), retry_after: None, subject: None }
     }
 
     /// A field of the request makes no sense.
@@ -50,13 +49,19 @@ impl Fault {
     pub fn invalid(field: impl Into<String>, problem: impl AsRef<str>) -> Self {
         let field = field.into();
         let message = format!("{field}: {}", problem.as_ref());
-        Self { field: Some(field), ..Self::new(Code::InvalidArgument, "INVALID_ARGUMENT", message) }
+        Self {
+            subject: Some(Subject::Field(field)),
+            ..Self::new(Code::InvalidArgument, "INVALID_ARGUMENT", message)
+        }
     }
 
     /// The server's own bound is reached.
     #[must_use]
     pub fn exhausted(reason: &'static str, subject: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { quota: Some(subject.into()), ..Self::new(Code::ResourceExhausted, reason, message) }
+        Self {
+            subject: Some(Subject::Bound(subject.into())),
+            ..Self::new(Code::ResourceExhausted, reason, message)
+        }
     }
 
     /// The server is about to stop.
@@ -68,7 +73,7 @@ impl Fault {
     /// The same fault with the field one level further down: `limits[2]` becomes `budget.limits[2]`.
     #[must_use]
     pub fn within(mut self, parent: &str) -> Self {
-        if let Some(field) = &mut self.field {
+        if let Some(Subject::Field(field)) = &mut self.subject {
             *field = format!("{parent}.{field}");
             self.message = format!("{parent}.{}", self.message);
         }
@@ -95,7 +100,10 @@ impl Fault {
             code: self.code as u32,
             reason: self.reason.to_owned(),
             message: self.message,
-            limit: self.limit.unwrap_or_default(),
+            limit: match self.subject {
+                Some(Subject::Limit(limit)) => limit,
+                _ => String::new(),
+            },
             retry_after: self.retry_after.map(encode::duration),
         }
     }
@@ -113,23 +121,25 @@ impl Fault {
     /// As a call's status.
     #[must_use]
     pub fn into_status(self) -> Status {
-        let mut metadata = HashMap::new();
-        if let Some(limit) = &self.limit {
-            metadata.insert("limit".to_owned(), limit.clone());
-        }
-        if let Some(field) = &self.field {
-            metadata.insert("field".to_owned(), field.clone());
-        }
         let mut details = ErrorDetails::new();
+        let mut metadata = HashMap::new();
+        match self.subject {
+            Some(Subject::Field(field)) => {
+                metadata.insert("field".to_owned(), field.clone());
+                details.add_bad_request_violation(field, self.message.clone());
+            }
+            Some(Subject::Limit(limit)) => {
+                metadata.insert("limit".to_owned(), limit.clone());
+                details.add_quota_failure_violation(limit, self.message.clone());
+            }
+            Some(Subject::Bound(bound)) => {
+                details.add_quota_failure_violation(bound, self.message.clone());
+            }
+            None => {}
+        }
         details.set_error_info(self.reason, DOMAIN, metadata);
         if self.retry_after.is_some() {
             details.set_retry_info(self.retry_after);
-        }
-        if let Some(field) = self.field {
-            details.add_bad_request_violation(field, self.message.clone());
-        }
-        if let Some(subject) = self.limit.or(self.quota) {
-            details.add_quota_failure_violation(subject, self.message.clone());
         }
         Status::with_error_details(self.code, self.message, details)
     }
@@ -145,17 +155,18 @@ impl From<Refusal> for Fault {
             // NotInTime, the full queues, QuotaExhausted, and whatever the heart comes to refuse for.
             _ => Code::ResourceExhausted,
         };
-        let quota = match refusal.reason {
+        let bound = match refusal.reason {
             Reason::QueueFull { .. } => Some("queue.max_waiting"),
             Reason::TenantQueueFull { .. } => Some("tenants.max_waiting"),
             Reason::TooManyTenants => Some("tenants"),
             _ => None,
         };
+        let (reason, message) = (refusal.reason.name(), refusal.to_string());
+        let bound = bound.map(|bound| Subject::Bound(bound.to_owned()));
         Self {
-            limit: refusal.limit.clone(),
             retry_after: refusal.retry_after,
-            quota: quota.map(str::to_owned),
-            ..Self::new(code, refusal.reason.name(), refusal.to_string())
+            subject: refusal.limit.map(Subject::Limit).or(bound),
+            ..Self::new(code, reason, message)
         }
     }
 }

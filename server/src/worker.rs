@@ -120,10 +120,9 @@ impl Workers {
     /// Ends the threads, which have finished. False if one of them panicked.
     pub(crate) fn join(self) -> bool {
         drop(self.handovers);
-        self.threads
-            .into_iter()
-            .map(thread::JoinHandle::join)
-            .fold(true, |sound, ended| sound && ended.is_ok())
+        // All of them, also behind one that panicked.
+        let ended: Vec<_> = self.threads.into_iter().map(thread::JoinHandle::join).collect();
+        ended.iter().all(Result::is_ok)
     }
 }
 

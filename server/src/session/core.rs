@@ -22,9 +22,6 @@ use crate::{
 
 /// Permits of one session that are waited for or live. Past it, acquires are refused until some are reported.
 const PERMITS_MAX: usize = 200_000;
-/// Reports and extensions in one message.
-const REPORTS_PER_MESSAGE_MAX: usize = 10_000;
-const EXTENSIONS_PER_MESSAGE_MAX: usize = 10_000;
 /// Between two looks at the places in the queues.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -80,9 +77,8 @@ impl Core {
         self.out.welcome(Welcome { session_id, resumed, grace: Some(encode::duration(shared.config.grace)) });
     }
 
-    /// Does everything that a message asks for. A fault ends the stream.
-    pub(super) fn handle(&mut self, shared: &Shared, message: SessionRequest) -> Result<(), Fault> {
-        check_bounds(shared, &message)?;
+    /// Does everything that a message asks for.
+    pub(super) fn handle(&mut self, shared: &Shared, message: SessionRequest) {
         for request in message.report {
             self.report(shared, request);
         }
@@ -96,7 +92,6 @@ impl Core {
         for request_id in message.cancel {
             self.cancel(shared, request_id);
         }
-        Ok(())
     }
 
     /// Takes in what the budgets answered.
@@ -356,19 +351,4 @@ impl Core {
         asked.told = Some((place.position, place.held_by.as_str().into()));
         self.out.queued(encode::queued(request_id, place));
     }
-}
-
-fn check_bounds(shared: &Shared, message: &SessionRequest) -> Result<(), Fault> {
-    let bounds = &shared.config.bounds;
-    for (field, items, most) in [
-        ("acquire", message.acquire.len(), bounds.acquires_per_message),
-        ("report", message.report.len(), REPORTS_PER_MESSAGE_MAX),
-        ("cancel", message.cancel.len(), bounds.cancels_per_message),
-        ("extend", message.extend.len(), EXTENSIONS_PER_MESSAGE_MAX),
-    ] {
-        if items > most {
-            return Err(Fault::invalid(field, format!("{items} items in one message; send at most {most}")));
-        }
-    }
-    Ok(())
 }

@@ -32,12 +32,8 @@ pub(super) fn greet(shared: &Arc<Shared>, mut message: SessionRequest) -> Result
             state.core.take_in(shared, &mut arrived);
         }
         state.core.greet(shared, hello, session.id().to_owned(), resumed);
-        let handled = state.core.handle(shared, message);
+        state.core.handle(shared, message);
         drop(state);
-        if let Err(fault) = handled {
-            session.broke(shared, stream);
-            return Err(fault);
-        }
         return Ok((session, stream));
     }
 }

@@ -2,6 +2,7 @@
 //! message. One task serves a stream, and what it knows of its requests ([`core::Core`]) outlives it, so that another
 //! connection can take them over.
 
+mod codec;
 mod core;
 mod greeting;
 mod ledger;
@@ -10,5 +11,6 @@ mod shares;
 mod stream;
 mod table;
 
+pub(crate) use codec::SessionCodec;
 pub(crate) use stream::{Ending, SessionStream};
 pub(crate) use table::Sessions;

@@ -111,11 +111,7 @@ impl SessionStream {
                 Poll::Ready(Some(Ok(message))) if message.hello.is_some() => {
                     return Turn::Fail(second_hello().into_status());
                 }
-                Poll::Ready(Some(Ok(message))) => {
-                    if let Err(fault) = state.core.handle(shared, message) {
-                        return Turn::Fail(fault.into_status());
-                    }
-                }
+                Poll::Ready(Some(Ok(message))) => state.core.handle(shared, message),
                 Poll::Ready(Some(Err(status))) => return Turn::Fail(status),
                 Poll::Ready(None) if self.ending.is_broken() => {
                     return Turn::Fail(Status::cancelled("the stream was reset"));
