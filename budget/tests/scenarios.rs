@@ -73,7 +73,12 @@ fn difference(written: &str, answered: &str) -> String {
     for at in 0..written.len().max(answered.len()) {
         let (before, after) = (written.get(at), answered.get(at));
         if before != after {
-            told += &format!("  line {}: {:?}\n  answers: {:?}\n", at + 1, before.map_or("", |s| s), after.map_or("", |s| s));
+            told += &format!(
+                "  line {}: {:?}\n  answers: {:?}\n",
+                at + 1,
+                before.map_or("", |s| s),
+                after.map_or("", |s| s)
+            );
         }
     }
     told

@@ -24,7 +24,12 @@ pub(crate) fn kept(model: &Model, next: Option<Time>) -> Result<(), String> {
         ensure!(!overdue, "{id} waits past its deadline {:?}", asked.deadline);
     }
     for live in &model.live {
-        ensure!(grained(instant(live.expires)) > now, "{:?} lives past its time {}", live.grant.permit, live.expires);
+        ensure!(
+            grained(instant(live.expires)) > now,
+            "{:?} lives past its time {}",
+            live.grant.permit,
+            live.expires
+        );
     }
     Ok(())
 }
@@ -56,7 +61,9 @@ pub(crate) fn admissible(model: &Model, asked: &Asked) -> bool {
             && model.touched(&other.tenant, &other.model) == model.touched(&asked.tenant, &asked.model)
     });
     let others: Vec<Asked> = model.waiting.clone();
-    first && !model.paused && model.misfit(Side::Least, asked, |limit| reserved(model, &others, asked, limit)).is_none()
+    first
+        && !model.paused
+        && model.misfit(Side::Least, asked, |limit| reserved(model, &others, asked, limit)).is_none()
 }
 
 /// The latest moment at which the budget has to be polled next, if any.
@@ -81,8 +88,18 @@ pub(crate) fn polled_in_time(model: &Model, next: Option<Time>) -> Result<(), St
 
 /// Whether a look at the budget says what the log says. `exact` is off where feedback may have lowered limits.
 pub(crate) fn agrees(model: &Model, snapshot: &Snapshot, exact: bool) -> Result<(), String> {
-    ensure!(snapshot.waiting as usize == model.waiting.len(), "{} wait, not {}", model.waiting.len(), snapshot.waiting);
-    ensure!(snapshot.in_flight as usize == model.live.len(), "{} in flight, not {}", model.live.len(), snapshot.in_flight);
+    ensure!(
+        snapshot.waiting as usize == model.waiting.len(),
+        "{} wait, not {}",
+        model.waiting.len(),
+        snapshot.waiting
+    );
+    ensure!(
+        snapshot.in_flight as usize == model.live.len(),
+        "{} in flight, not {}",
+        model.live.len(),
+        snapshot.in_flight
+    );
     ensure!(snapshot.paused == model.paused, "paused is {}", snapshot.paused);
     let totals = (snapshot.granted_total, snapshot.refused_total, snapshot.expired_total);
     let expected = (model.granted_total, model.refused_total, model.expired_total);
@@ -90,10 +107,14 @@ pub(crate) fn agrees(model: &Model, snapshot: &Snapshot, exact: bool) -> Result<
     for tenant in &snapshot.tenants {
         let waiting = model.tenant_waiting(&tenant.tenant);
         let live = model.live.iter().filter(|live| live.tenant == tenant.tenant).count();
-        ensure!(tenant.waiting == waiting && tenant.in_flight as usize == live, "{tenant:?}: {waiting} wait, {live} in flight");
+        ensure!(
+            tenant.waiting == waiting && tenant.in_flight as usize == live,
+            "{tenant:?}: {waiting} wait, {live} in flight"
+        );
     }
     let named: BTreeSet<&str> = snapshot.tenants.iter().map(|tenant| tenant.tenant.as_str()).collect();
-    let there = model.waiting.iter().map(|asked| &asked.tenant).chain(model.live.iter().map(|live| &live.tenant));
+    let there =
+        model.waiting.iter().map(|asked| &asked.tenant).chain(model.live.iter().map(|live| &live.tenant));
     for tenant in there {
         ensure!(named.contains(tenant.as_str()), "{tenant} is not in the snapshot");
     }

@@ -34,7 +34,11 @@ fn fair(served: &[Served], cost: impl Fn(&Served) -> i128, parties: &[Party]) ->
                 (least, most) = (least.min(apart), most.max(apart));
                 if most - least > bound {
                     let (one, other) = (&one.rivals, &other.rivals);
-                    return Err(format!("after {turn}: {one:?} and {other:?} drift {} apart, bound {bound}; {:?}", most - least, &served[..=turn.min(20)]));
+                    return Err(format!(
+                        "after {turn}: {one:?} and {other:?} drift {} apart, bound {bound}; {:?}",
+                        most - least,
+                        &served[..=turn.min(20)]
+                    ));
                 }
             }
         }
@@ -73,10 +77,15 @@ fn sizes() -> impl Strategy<Value = u64> + Clone {
 /// Goal: random weights and request sizes on one shared limit stay within the bound in every stretch.
 #[test]
 fn tenants_share_by_weight() {
-    try_all("proptest-regressions/fair.txt", 60, &(rivals(sizes(), Just(0)), any::<u64>()), |(rivals, seed)| {
-        let served = race(vec![tokens_per_minute(600_000, 3_000)], rivals, 500, 1, *seed);
-        fair(&served, |service| service.tokens, &each_by_itself(rivals, 0))
-    });
+    try_all(
+        "proptest-regressions/fair.txt",
+        60,
+        &(rivals(sizes(), Just(0)), any::<u64>()),
+        |(rivals, seed)| {
+            let served = race(vec![tokens_per_minute(600_000, 3_000)], rivals, 500, 1, *seed);
+            fair(&served, |service| service.tokens, &each_by_itself(rivals, 0))
+        },
+    );
 }
 
 /// Goal: who estimates wrongly, up or down, gains nothing in the long run: the bound grows by what is in flight, not with time.
@@ -103,7 +112,12 @@ fn honest_and_fearful_tenants_get_the_same() {
 /// Goal: with two shared limits the cost that counts is the one at the limit that binds.
 #[test]
 fn the_dominant_cost_counts() {
-    let limits = || vec![tokens_per_minute(60_000, 2_000), LimitSpec { burst: 10_000, ..LimitSpec::rate("requests", 600, Duration::from_secs(60)) }];
+    let limits = || {
+        vec![
+            tokens_per_minute(60_000, 2_000),
+            LimitSpec { burst: 10_000, ..LimitSpec::rate("requests", 600, Duration::from_secs(60)) },
+        ]
+    };
     let drawn = (rivals(sizes(), Just(0)), prop::collection::vec(1_u64..9, 6), any::<u64>());
     try_all("proptest-regressions/fair-dominant.txt", 40, &drawn, |(drawn, requests, seed)| {
         let with = |(rival, most): (&Rival, &u64)| Rival { requests: (1, *most), ..rival.clone() };
@@ -113,7 +127,10 @@ fn the_dominant_cost_counts() {
         let parties: Vec<Party> = each_by_itself(&rivals, 0)
             .into_iter()
             .zip(&rivals)
-            .map(|(party, rival)| Party { largest: party.largest.max(i128::from(rival.requests.1) * 100), ..party })
+            .map(|(party, rival)| Party {
+                largest: party.largest.max(i128::from(rival.requests.1) * 100),
+                ..party
+            })
             .collect();
         fair(&served, |service| service.tokens.max(service.requests * 100), &parties)
     });
@@ -122,23 +139,28 @@ fn the_dominant_cost_counts() {
 /// Goal: classes share 16 : 4 : 1 whatever their tenants weigh, and the tenants of a class share what the class gets by weight.
 #[test]
 fn classes_share_sixteen_to_four_to_one() {
-    try_all("proptest-regressions/fair-classes.txt", 40, &(rivals(sizes(), Just(0)), any::<u64>()), |(drawn, seed)| {
-        let mut rivals = Vec::new();
-        for priority in Priority::ALL {
-            rivals.extend(drawn.iter().take(2).cloned().map(|rival| Rival { priority, ..rival }));
-        }
-        let served = race(vec![tokens_per_minute(600_000, 3_000)], &rivals, 900, 1, *seed);
-        let largest = i128::from(drawn.iter().take(2).map(|rival| rival.tokens.1).max().expect("two"));
-        let class = |at: usize| Party {
-            rivals: vec![2 * at, 2 * at + 1],
-            weight: i128::from(Priority::ALL[at].weight()),
-            largest,
-            error: 0,
-        };
-        fair(&served, |service| service.tokens, &[class(0), class(1), class(2)])?;
-        let parties = each_by_itself(&rivals, 0);
-        parties.chunks(2).try_for_each(|pair| fair(&served, |service| service.tokens, pair))
-    });
+    try_all(
+        "proptest-regressions/fair-classes.txt",
+        40,
+        &(rivals(sizes(), Just(0)), any::<u64>()),
+        |(drawn, seed)| {
+            let mut rivals = Vec::new();
+            for priority in Priority::ALL {
+                rivals.extend(drawn.iter().take(2).cloned().map(|rival| Rival { priority, ..rival }));
+            }
+            let served = race(vec![tokens_per_minute(600_000, 3_000)], &rivals, 900, 1, *seed);
+            let largest = i128::from(drawn.iter().take(2).map(|rival| rival.tokens.1).max().expect("two"));
+            let class = |at: usize| Party {
+                rivals: vec![2 * at, 2 * at + 1],
+                weight: i128::from(Priority::ALL[at].weight()),
+                largest,
+                error: 0,
+            };
+            fair(&served, |service| service.tokens, &[class(0), class(1), class(2)])?;
+            let parties = each_by_itself(&rivals, 0);
+            parties.chunks(2).try_for_each(|pair| fair(&served, |service| service.tokens, pair))
+        },
+    );
 }
 
 /// Goal: the classes' shares come out as declared, not only within a bound.

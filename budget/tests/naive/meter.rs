@@ -62,7 +62,13 @@ impl Meter {
                 u64::try_from(i128::from(amount).min(room.max(0))).expect("at most the amount")
             }
         };
-        self.log.push(Entry::Charge { permit, amount, most, most_at: instant(granted), least_at: instant(now) });
+        self.log.push(Entry::Charge {
+            permit,
+            amount,
+            most,
+            most_at: instant(granted),
+            least_at: instant(now),
+        });
     }
 
     pub(crate) fn settle(&mut self, permit: u64, charged: u64, actual: u64, now: Time) {
@@ -135,7 +141,8 @@ impl Meter {
                 starts.find(|start| self.level_at(side, *start) >= need)
             }
             Rule::Sliding { .. } => {
-                let mut leaves: Vec<i128> = self.log.iter().filter_map(|entry| self.leaves(entry, side)).collect();
+                let mut leaves: Vec<i128> =
+                    self.log.iter().filter_map(|entry| self.leaves(entry, side)).collect();
                 leaves.sort_unstable();
                 leaves.into_iter().filter(|at| *at > now).find(|at| self.level_at(side, *at) >= need)
             }
@@ -149,7 +156,9 @@ impl Meter {
     fn level_at(&self, side: Side, now: i128) -> i128 {
         match rule(&self.spec) {
             Rule::Bucket => self.bucket(side, now),
-            Rule::Fixed { phase, per } => i128::from(self.spec.amount) - self.fixed_used(side, now, phase, per),
+            Rule::Fixed { phase, per } => {
+                i128::from(self.spec.amount) - self.fixed_used(side, now, phase, per)
+            }
             Rule::Sliding { .. } => i128::from(capacity(&self.spec)) - self.sliding_used(side, now),
         }
     }
@@ -179,6 +188,10 @@ impl Meter {
                 }
                 Entry::Change { to, .. } => {
                     level = rescale(side, level, burst(spec), burst(to), parts);
+                    // Debt stays absolute, and is capped at one window's amount, perhaps at once.
+                    if side == Side::Most {
+                        level = level.max(-i128::from(to.amount) * parts);
+                    }
                     spec = to;
                 }
                 Entry::Known { level: known, .. } => {
@@ -204,7 +217,9 @@ impl Meter {
         match (entry, side) {
             (Entry::Charge { most_at, .. }, Side::Most) => Some(most_at + length),
             (Entry::Known { at, .. }, Side::Most) => Some(at + 1),
-            (Entry::Charge { .. } | Entry::Known { .. } | Entry::Debit { .. }, _) => Some(moment(entry) + length + lag),
+            (Entry::Charge { .. } | Entry::Known { .. } | Entry::Debit { .. }, _) => {
+                Some(moment(entry) + length + lag)
+            }
             (Entry::Refund { .. } | Entry::Change { .. }, _) => None,
         }
     }
@@ -290,7 +305,9 @@ pub(crate) fn rule(spec: &LimitSpec) -> Rule {
         Window::Bucket => Rule::Bucket,
         Window::Fixed { phase: Some(phase) } => Rule::Fixed { phase: instant(phase), per },
         Window::Fixed { phase: None } | Window::Sliding => Rule::Sliding { length: per },
-        Window::Quantised { quantum } if share(spec.amount, quantum, per) > 0 => Rule::Sliding { length: span(Some(quantum)) },
+        Window::Quantised { quantum } if share(spec.amount, quantum, per) > 0 => {
+            Rule::Sliding { length: span(Some(quantum)) }
+        }
         Window::Quantised { .. } => Rule::Sliding { length: ceiling(per, i128::from(spec.amount)) },
     }
 }
@@ -321,7 +338,8 @@ fn share(amount: u64, quantum: Duration, per: i128) -> i128 {
 }
 
 fn span(per: Option<Duration>) -> i128 {
-    i128::try_from(per.expect("a limit over time has a window").as_nanos()).expect("a window is at most a year")
+    i128::try_from(per.expect("a limit over time has a window").as_nanos())
+        .expect("a window is at most a year")
 }
 
 fn burst(spec: &LimitSpec) -> i128 {
@@ -333,12 +351,10 @@ fn refill(level: i128, spec: &LimitSpec, nanoseconds: i128) -> i128 {
 }
 
 fn rescale(side: Side, level: i128, from: i128, to: i128, parts: i128) -> i128 {
-    if from == to {
+    if level < 0 || from == to {
         return level;
     }
     match side {
-        Side::Most if level < 0 => level,
-        Side::Least if level < 0 => level - parts,
         Side::Most => ceiling(level * to, from),
         Side::Least => level * to / from - parts,
     }

@@ -3,7 +3,9 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use permitd_budget::{Amounts, CheckedSpec, Event, Grant, LimitSpec, Priority, Reason, Refusal, Ticket, Time};
+use permitd_budget::{
+    Amounts, CheckedSpec, Event, Grant, LimitSpec, Priority, Reason, Refusal, Ticket, Time,
+};
 
 use crate::meter::{Meter, Side, capacity, instant};
 
@@ -77,7 +79,8 @@ pub(crate) use ensure;
 
 impl Model {
     pub(crate) fn new(spec: &CheckedSpec, now: Time, exact: bool) -> Self {
-        let limits = spec.limits.iter().map(|limit| Limit { spec: limit.clone(), meters: Vec::new() }).collect();
+        let limits =
+            spec.limits.iter().map(|limit| Limit { spec: limit.clone(), meters: Vec::new() }).collect();
         Self {
             now,
             spec: spec.clone(),
@@ -98,7 +101,8 @@ impl Model {
     /// Which limits bear on a tenant's calls of a model.
     pub(crate) fn touched(&self, tenant: &str, model: &str) -> Vec<usize> {
         let bears = |limit: &Limit| {
-            matches(&limit.spec.models, model) && (limit.spec.tenants == "each" || matches(&limit.spec.tenants, tenant))
+            matches(&limit.spec.models, model)
+                && (limit.spec.tenants == "each" || matches(&limit.spec.tenants, tenant))
         };
         (0..self.limits.len()).filter(|at| bears(&self.limits[*at])).collect()
     }
@@ -111,7 +115,8 @@ impl Model {
     /// Permits in flight under a limit, for `each` those of one tenant.
     pub(crate) fn in_flight(&self, limit: usize, holder: &str) -> u64 {
         let counts = |live: &&Live| {
-            self.touched(&live.tenant, &live.model).contains(&limit) && self.holder(limit, &live.tenant) == holder
+            self.touched(&live.tenant, &live.model).contains(&limit)
+                && self.holder(limit, &live.tenant) == holder
         };
         self.live.iter().filter(counts).count() as u64
     }
@@ -143,7 +148,9 @@ impl Model {
             let holder = self.holder(*at, &asked.tenant);
             let cost = u128::from(self.cost(*at, &asked.cost)) + beside(*at);
             match self.limits[*at].spec.per {
-                None => u128::from(self.in_flight(*at, &holder)) + cost > u128::from(self.limits[*at].spec.amount),
+                None => {
+                    u128::from(self.in_flight(*at, &holder)) + cost > u128::from(self.limits[*at].spec.amount)
+                }
                 Some(_) => !self.look(*at, &holder).fits(side, cost, self.now),
             }
         })
@@ -155,7 +162,8 @@ impl Model {
         for at in self.touched(&asked.tenant, &asked.model) {
             if self.limits[at].spec.per.is_some() {
                 let meter = self.look(at, &self.holder(at, &asked.tenant));
-                latest = latest.max(meter.fits_from(side, u128::from(self.cost(at, &asked.cost)), self.now)?);
+                latest =
+                    latest.max(meter.fits_from(side, u128::from(self.cost(at, &asked.cost)), self.now)?);
             }
         }
         Some(latest)
@@ -214,7 +222,9 @@ impl Model {
                 && other.epoch == self.epoch
                 && self.touched(&one.tenant, &one.model) == self.touched(&other.tenant, &other.model)
         };
-        one.tenant == other.tenant && one.priority == other.priority && (one.model == other.model || same_limits())
+        one.tenant == other.tenant
+            && one.priority == other.priority
+            && (one.model == other.model || same_limits())
     }
 
     /// One permit for `asked`, with everything that has to hold for it.
@@ -232,11 +242,16 @@ impl Model {
         ensure!(grant.waited == self.now.since(asked.arrived), "{id} waited {:?}", grant.waited);
         if let Some(short) = self.misfit(Side::Most, asked, |_| 0) {
             let spec = &self.limits[short].spec;
-            return Err(format!("never over: {id} granted, {} {} does not fit {spec:?}", self.cost(short, &asked.cost), spec.unit));
+            return Err(format!(
+                "never over: {id} granted, {} {} does not fit {spec:?}",
+                self.cost(short, &asked.cost),
+                spec.unit
+            ));
         }
         for at in self.touched(&asked.tenant, &asked.model) {
             if self.limits[at].spec.per.is_some() {
-                let (holder, cost, now) = (self.holder(at, &asked.tenant), self.cost(at, &asked.cost), self.now);
+                let (holder, cost, now) =
+                    (self.holder(at, &asked.tenant), self.cost(at, &asked.cost), self.now);
                 self.meter(at, &holder).charge(key, cost, now);
             }
         }
@@ -270,24 +285,38 @@ impl Model {
                 let hopeless = asked.deadline.is_some_and(|deadline| {
                     self.alone(Side::Least, asked).is_none_or(|possible| possible > deadline)
                 });
-                ensure!(over || hopeless || asked.now_or_never || !self.exact, "{id} refused {refusal:?} though it could be in time");
+                ensure!(
+                    over || hopeless || asked.now_or_never || !self.exact,
+                    "{id} refused {refusal:?} though it could be in time"
+                );
             }
             Reason::LargerThanLimit { unit, asked: cost, most } => {
                 let named = |at: &Limit| at.spec.unit == *unit && capacity(&at.spec) == *most;
                 let touched = self.touched(&asked.tenant, &asked.model);
-                let right = touched.iter().any(|at| named(&self.limits[*at]) && self.cost(*at, &asked.cost) == *cost);
+                let right =
+                    touched.iter().any(|at| named(&self.limits[*at]) && self.cost(*at, &asked.cost) == *cost);
                 ensure!(right && cost > most, "{id} refused {refusal:?}, which names no limit of its");
-                ensure!(refusal.limit.as_ref().is_some_and(|limit| limit.starts_with(unit.as_str())), "{refusal:?} names no limit");
+                ensure!(
+                    refusal.limit.as_ref().is_some_and(|limit| limit.starts_with(unit.as_str())),
+                    "{refusal:?} names no limit"
+                );
                 ensure!(refusal.retry_after.is_none(), "{id} refused for good with a hint: {refusal:?}");
             }
             Reason::Paused => ensure!(self.paused && asked.now_or_never, "{id} refused {refusal:?}"),
             Reason::QueueFull { max_waiting } => {
                 let full = self.waiting.len() as u64 >= u64::from(*max_waiting);
-                ensure!(full && *max_waiting == self.max_waiting(), "{id} refused {refusal:?} with {}", self.waiting.len());
+                ensure!(
+                    full && *max_waiting == self.max_waiting(),
+                    "{id} refused {refusal:?} with {}",
+                    self.waiting.len()
+                );
             }
             Reason::TenantQueueFull { max_waiting } => {
                 let full = self.tenant_waiting(&asked.tenant) >= *max_waiting;
-                ensure!(full && Some(*max_waiting) == self.tenant_max_waiting(&asked.tenant), "{id} refused {refusal:?}");
+                ensure!(
+                    full && Some(*max_waiting) == self.tenant_max_waiting(&asked.tenant),
+                    "{id} refused {refusal:?}"
+                );
             }
             other => return Err(format!("{id} refused {other:?}")),
         }
@@ -307,7 +336,11 @@ impl Model {
 
     /// A permit's estimate becomes what was used.
     pub(crate) fn settle(&mut self, key: u64, actual: &Amounts) {
-        let at = self.live.iter().position(|live| live.grant.permit.as_u64() == key).expect("only live permits settle");
+        let at = self
+            .live
+            .iter()
+            .position(|live| live.grant.permit.as_u64() == key)
+            .expect("only live permits settle");
         let live = self.live.remove(at);
         for at in self.touched(&live.tenant, &live.model) {
             if self.limits[at].spec.per.is_some() {
@@ -343,7 +376,12 @@ impl Model {
                 if self.touched(&live.tenant, &live.model).contains(&at) {
                     let (holder, now) = (self.holder(at, &live.tenant), self.now);
                     let charged = self.cost(at, &live.grant.charged);
-                    self.meter(at, &holder).charge_late(live.grant.permit.as_u64(), charged, live.granted, now);
+                    self.meter(at, &holder).charge_late(
+                        live.grant.permit.as_u64(),
+                        charged,
+                        live.granted,
+                        now,
+                    );
                 }
             }
         }
@@ -351,7 +389,11 @@ impl Model {
     }
 
     pub(crate) fn max_waiting(&self) -> u32 {
-        if self.spec.queue.max_waiting == 0 { permitd_budget::DEFAULT_MAX_WAITING } else { self.spec.queue.max_waiting }
+        if self.spec.queue.max_waiting == 0 {
+            permitd_budget::DEFAULT_MAX_WAITING
+        } else {
+            self.spec.queue.max_waiting
+        }
     }
 
     pub(crate) fn tenant_max_waiting(&self, tenant: &str) -> Option<u32> {
@@ -382,7 +424,9 @@ fn matches(glob: &str, name: &str) -> bool {
         match glob.split_first() {
             None => name.is_empty(),
             Some((b'*', glob)) => (0..=name.len()).any(|skip| rest(glob, &name[skip..])),
-            Some((byte, glob)) => name.split_first().is_some_and(|(first, name)| first == byte && rest(glob, name)),
+            Some((byte, glob)) => {
+                name.split_first().is_some_and(|(first, name)| first == byte && rest(glob, name))
+            }
         }
     }
     glob.is_empty() || rest(glob.as_bytes(), name.as_bytes())

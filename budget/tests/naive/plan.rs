@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use permitd_budget::{
-    BudgetSpec, CheckedSpec, LimitSpec, Outcome, Overflow, Priority, QueueSpec, TenantSpec, Time, Usage, Window,
+    BudgetSpec, CheckedSpec, LimitSpec, Outcome, Overflow, Priority, QueueSpec, TenantSpec, Time, Usage,
+    Window,
 };
 use proptest::{option, prelude::*, sample::select};
 
@@ -23,18 +24,36 @@ pub(crate) struct Plan {
 #[derive(Clone, Debug)]
 pub(crate) enum Step {
     Acquire(Ask),
-    Report { which: usize, outcome: Outcome, used: Used },
-    ReportAgain { which: usize, outcome: Outcome, used: Used },
-    ReportUnknown { key: u64 },
-    Extend { which: usize },
-    Cancel { which: usize },
-    Place { which: usize },
+    Report {
+        which: usize,
+        outcome: Outcome,
+        used: Used,
+    },
+    ReportAgain {
+        which: usize,
+        outcome: Outcome,
+        used: Used,
+    },
+    ReportUnknown {
+        key: u64,
+    },
+    Extend {
+        which: usize,
+    },
+    Cancel {
+        which: usize,
+    },
+    Place {
+        which: usize,
+    },
     /// Time passes and nobody polls.
     Jump(Duration),
     /// Time passes, and the budget is polled whenever it wants to be.
     Run(Duration),
     /// To the next poll: just before, or there.
-    Towards { nanos_short: u64 },
+    Towards {
+        nanos_short: u64,
+    },
     Poll,
     Configure(Change),
     Pause,
@@ -170,7 +189,8 @@ fn spec(scale: u64) -> impl Strategy<Value = CheckedSpec> {
 }
 
 fn tenant() -> impl Strategy<Value = TenantSpec> {
-    (0_u32..6, select(vec![0_u32, 0, 1, 3])).prop_map(|(weight, max_waiting)| TenantSpec { weight, max_waiting })
+    (0_u32..6, select(vec![0_u32, 0, 1, 3]))
+        .prop_map(|(weight, max_waiting)| TenantSpec { weight, max_waiting })
 }
 
 fn queue() -> impl Strategy<Value = QueueSpec> {
@@ -211,13 +231,14 @@ fn limit(scale: u64) -> impl Strategy<Value = LimitSpec> {
     let models = select(vec!["", "", "a-*", "b-1", "*-1"]);
     let tenants = select(vec!["", "", "", "each", "x*", "y"]);
     let burst = prop_oneof![2 => Just(0), 1 => 1..=2 * scale];
-    let rate = (select(UNITS.to_vec()), amount(scale), per(), burst).prop_flat_map(|(unit, amount, per, burst)| {
-        window(per).prop_map(move |window| LimitSpec {
-            burst: if window == Window::Bucket { burst } else { 0 },
-            window,
-            ..LimitSpec::rate(unit, amount, per)
-        })
-    });
+    let rate =
+        (select(UNITS.to_vec()), amount(scale), per(), burst).prop_flat_map(|(unit, amount, per, burst)| {
+            window(per).prop_map(move |window| LimitSpec {
+                burst: if window == Window::Bucket { burst } else { 0 },
+                window,
+                ..LimitSpec::rate(unit, amount, per)
+            })
+        });
     let limit = prop_oneof![5 => rate, 1 => (1_u64..6).prop_map(LimitSpec::in_flight)];
     (limit, models, tenants).prop_map(|(limit, models, tenants)| LimitSpec {
         models: models.to_owned(),
@@ -243,14 +264,17 @@ fn cost(scale: u64) -> impl Strategy<Value = u64> {
 
 fn ask(scale: u64) -> impl Strategy<Value = Ask> {
     let who = (0..TENANTS.len(), 0..MODELS.len(), select(Priority::ALL.to_vec()));
-    let what = (option::weighted(0.2, 0_u64..4), cost(scale), cost(scale), option::weighted(0.3, cost(scale)));
+    let what =
+        (option::weighted(0.2, 0_u64..4), cost(scale), cost(scale), option::weighted(0.3, cost(scale)));
     let count = prop_oneof![6 => Just(1_u32), 1 => 2_u32..8];
     let max_wait = prop_oneof![5 => Just(None), 1 => Just(Some(Duration::ZERO)), 3 => span().prop_map(Some)];
-    (who, what, count, max_wait, option::weighted(0.1, span())).prop_map(|(who, what, count, max_wait, gives_up)| {
-        let (tenant, model, priority) = who;
-        let (requests, input, output, points) = what;
-        Ask { tenant, model, priority, requests, input, output, points, count, max_wait, gives_up }
-    })
+    (who, what, count, max_wait, option::weighted(0.1, span())).prop_map(
+        |(who, what, count, max_wait, gives_up)| {
+            let (tenant, model, priority) = who;
+            let (requests, input, output, points) = what;
+            Ask { tenant, model, priority, requests, input, output, points, count, max_wait, gives_up }
+        },
+    )
 }
 
 fn used() -> impl Strategy<Value = Used> {

@@ -5,7 +5,7 @@ use proptest::strategy::Strategy;
 
 use crate::{
     harness::Harness,
-    plan::{any_outcome, plan, plain_outcome},
+    plan::{any_outcome, plain_outcome, plan},
     runner::try_all,
 };
 

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use permitd_budget::{
-    Acquired, Budget, BudgetSpec, Event, LimitSpec, Outcome, PermitKey, Priority, Report, Request, TenantSpec, Time, Usage,
+    Acquired, Budget, BudgetSpec, Event, LimitSpec, Outcome, PermitKey, Priority, Report, Request,
+    TenantSpec, Time, Usage,
 };
 
 use crate::runner::Numbers;
@@ -53,10 +54,18 @@ pub(crate) struct Served {
 }
 
 /// A race for a budget of `limits`, `grants` grants long, with up to `in_flight` permits of each rival out at a time.
-pub(crate) fn race(limits: Vec<LimitSpec>, rivals: &[Rival], grants: usize, in_flight: usize, seed: u64) -> Vec<Served> {
+pub(crate) fn race(
+    limits: Vec<LimitSpec>,
+    rivals: &[Rival],
+    grants: usize,
+    in_flight: usize,
+    seed: u64,
+) -> Vec<Served> {
     let weight = |rival: &Rival| (rival.tenant.clone(), TenantSpec { weight: rival.weight, max_waiting: 0 });
     let tenants = rivals.iter().map(weight).collect();
-    let spec = BudgetSpec { limits, tenants, ..BudgetSpec::default() }.check().expect("races declare what makes sense");
+    let spec = BudgetSpec { limits, tenants, ..BudgetSpec::default() }
+        .check()
+        .expect("races declare what makes sense");
     let mut race = Race {
         now: Time::from_nanos(5_000_000_000),
         heart: Budget::new(&spec, Time::from_nanos(5_000_000_000)),
@@ -101,7 +110,8 @@ impl Race {
         let estimate = Usage { input_tokens: Some(1), output_tokens: Some(0), ..Usage::default() };
         let (model, priority, count) = ("", Priority::Standard, 1);
         let (max_wait, gives_up, waiter) = (None, None, usize::MAX);
-        let request = Request { tenant: "opening", model, priority, estimate, count, max_wait, gives_up, waiter };
+        let request =
+            Request { tenant: "opening", model, priority, estimate, count, max_wait, gives_up, waiter };
         for _ in 0..tokens {
             let answer = self.heart.acquire(self.now, request.clone(), &mut Vec::new());
             assert!(matches!(answer, Ok(Acquired::Granted(_))), "a new budget is full: {answer:?}");
@@ -131,7 +141,12 @@ impl Race {
                 waiter: at,
             };
             let answer = self.heart.acquire(self.now, request, &mut events);
-            assert!(matches!(answer, Ok(Acquired::Waiting(_))), "{} does not wait behind {}: {answer:?}", rival.tenant, self.waiting[at]);
+            assert!(
+                matches!(answer, Ok(Acquired::Waiting(_))),
+                "{} does not wait behind {}: {answer:?}",
+                rival.tenant,
+                self.waiting[at]
+            );
             self.waiting[at] += 1;
         }
         events
@@ -151,7 +166,8 @@ impl Race {
                 granted += 1;
                 self.waiting[at] -= 1;
                 assert!(self.waiting[at] > 0, "the backlog of {} ran out", self.rivals[at].tenant);
-                let (tokens, requests) = (i128::from(grant.charged.tokens), i128::from(grant.charged.requests));
+                let (tokens, requests) =
+                    (i128::from(grant.charged.tokens), i128::from(grant.charged.requests));
                 self.served.push(Served { rival: at, tokens, requests });
                 self.out[at].push((grant.permit, grant.charged.tokens));
             }

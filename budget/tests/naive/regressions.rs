@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use permitd_budget::{
     Acquired, Budget, BudgetSpec, Event, LimitSpec, Outcome, Priority, Reason, Report, Request, Time, Usage,
+    Window,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -49,10 +50,13 @@ fn what_was_partly_granted_is_not_refused_at_once() {
 /// by that clock.
 #[test]
 fn an_extension_is_as_long_as_the_permit_was_told() {
-    let with = |ttl| BudgetSpec { permit_ttl: Some(ttl), ..BudgetSpec::default() }.check().expect("makes sense");
+    let with =
+        |ttl| BudgetSpec { permit_ttl: Some(ttl), ..BudgetSpec::default() }.check().expect("makes sense");
     let mut heart = Budget::new(&with(10 * SECOND), Time::ZERO);
     let mut events = Vec::new();
-    let Ok(Acquired::Granted(grant)) = heart.acquire(Time::ZERO, request(0), &mut events) else { panic!("no limits") };
+    let Ok(Acquired::Granted(grant)) = heart.acquire(Time::ZERO, request(0), &mut events) else {
+        panic!("no limits")
+    };
     heart.configure(Time::ZERO, &with(SECOND), &mut events);
     let extended = heart.extend(Time::ZERO + 5 * SECOND, grant.permit);
     assert_eq!(extended, Some(Time::ZERO + 15 * SECOND));
@@ -61,32 +65,74 @@ fn an_extension_is_as_long_as_the_permit_was_told() {
 /// Goal: `held_by` always names something; while everything is held back after a refusal by the provider, that is `frozen`.
 #[test]
 fn who_waits_for_the_back_off_is_told_so() {
-    let mut heart = budget(Vec::new());
-    let mut events = Vec::new();
-    let Ok(Acquired::Granted(grant)) = heart.acquire(Time::ZERO, request(0), &mut events) else { panic!("no limits") };
-    let _ = heart.report(Time::ZERO, grant.permit, &Report::new(Outcome::Overloaded), &mut events);
-    let answer = heart.acquire(Time::ZERO, request(1), &mut events);
-    let Ok(Acquired::Waiting(ticket)) = answer else { panic!("it backs off: {answer:?}") };
-    assert_eq!(heart.place(Time::ZERO, ticket).map(|place| place.held_by).as_deref(), Some("frozen"));
+    for outcome in [Outcome::Overloaded, Outcome::ConcurrencyLimited, Outcome::RateLimited] {
+        let mut heart = budget(Vec::new());
+        let mut events = Vec::new();
+        let answer = heart.acquire(Time::ZERO, request(0), &mut events);
+        let Ok(Acquired::Granted(grant)) = answer else { panic!("no limits: {answer:?}") };
+        let _ = heart.report(Time::ZERO, grant.permit, &Report::new(outcome), &mut events);
+        if let Ok(Acquired::Waiting(ticket)) = heart.acquire(Time::ZERO, request(1), &mut events) {
+            let place = heart.place(Time::ZERO, ticket).expect("it waits");
+            assert!(
+                ["frozen", "in_flight"].contains(&&*place.held_by),
+                "after {outcome:?} held by {:?}",
+                place.held_by
+            );
+        }
+    }
 }
 
-/// Goal: a small limit that is changed again and again refills all the same.
+/// Goal: a small limit in debt refills though the budget is declared again and again: a fraction of a unit is not lost each time.
 #[test]
-fn changes_do_not_wear_a_bucket_down() {
-    let hourly = |amount| {
-        let limits = vec![LimitSpec::rate("requests", amount, 3_600 * SECOND)];
-        BudgetSpec { limits, ..BudgetSpec::default() }.check().expect("makes sense")
-    };
+fn declarations_do_not_keep_a_bucket_in_debt() {
+    let limits = vec![LimitSpec::rate("requests", 5, 3_600 * SECOND)];
+    let spec = BudgetSpec { limits, ..BudgetSpec::default() }.check().expect("makes sense");
     let mut now = Time::ZERO;
-    let mut heart = Budget::new(&hourly(5), now);
+    let mut heart = Budget::new(&spec, now);
     let mut events = Vec::new();
     let all = Request { estimate: Usage { requests: Some(5), ..Usage::default() }, ..request(0) };
-    assert!(matches!(heart.acquire(now, all, &mut events), Ok(Acquired::Granted(_))), "a new budget is full");
-    assert!(matches!(heart.acquire(now, request(1), &mut events), Ok(Acquired::Waiting(_))), "now it is empty");
-    for minute in 0..15 {
+    let Ok(Acquired::Granted(grant)) = heart.acquire(now, all, &mut events) else {
+        panic!("a new budget is full")
+    };
+    let used = Usage { requests: Some(6), ..Usage::default() };
+    let _ = heart.report(
+        now,
+        grant.permit,
+        &Report { actual: used, ..Report::new(Outcome::Success) },
+        &mut events,
+    );
+    assert!(matches!(heart.acquire(now, request(1), &mut events), Ok(Acquired::Waiting(_))), "1 in debt");
+    for _ in 0..24 {
         now += 60 * SECOND;
-        heart.configure(now, &hourly(5 + (minute + 1) % 2), &mut events);
+        heart.configure(now, &spec, &mut events);
         let _ = heart.poll(now, &mut events);
     }
-    assert!(matches!(events[..], [Event::Granted { waiter: 1, .. }]), "1 in 12 minutes, and 15 are over: {events:?}");
+    let granted = matches!(events[..], [Event::Granted { waiter: 1, .. }]);
+    assert!(granted, "1 in 12 minutes, and 24 are over: {events:?}");
+}
+
+/// Goal: lowering a limit and raising it again within its window brings back nothing that was used before.
+#[test]
+fn lowering_and_raising_a_limit_mints_nothing() {
+    for window in [
+        Window::Bucket,
+        Window::Sliding,
+        Window::Fixed { phase: Some(Time::ZERO) },
+        Window::Fixed { phase: None },
+    ] {
+        let with = |amount| {
+            let limits = vec![LimitSpec { window, ..LimitSpec::rate("requests", amount, 3_600 * SECOND) }];
+            BudgetSpec { limits, ..BudgetSpec::default() }.check().expect("makes sense")
+        };
+        let mut heart = Budget::new(&with(100), Time::ZERO);
+        let mut events = Vec::new();
+        for id in 0..100 {
+            let answer = heart.acquire(Time::ZERO, request(id), &mut events);
+            let Ok(Acquired::Granted(grant)) = answer else { panic!("100 fit: {answer:?}") };
+            let _ = heart.report(Time::ZERO, grant.permit, &Report::new(Outcome::Success), &mut events);
+        }
+        heart.configure(Time::ZERO, &with(10), &mut events);
+        heart.configure(Time::ZERO, &with(100), &mut events);
+        assert_eq!(heart.snapshot(Time::ZERO).limits[0].level, 0, "{window:?}");
+    }
 }

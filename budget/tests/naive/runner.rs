@@ -18,7 +18,7 @@ pub(crate) fn try_all<S: Strategy>(
         cases: from_environment("PERMITD_PROPTEST_CASES").unwrap_or(cases),
         failure_persistence: Some(Box::new(FileFailurePersistence::Direct(failures))),
         source_file: Some(file!()),
-        max_shrink_iters: 20_000,
+        max_shrink_iters: 4_000,
         ..Config::default()
     };
     let mut seed = [0_u8; 32];

@@ -3,7 +3,8 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use permitd_budget::{
-    Acquired, Budget, BudgetSpec, Event, LimitSpec, Outcome, Priority, Reason, Report, Request, TenantSpec, Time, Usage,
+    Acquired, Budget, BudgetSpec, Event, LimitSpec, Outcome, Priority, Reason, Report, Request, TenantSpec,
+    Time, Usage,
 };
 use proptest::prelude::*;
 
@@ -16,7 +17,16 @@ const SECOND: Duration = Duration::from_secs(1);
 
 fn request<'a>(tenant: &'a str, model: &'a str, tokens: u64, waiter: u64) -> Request<'a, u64> {
     let estimate = Usage { input_tokens: Some(tokens), output_tokens: Some(0), ..Usage::default() };
-    Request { tenant, model, priority: Priority::Standard, estimate, count: 1, max_wait: None, gives_up: None, waiter }
+    Request {
+        tenant,
+        model,
+        priority: Priority::Standard,
+        estimate,
+        count: 1,
+        max_wait: None,
+        gives_up: None,
+        waiter,
+    }
 }
 
 /// A tenant as drawn: its weight and its largest request.
@@ -32,9 +42,14 @@ struct Waits {
 /// other tenant is served at most its weight's part of that request's tenant's largest cost, and one request of its own.
 fn comings_and_goings(tenants: &[Drawn], seed: u64) -> Result<(), String> {
     let name = |at: usize| format!("tenant-{at}");
-    let declared = tenants.iter().enumerate().map(|(at, (weight, _))| (name(at), TenantSpec { weight: *weight, max_waiting: 0 }));
+    let declared = tenants
+        .iter()
+        .enumerate()
+        .map(|(at, (weight, _))| (name(at), TenantSpec { weight: *weight, max_waiting: 0 }));
     let limits = vec![tokens_per_minute(6_000, 500)];
-    let spec = BudgetSpec { limits, tenants: declared.collect(), ..BudgetSpec::default() }.check().expect("makes sense");
+    let spec = BudgetSpec { limits, tenants: declared.collect(), ..BudgetSpec::default() }
+        .check()
+        .expect("makes sense");
     let mut numbers = Numbers::from_seed(seed);
     let mut now = Time::from_nanos(77);
     let mut heart = Budget::new(&spec, now);
@@ -57,7 +72,12 @@ fn comings_and_goings(tenants: &[Drawn], seed: u64) -> Result<(), String> {
             for event in std::mem::take(&mut events) {
                 let Event::Granted { waiter, grant, .. } = event else { return Err(format!("{event:?}")) };
                 let gone = waiting.remove(&waiter).ok_or("granted without waiting")?;
-                bounded(tenants, gone.tenant, &gone.served_before.unwrap_or_else(|| served.clone()), &served)?;
+                bounded(
+                    tenants,
+                    gone.tenant,
+                    &gone.served_before.unwrap_or_else(|| served.clone()),
+                    &served,
+                )?;
                 served[gone.tenant] += u128::from(grant.charged.tokens);
                 first_in_lane(&mut waiting, &served);
                 let _ = heart.report(now, grant.permit, &Report::new(Outcome::Success), &mut events);
@@ -94,7 +114,9 @@ fn bounded(tenants: &[Drawn], of: usize, before: &[u128], after: &[u128]) -> Res
         let part = weight(other) * u128::from(tenants[of].1);
         let bound = part.div_ceil(weight(of)) + u128::from(tenants[other].1);
         if got > bound {
-            return Err(format!("while tenant {of} waited first in its lane, tenant {other} got {got}, bound {bound}"));
+            return Err(format!(
+                "while tenant {of} waited first in its lane, tenant {other} got {got}, bound {bound}"
+            ));
         }
     }
     Ok(())
@@ -110,7 +132,11 @@ fn others_get_a_bounded_part_while_one_waits() {
 }
 
 /// Floods `heart` so that small requests of `tenants` and `models` always wait, and counts grants until `large` has its permit.
-fn grants_before_the_large_one(spec: &BudgetSpec, flood: &[(&str, &str, Priority)], large: Request<'_, u64>) -> usize {
+fn grants_before_the_large_one(
+    spec: &BudgetSpec,
+    flood: &[(&str, &str, Priority)],
+    large: Request<'_, u64>,
+) -> usize {
     let spec = spec.clone().check().expect("makes sense");
     let mut now = Time::from_nanos(1_000_000_007);
     let mut heart = Budget::new(&spec, now);
@@ -118,7 +144,8 @@ fn grants_before_the_large_one(spec: &BudgetSpec, flood: &[(&str, &str, Priority
     let mut events = Vec::new();
     let ask = |heart: &mut Budget<u64>, now, events: &mut Vec<Event<u64>>, who: usize| {
         let (tenant, model, priority) = flood[who];
-        let answer = heart.acquire(now, Request { priority, ..request(tenant, model, 10, who as u64) }, events);
+        let answer =
+            heart.acquire(now, Request { priority, ..request(tenant, model, 10, who as u64) }, events);
         assert!(answer.is_ok(), "{answer:?}");
         matches!(answer, Ok(Acquired::Waiting(_)))
     };
@@ -182,11 +209,15 @@ fn a_request_across_limits_is_served() {
 /// Goal: who waits for a slot gets one, however many of others wait for slots too and report at once.
 #[test]
 fn slots_go_round() {
-    let spec = BudgetSpec { limits: vec![LimitSpec::in_flight(1)], ..BudgetSpec::default() }.check().expect("makes sense");
+    let spec = BudgetSpec { limits: vec![LimitSpec::in_flight(1)], ..BudgetSpec::default() }
+        .check()
+        .expect("makes sense");
     let now = Time::from_nanos(9);
     let mut heart = Budget::new(&spec, now);
     let mut events = Vec::new();
-    let Ok(Acquired::Granted(first)) = heart.acquire(now, request("greedy", "", 1, 0), &mut events) else { panic!("free") };
+    let Ok(Acquired::Granted(first)) = heart.acquire(now, request("greedy", "", 1, 0), &mut events) else {
+        panic!("free")
+    };
     for id in 1..50 {
         heart.acquire(now, request("greedy", "", 1, id), &mut events).expect("there is room to wait");
     }
@@ -208,19 +239,31 @@ fn slots_go_round() {
 /// Goal: what can never be is refused at once and for good, with the limit named; also when a change makes it so.
 #[test]
 fn the_impossible_is_refused_for_good() {
-    let spec = |burst| BudgetSpec { limits: vec![tokens_per_minute(1_000, burst)], ..BudgetSpec::default() }.check().expect("makes sense");
+    let spec = |burst| {
+        BudgetSpec { limits: vec![tokens_per_minute(1_000, burst)], ..BudgetSpec::default() }
+            .check()
+            .expect("makes sense")
+    };
     let now = Time::from_nanos(9);
     let mut heart = Budget::new(&spec(0), now);
     let mut events = Vec::new();
     let refusal = heart.acquire(now, request("a", "", 1_001, 0), &mut events).expect_err("never fits");
     let larger = Reason::LargerThanLimit { unit: "tokens".to_owned(), asked: 1_001, most: 1_000 };
-    assert_eq!((refusal.reason, refusal.limit.as_deref(), refusal.retry_after), (larger, Some("tokens/1m"), None));
+    assert_eq!(
+        (refusal.reason, refusal.limit.as_deref(), refusal.retry_after),
+        (larger, Some("tokens/1m"), None)
+    );
     assert!(matches!(heart.acquire(now, request("a", "", 900, 1), &mut events), Ok(Acquired::Granted(_))));
     assert!(matches!(heart.acquire(now, request("a", "", 800, 2), &mut events), Ok(Acquired::Waiting(_))));
     assert!(matches!(heart.acquire(now, request("a", "", 300, 3), &mut events), Ok(Acquired::Waiting(_))));
     heart.configure(now + SECOND, &spec(500), &mut events);
-    let [Event::Refused { waiter: 2, refusal }] = &events[..] else { panic!("800 of 500 can never be: {events:?}") };
+    let [Event::Refused { waiter: 2, refusal }] = &events[..] else {
+        panic!("800 of 500 can never be: {events:?}")
+    };
     let larger = Reason::LargerThanLimit { unit: "tokens".to_owned(), asked: 800, most: 500 };
-    assert_eq!((&refusal.reason, refusal.limit.as_deref(), refusal.retry_after), (&larger, Some("tokens/1m"), None));
+    assert_eq!(
+        (&refusal.reason, refusal.limit.as_deref(), refusal.retry_after),
+        (&larger, Some("tokens/1m"), None)
+    );
     assert_eq!(heart.waiting(), 1);
 }

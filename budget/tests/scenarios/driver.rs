@@ -3,8 +3,8 @@
 use std::{collections::BTreeMap, fmt::Write as _, time::Duration};
 
 use permitd_budget::{
-    Acquired, Budget, BudgetSpec, Event, Grant, LimitSpec, Outcome, Overflow, PermitKey, Priority, Reason, Refusal, Report,
-    Request, TenantSpec, Ticket, Time, Usage, Window,
+    Acquired, Budget, BudgetSpec, Event, Grant, LimitSpec, Outcome, Overflow, PermitKey, Priority, Reason,
+    Refusal, Report, Request, TenantSpec, Ticket, Time, Usage, Window,
 };
 
 /// Scenarios begin on a whole minute, so that windows with a phase are easy to read.
@@ -91,7 +91,8 @@ impl Driver {
             }
             _ => {
                 let said = pairs(words);
-                self.declared.queue.max_waiting = said.get("max_waiting").map_or(0, |most| most.parse().expect("a number"));
+                self.declared.queue.max_waiting =
+                    said.get("max_waiting").map_or(0, |most| most.parse().expect("a number"));
                 self.declared.queue.max_wait = said.get("max_wait").map(|wait| span(wait));
                 let reject = said.get("overflow").is_some_and(|overflow| *overflow == "reject");
                 self.declared.queue.overflow = if reject { Overflow::Reject } else { Overflow::Wait };
@@ -221,7 +222,9 @@ impl Driver {
         let (now, ticket) = (self.now, self.tickets[name]);
         match self.budget().place(now, ticket) {
             Some(place) => match place.estimated_wait {
-                Some(wait) => format!("{name}: {} before, about {wait:?}, held by {}\n", place.position, place.held_by),
+                Some(wait) => {
+                    format!("{name}: {} before, about {wait:?}, held by {}\n", place.position, place.held_by)
+                }
                 None => format!("{name}: {} before, held by {}\n", place.position, place.held_by),
             },
             None => format!("{name} does not wait\n"),
@@ -263,7 +266,11 @@ impl Driver {
         );
         for tenant in state.tenants {
             let (waiting, in_flight, granted) = (tenant.waiting, tenant.in_flight, tenant.granted_total);
-            let _ = writeln!(said, "  {}: {waiting} waiting, {in_flight} in flight, {granted} granted", tenant.tenant);
+            let _ = writeln!(
+                said,
+                "  {}: {waiting} waiting, {in_flight} in flight, {granted} granted",
+                tenant.tenant
+            );
         }
         said
     }
@@ -275,11 +282,19 @@ impl Driver {
             let _ = match event {
                 Event::Granted { waiter, grant, remaining } => {
                     let left = if remaining > 0 { format!(", {remaining} remaining") } else { String::new() };
-                    writeln!(said, "{at:?}: {waiter} granted {} after {:?}{left}", self.name(&grant), grant.waited)
+                    writeln!(
+                        said,
+                        "{at:?}: {waiter} granted {} after {:?}{left}",
+                        self.name(&grant),
+                        grant.waited
+                    )
                 }
-                Event::Refused { waiter, refusal } => writeln!(said, "{at:?}: {waiter} {}", refused(&refusal)),
+                Event::Refused { waiter, refusal } => {
+                    writeln!(said, "{at:?}: {waiter} {}", refused(&refusal))
+                }
                 Event::Expired { waiter, permit } => {
-                    let name = self.permits.iter().position(|known| *known == permit).expect("granted before") + 1;
+                    let name =
+                        self.permits.iter().position(|known| *known == permit).expect("granted before") + 1;
                     writeln!(said, "{at:?}: {waiter}'s p{name} expired")
                 }
             };
@@ -319,7 +334,9 @@ fn limit(word: &str) -> LimitSpec {
     limit.window = match said.get("window") {
         Some(&"fixed") => Window::Fixed { phase: said.get("phase").map(|phase| START + span(phase)) },
         Some(&"sliding") => Window::Sliding,
-        Some(&"quantised") => Window::Quantised { quantum: said.get("quantum").map_or(Duration::from_secs(1), |q| span(q)) },
+        Some(&"quantised") => {
+            Window::Quantised { quantum: said.get("quantum").map_or(Duration::from_secs(1), |q| span(q)) }
+        }
         _ => Window::Bucket,
     };
     limit
@@ -338,7 +355,10 @@ fn usage(said: &BTreeMap<&str, &str>) -> Usage {
 }
 
 fn pairs<'a>(words: &[&'a str]) -> BTreeMap<&'a str, &'a str> {
-    words.iter().map(|word| word.split_once('=').unwrap_or_else(|| panic!("{word} is not NAME=VALUE"))).collect()
+    words
+        .iter()
+        .map(|word| word.split_once('=').unwrap_or_else(|| panic!("{word} is not NAME=VALUE")))
+        .collect()
 }
 
 /// `250ms`, `5s`, `1m`, `2h`, `1d`.
