@@ -1,5 +1,7 @@
 //! What machines ask over plain HTTP: `/healthz` (is the process alive), `/readyz` (may it be sent traffic) and `/metrics`.
 
+mod guard;
+
 use std::{future::Future, io, sync::Arc};
 
 use axum::{
@@ -11,6 +13,7 @@ use axum::{
 };
 use tokio::{net::TcpListener, sync::watch, task};
 
+use self::guard::Guard;
 use crate::metrics::Metrics;
 
 /// What the server is up to.
@@ -47,7 +50,7 @@ pub async fn serve(
         .route("/readyz", get(readyz))
         .route("/metrics", get(render_metrics))
         .with_state(World { phase, metrics });
-    axum::serve(listener, router).with_graceful_shutdown(shutdown).await
+    axum::serve(Guard::new(listener), router).with_graceful_shutdown(shutdown).await
 }
 
 async fn index() -> &'static str {

@@ -84,26 +84,23 @@ impl Run {
         let began = Instant::now();
         // A server that was never there is nothing to wait for.
         let mut client = self.remote.permits().await?;
-        let mut away_since: Option<Instant> = None;
+        let mut heard = Instant::now();
         loop {
             let request = self.ask.request(1, began.elapsed());
-            let asked = async {
-                let mut permits = Permits::ask(&self.remote, &mut client, request, self.verbose).await?;
-                permits
-                    .next()
-                    .await?
-                    .ok_or_else(|| Failure::new("the server ended the call without a permit"))
-            };
-            let joined = Instant::now();
-            let failure = match asked.await {
-                Ok(permit) => return Ok(permit),
+            let failure = match Permits::ask(&self.remote, &mut client, request, self.verbose).await {
+                Ok(mut permits) => {
+                    let granted = permits.next().await;
+                    // However long we waited, the server was there until now.
+                    heard = Instant::now();
+                    match granted {
+                        Ok(Some(permit)) => return Ok(permit),
+                        Ok(None) => Failure::new("the server ended the call without a permit"),
+                        Err(failure) => failure,
+                    }
+                }
                 Err(failure) => failure,
             };
-            // It was there until just now if it kept us waiting.
-            let since = *away_since.get_or_insert(joined);
-            let since = if joined.elapsed() > PATIENCE { Instant::now() } else { since };
-            away_since = Some(since);
-            if !failure.unreachable || since.elapsed() > PATIENCE {
+            if !failure.unreachable || heard.elapsed() > PATIENCE {
                 return Err(failure);
             }
             pause().await;

@@ -2,6 +2,7 @@
 
 mod budgets;
 mod check;
+mod demo;
 mod help;
 mod permits;
 mod run;

@@ -3,7 +3,7 @@
 use std::{
     fs,
     io::{BufRead as _, BufReader, Write as _},
-    process::{Command, Stdio},
+    process::Stdio,
     time::{Duration, Instant},
 };
 
@@ -161,15 +161,31 @@ fn leaves_the_queue() {
     let server = Server::start();
     server.say(&["budgets", "set", "a/x", "--limit", "in_flight=1"]).well();
     server.say(&["budgets", "pause", "a/x"]).well();
-    let mut run: Command = server.command(&["run", "a/x", "--", "echo", "ran"]);
+    let mut run = server.command(&["run", "a/x", "--", "echo", "ran"]);
     let mut run = run.spawn().expect("the binary can be run");
-    let until = |waiting: u32| {
-        while server.state("a/x")["waiting"] != waiting {
-            std::thread::yield_now();
-        }
-    };
-    until(1);
+    server.wait_for_waiting("a/x", 1);
     signal(&run, "-TERM");
     run.wait().expect("a child of ours");
-    until(0);
+    server.wait_for_waiting("a/x", 0);
+}
+
+/// Goal: a restart of the server costs those who wait nothing but time.
+#[test]
+fn waits_through_a_restart() {
+    let budgets = TemporaryFile::new("[budgets.\"a/x\"]\nlimits = [\"in_flight=1\"]\n");
+    let start = |listen: &str| {
+        let arguments = ["--listen", listen, "--http", "off", "--config", budgets.path()];
+        Server::start_with(&arguments, &[("PERMITD_SERVER__DRAIN", "0s")])
+    };
+    let mut server = start("127.0.0.1:0");
+    let address = server.grpc().to_owned();
+    server.say(&["budgets", "pause", "a/x"]).well();
+    let mut run = server.command(&["run", "a/x", "--", "echo", "ran"]);
+    let run = run.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary can be run");
+    server.wait_for_waiting("a/x", 1);
+    signal(&server.process, "-TERM");
+    assert!(server.process.wait().expect("a child of ours").success());
+    let _restarted = start(&address);
+    let said = Said::of(run.wait_with_output().expect("a child of ours")).well();
+    assert_eq!((&*said.stdout, &*said.stderr), ("ran\n", ""));
 }

@@ -1,6 +1,6 @@
 //! `permitd serve`
 
-use std::net::TcpListener;
+use std::{net::TcpListener, process::Stdio};
 
 use crate::support::{Server, TemporaryFile, permitd, say, signal};
 
@@ -44,12 +44,9 @@ fn a_signal_drains_it() {
         );
         server.say(&["budgets", "set", "a/x", "--limit", "in_flight=1"]).well();
         server.say(&["budgets", "pause", "a/x"]).well();
-        let waiting =
-            server.command(&["acquire", "a/x", "--json"]).stdout(std::process::Stdio::null()).spawn();
+        let waiting = server.command(&["acquire", "a/x", "--json"]).stderr(Stdio::null()).spawn();
         let mut waiting = waiting.expect("the binary can be run");
-        while server.state("a/x")["waiting"] != 1 {
-            std::thread::yield_now();
-        }
+        server.wait_for_waiting("a/x", 1);
         signal(&server.process, name);
         let status = server.process.wait().expect("a child of ours");
         assert!(status.success(), "{status}");

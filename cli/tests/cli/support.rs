@@ -7,9 +7,13 @@ use std::{
     path::PathBuf,
     process::{Child, ChildStdout, Command, Output, Stdio},
     sync::atomic::{AtomicU32, Ordering},
+    time::{Duration, Instant},
 };
 
 use serde_json::Value;
+
+/// Longer than anything here takes, so that a test that waits for ever fails instead.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The binary, without settings of whoever runs the tests.
 pub(crate) fn permitd(arguments: &[&str]) -> Command {
@@ -144,6 +148,15 @@ impl Server {
     pub(crate) fn state(&self, budget: &str) -> Value {
         let mut states = self.say(&["budgets", "get", budget, "--json"]).well().json();
         states.pop().expect("one state")
+    }
+
+    /// Waits until so many requests wait for the budget.
+    #[track_caller]
+    pub(crate) fn wait_for_waiting(&self, budget: &str, waiting: u32) {
+        let until = Instant::now() + PATIENCE;
+        while self.state(budget)["waiting"] != waiting {
+            assert!(Instant::now() < until, "{:#}", self.state(budget));
+        }
     }
 
     /// Asks the server's HTTP side.
