@@ -9,6 +9,9 @@ use serde::{Deserialize, Serialize};
 /// The initial burst is not the sustained rate: figures per time start after it.
 const WARM_UP: Duration = Duration::from_millis(1_500);
 
+/// Over less than this, figures per time say more about chance than about anything else.
+const STRETCH_MIN: Duration = Duration::from_secs(3);
+
 /// The state of the fleet at one moment of a phase.
 #[derive(Clone, Debug)]
 pub(crate) struct Sample {
@@ -116,11 +119,11 @@ fn jain(served: &[u64]) -> Option<f64> {
     (squares > 0.0).then(|| sum * sum / (float(served.len() as u64) * squares))
 }
 
-/// The first sample after the warm-up and the last one of which `holds` is true, if there is time between them.
+/// The first sample after the warm-up and the last one of which `holds` is true, if there is enough time between them.
 fn stretch(samples: &[Sample], holds: impl Fn(&[u64]) -> bool) -> Option<(&Sample, &Sample)> {
     let from = samples.iter().find(|sample| sample.at >= WARM_UP)?;
     let to = samples.iter().take_while(|sample| holds(&sample.left)).last()?;
-    (to.at > from.at).then_some((from, to))
+    (to.at.saturating_sub(from.at) >= STRETCH_MIN).then_some((from, to))
 }
 
 fn shares(from: &Sample, to: &Sample) -> Vec<(&'static str, f64)> {
@@ -215,10 +218,10 @@ mod tests {
         let samples = [
             sample(0, [0, 0], [40, 40]),
             sample(2, [10, 10], [30, 30]),
-            sample(4, [20, 19], [10, 11]),
-            sample(6, [40, 20], [0, 10]),
-            sample(8, [40, 30], [0, 0]),
-            sample(9, [40, 30], [0, 0]),
+            sample(5, [20, 19], [10, 11]),
+            sample(7, [40, 30], [0, 10]),
+            sample(8, [40, 40], [0, 0]),
+            sample(9, [40, 40], [0, 0]),
         ];
         let names = ["a".to_owned(), "b".to_owned()];
         let waits = [wait(1, 30), wait(3, 10), wait(5, 20), wait(9, 500)];
@@ -230,11 +233,11 @@ mod tests {
             done: 80,
             wanted: 80,
         });
-        // From 2 s to 6 s: 40 of 40 possible; all busy only until 4 s: 10 and 9.
+        // From 2 s to 7 s: 50 of 50 possible; all busy only until 5 s: 10 and 9.
         assert_eq!((figures.possible_share, figures.bottleneck), (Some(1.0), Some("requests")));
-        assert_eq!(figures.backlog_seconds, Some((2.0, 6.0)));
+        assert_eq!(figures.backlog_seconds, Some((2.0, 7.0)));
         assert_eq!(figures.jain, Some(19.0 * 19.0 / (2.0 * (100.0 + 81.0))));
-        assert_eq!((figures.limited, figures.succeeded), (2, 70));
+        assert_eq!((figures.limited, figures.succeeded), (2, 80));
         assert_eq!(
             (figures.waits.len(), figures.wait_median_ms, figures.wait_worst_ms),
             (3, Some(20.0), Some(30.0))

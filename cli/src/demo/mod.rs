@@ -77,7 +77,7 @@ impl Demo {
 
     async fn show(&self) -> Result<ExitCode, Failure> {
         let scenario = Scenario::new(self.seconds, self.seed, self.clients);
-        let mut screen = Screen::new(self.json);
+        let mut screen = Screen::new(self.json, scenario.clients.len());
         screen.say(&scenario.introduction());
         let simulator = Simulator::start(&scenario).await?;
         let served = Served::start().await?;
@@ -93,7 +93,7 @@ impl Demo {
 
         let summary = Summary { scenario: &scenario, declared, backoff, permitd };
         if self.json {
-            print(serde_json::to_string_pretty(&summary).expect("plain data is always JSON"))?;
+            print(serde_json::to_string(&summary).expect("plain data is always JSON"))?;
         } else {
             print(format!("\n{}", summary.render()))?;
         }

@@ -1,12 +1,16 @@
-//! What is seen while a phase runs: a table that is drawn over on a terminal, a line every other second elsewhere.
+//! What is seen while a phase runs: a table that is drawn over on a terminal that has room for it, a line every other second
+//! elsewhere.
 
 use std::{
-    io::{self, IsTerminal as _, Write},
+    io::{self, Write},
     time::Duration,
 };
 
 use super::{measure::Sample, protocol::Progress};
-use crate::table::{Align, Table};
+use crate::{
+    format::on_terminal,
+    table::{Align, Table},
+};
 
 /// Between two lines where there is no terminal.
 const LINE_EVERY: Duration = Duration::from_secs(2);
@@ -14,6 +18,8 @@ const LINE_EVERY: Duration = Duration::from_secs(2);
 const RATE_OVER: Duration = Duration::from_secs(2);
 /// Characters of a progress bar.
 const BAR: u64 = 24;
+/// Columns that no line of the table is wider than.
+const COLUMNS: u16 = 80;
 
 /// Where progress goes.
 pub(crate) struct Screen {
@@ -44,12 +50,12 @@ pub(crate) struct Row<'a> {
 }
 
 impl Screen {
-    /// Progress goes to stdout, or to stderr where stdout is for the JSON result alone.
-    pub(crate) fn new(json: bool) -> Self {
+    /// Progress of so many clients goes to stdout, or to stderr where stdout is for the JSON result alone.
+    pub(crate) fn new(json: bool, clients: usize) -> Self {
         let (out, live): (Box<dyn Write + Send>, bool) = if json {
             (Box::new(io::stderr()), false)
         } else {
-            (Box::new(io::stdout()), io::stdout().is_terminal())
+            (Box::new(io::stdout()), has_room(clients + 2))
         };
         Self { out, live, title: String::new(), drawn: 0, next_line: Duration::ZERO }
     }
@@ -97,14 +103,27 @@ impl Screen {
     }
 }
 
+/// Whether stdout is a terminal on which so many lines can be drawn over.
+#[cfg(unix)]
+fn has_room(lines: usize) -> bool {
+    let size = rustix::termios::tcgetwinsize(io::stdout());
+    on_terminal() && size.is_ok_and(|size| size.ws_col >= COLUMNS && usize::from(size.ws_row) > lines)
+}
+
+/// Not every terminal elsewhere understands what drawing over takes.
+#[cfg(not(unix))]
+fn has_room(_lines: usize) -> bool {
+    false
+}
+
 /// The phase in one line.
 fn line(view: &View<'_>) -> String {
     let sum = |of: fn(&Progress) -> u64| view.rows.iter().map(|row| of(&row.progress)).sum::<u64>();
     let limited: u64 =
         view.samples.last().map_or(0, |last| last.stats.clients.values().map(|client| client.limited).sum());
-    let rate = rate(view.samples).map_or(String::new(), |rate| format!("{rate:5.1} calls/s let through, "));
+    let rate = rate(view.samples).map_or(String::new(), |rate| format!("{rate:.1} calls/s, "));
     format!(
-        "  {:5.1} s   {rate}{} answered, {} in flight, {} waiting, {limited} refused with 429",
+        "  {:5.1} s   {rate}{} done, {} in flight, {} waiting, {limited} refused",
         view.elapsed.as_secs_f64(),
         sum(|progress| progress.done),
         sum(|progress| progress.in_flight),
@@ -165,7 +184,7 @@ mod tests {
         let row = |name| Row { name, calls: Some(9), progress };
         let view =
             View { elapsed: Duration::from_millis(1_500), rows: vec![row("a"), row("b")], samples: &[] };
-        assert_eq!(line(&view), "    1.5 s   4 answered, 8 in flight, 6 waiting, 0 refused with 429");
+        assert_eq!(line(&view), "    1.5 s   4 done, 8 in flight, 6 waiting, 0 refused");
         assert_eq!(table(&view).lines().count(), 3);
     }
 }

@@ -46,24 +46,21 @@ impl Summary<'_> {
             let more = if figures.wait_worst_cut_off { "> " } else { "" };
             format!("{more}{}", wait(figures.wait_worst_ms))
         });
-        let workers = self.scenario.clients.len() - 2;
-        let shares: Vec<String> = self
-            .permitd
-            .shares
-            .iter()
-            .map(|(name, share)| format!("{name} {:.0} %", share * 100.0))
-            .collect();
+        format!("{}\n\n{}\n\n{NEXT}", table.render(), self.explanation())
+    }
+
+    fn explanation(&self) -> String {
+        let share =
+            |(name, share): &(&str, f64)| format!("{:.0} % of {}", share * 100.0, name.replace('_', " "));
+        let shares: Vec<String> = self.permitd.shares.iter().map(share).collect();
+        let shares = match shares.as_slice() {
+            [] => "Too short a run to tell; try more --seconds.".to_owned(),
+            shares => format!("Through permitd that was {}.", shares.join(", ")),
+        };
         format!(
-            "{}\n\n\
-             The same calls both times, by {workers} equal workers, a greedy client with ten times their concurrency, and one somebody\n\
-             waits for. All figures are measured: by the provider's own counters, and by the clients' clocks. Throughput is what the\n\
-             provider let through while there was a backlog, over the integral of the limit used most ({}).\n\n{NEXT}",
-            table.render(),
-            if shares.is_empty() {
-                "none was".to_owned()
-            } else {
-                format!("with permitd: {}", shares.join(", "))
-            },
+            "The same calls both times. All figures are measured, by the provider's own counters and by the clients'\n\
+             clocks. Throughput: what the provider let through while there was a backlog, over the integral of the\n\
+             limit that was used most. {shares}"
         )
     }
 }
