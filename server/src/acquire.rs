@@ -21,7 +21,7 @@ use crate::{
     alarm::{Bell, Ring},
     cell::Cell,
     inbox::{Delivery, Inbox, News, Waiter},
-    shared::{LastCell, Shared},
+    shared::{RecentCells, Shared},
     status::Fault,
     wire::{decode, encode},
 };
@@ -88,8 +88,8 @@ fn try_acquire(
     let ask = decode::acquire(request, "")?;
     let gives_up = timeout(metadata).map(|timeout| shared.clock.now() + timeout);
     let inbox = Arc::new(Inbox::default());
-    let mut last = LastCell::default();
-    let (cell, acquired) = shared.acquire(&mut last, &request.provider, &request.key, || Request {
+    let mut recent = RecentCells::default();
+    let (cell, acquired) = shared.acquire(&mut recent, &request.provider, &request.key, || Request {
         tenant: ask.tenant,
         model: ask.model,
         priority: ask.priority,

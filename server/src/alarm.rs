@@ -47,8 +47,8 @@ impl fmt::Debug for Alarms {
 }
 
 impl Alarms {
-    /// Starts the thread. It ends after [`Alarms::stop`].
-    pub(crate) fn start(name: &str, clock: Clock) -> std::io::Result<(Arc<Self>, JoinHandle<()>)> {
+    /// Starts the thread.
+    pub(crate) fn start(name: &str, clock: Clock) -> std::io::Result<(Arc<Self>, AlarmThread)> {
         let alarms = Arc::new(Self {
             clock,
             bells: AtomicU64::new(0),
@@ -59,7 +59,7 @@ impl Alarms {
             let alarms = Arc::clone(&alarms);
             move || alarms.watch()
         })?;
-        Ok((alarms, thread))
+        Ok((Arc::clone(&alarms), AlarmThread { alarms, thread: Some(thread) }))
     }
 
     /// A name for something new.
@@ -90,7 +90,7 @@ impl Alarms {
     }
 
     /// Forgets all alarms and lets the thread end.
-    pub(crate) fn stop(&self) {
+    fn stop(&self) {
         let mut table = self.table.lock();
         table.stopped = true;
         table.due.clear();
@@ -119,6 +119,27 @@ impl Alarms {
             }
             table = self.table.lock();
         }
+    }
+}
+
+/// The thread behind [`Alarms`]. It ends when this is dropped.
+#[derive(Debug)]
+pub(crate) struct AlarmThread {
+    alarms: Arc<Alarms>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl AlarmThread {
+    /// Stops the alarms and waits for the end of the thread. False if it panicked.
+    pub(crate) fn join(mut self) -> bool {
+        self.alarms.stop();
+        self.thread.take().is_none_or(|thread| thread.join().is_ok())
+    }
+}
+
+impl Drop for AlarmThread {
+    fn drop(&mut self) {
+        self.alarms.stop();
     }
 }
 
@@ -154,7 +175,6 @@ mod tests {
         assert_eq!(heard.recv_timeout(wait), Ok("first"));
         assert_eq!(heard.recv_timeout(wait), Ok("second"));
         assert!(alarms.table.lock().due.is_empty(), "the replaced alarm is gone");
-        alarms.stop();
-        thread.join().expect("no panic");
+        assert!(thread.join(), "no panic");
     }
 }

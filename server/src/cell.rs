@@ -8,7 +8,6 @@ use std::{
         Arc, Weak,
         atomic::{AtomicU32, Ordering},
     },
-    time::Duration,
 };
 
 use parking_lot::Mutex;
@@ -175,18 +174,18 @@ impl Cell {
 
     /// Ends the budget for everybody who waits; reports are still taken.
     pub(crate) fn delete(&self) {
-        self.end(Life::Deleted, Reason::Deleted, None);
+        self.end(Life::Deleted, Reason::Deleted);
     }
 
-    /// Ends the waiting of everybody, with a hint; reports are still taken.
-    pub(crate) fn drain(&self, hint: Duration) {
-        self.end(Life::Draining, Reason::Draining, Some(hint));
+    /// Ends the waiting of everybody; reports are still taken.
+    pub(crate) fn drain(&self) {
+        self.end(Life::Draining, Reason::Draining);
     }
 
-    fn end(&self, life: Life, reason: Reason, hint: Option<Duration>) {
+    fn end(&self, life: Life, reason: Reason) {
         self.with(|state, _, events| {
             state.life = life;
-            state.heart.refuse_waiting(reason, hint, events);
+            state.heart.refuse_waiting(reason, None, events);
         });
     }
 

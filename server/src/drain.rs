@@ -11,7 +11,6 @@ use crate::{
     health::Health,
     http::Phase,
     shared::Shared,
-    status::DRAINING_HINT,
     worker::{Stop, Workers},
 };
 
@@ -32,7 +31,7 @@ pub(crate) async fn drain(
     // First, so that no balancer sends anybody who would be turned away.
     health.report(false).await;
     phase.send_replace(Phase::Draining);
-    shared.registry.drain(DRAINING_HINT);
+    shared.registry.drain();
     shared.sessions.wake_all();
     // Reports may come for as long as permits are out: in sessions, or from unary calls.
     let settled = async {

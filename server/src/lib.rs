@@ -39,7 +39,7 @@ mod shared;
 mod wire;
 mod worker;
 
-use std::{future::Future, io, net::SocketAddr, sync::Arc, thread};
+use std::{future::Future, io, net::SocketAddr, sync::Arc};
 
 use tokio::sync::watch;
 
@@ -106,7 +106,7 @@ pub async fn run(
         Admin::new(Arc::clone(&registry), trail, Arc::clone(&metrics), phases.clone(), &config.server.bounds);
     let shared = Arc::new(Shared {
         clock,
-        alarms: Arc::clone(&alarms),
+        alarms,
         sessions: Sessions::new(config.server.bounds.sessions),
         config: config.server,
         registry,
@@ -137,9 +137,7 @@ pub async fn run(
     if let Some(watching) = watching {
         watching.abort();
     }
-    grant_alarms.stop();
-    alarms.stop();
-    let sound = workers.join() & join(grant_thread) & join(stream_thread);
+    let sound = workers.join() & grant_thread.join() & stream_thread.join();
     if sound { Ok(()) } else { Err(Error::Panicked) }
 }
 
@@ -149,8 +147,4 @@ fn registry(config: &Config, clock: Clock, alarms: &Arc<Alarms>) -> Result<Regis
         registry.set(name, spec.clone(), Source::Config, "", false)?;
     }
     Ok(registry)
-}
-
-fn join(thread: thread::JoinHandle<()>) -> bool {
-    thread.join().is_ok()
 }

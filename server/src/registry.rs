@@ -9,7 +9,6 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
 };
 
 use dashmap::DashMap;
@@ -224,13 +223,13 @@ impl Registry {
     }
 
     /// Ends the waiting of everybody, in all budgets that there are and that will be made; reports are still taken.
-    pub(crate) fn drain(&self, hint: Duration) {
+    pub(crate) fn drain(&self) {
         let index = self.index.lock();
         self.draining.store(true, Ordering::Release);
         let cells: Vec<_> = index.sorted.values().cloned().collect();
         drop(index);
         for cell in cells {
-            cell.drain(hint);
+            cell.drain();
         }
     }
 
@@ -249,7 +248,7 @@ impl Registry {
         index.ids += 1;
         let cell = Cell::new(index.ids, name.clone(), declared, self.clock, Arc::clone(&self.alarms));
         if self.draining.load(Ordering::Acquire) {
-            cell.drain(Duration::ZERO);
+            cell.drain();
         }
         self.by_id.insert(cell.id(), Arc::clone(&cell));
         self.by_name.insert(name.clone(), Arc::clone(&cell));

@@ -22,7 +22,7 @@ use tonic::{
 use crate::{
     acquire::{AcquireStream, acquire},
     session::{Ending, SessionCodec, SessionStream},
-    shared::{LastCell, Shared, tell_ended},
+    shared::{RecentCells, Shared, tell_ended},
     status::Fault,
 };
 
@@ -59,7 +59,7 @@ impl PermitService for Permits {
         request: Request<v1::ReportRequest>,
     ) -> Result<Response<v1::ReportResponse>, Status> {
         let answered =
-            self.shared.report(&LastCell::default(), request.into_inner()).map_err(|(fault, _)| fault)?;
+            self.shared.report(&RecentCells::default(), request.into_inner()).map_err(|(fault, _)| fault)?;
         if let Some((waiter, permit)) = answered.ended {
             tell_ended(waiter, permit);
         }

@@ -23,6 +23,8 @@ use crate::{
 
 /// Bytes of a permit_id that are worth sending back.
 const PERMIT_ID_BYTES_MAX: usize = 256;
+/// Cells that one stream keeps at hand: few enough to be compared one by one.
+const RECENT_CELLS_MAX: usize = 8;
 
 /// One server.
 #[derive(Debug)]
@@ -45,9 +47,13 @@ pub(crate) struct Answered {
     pub(crate) ended: Option<(Waiter, PermitKey)>,
 }
 
-/// The last cell that a stream used, so that the next request for it needs no look-up.
+/// The cells that a stream used last, so that the next request for one of them needs no look-up.
 #[derive(Debug, Default)]
-pub(crate) struct LastCell(Option<Arc<Cell>>);
+pub(crate) struct RecentCells {
+    cells: Vec<Arc<Cell>>,
+    /// The next to be replaced.
+    oldest: usize,
+}
 
 impl Shared {
     /// Whether the server is about to stop.
@@ -56,32 +62,30 @@ impl Shared {
     }
 
     /// The budget that a request names, made if its provider has defaults.
-    pub(crate) fn cell(&self, last: &mut LastCell, provider: &str, key: &str) -> Result<Arc<Cell>, Fault> {
-        if let Some(cell) = &last.0
-            && cell.name().provider() == provider
-            && cell.name().key() == key
-        {
+    fn cell(&self, recent: &mut RecentCells, provider: &str, key: &str) -> Result<Arc<Cell>, Fault> {
+        let known = |name: &BudgetName| name.key() == key && name.provider() == provider;
+        if let Some(cell) = recent.cells.iter().find(|cell| known(cell.name())) {
             return Ok(Arc::clone(cell));
         }
         let cell = self.registry.find_or_make(&BudgetName::new(provider, key)?)?;
-        last.0 = Some(Arc::clone(&cell));
+        recent.keep(Arc::clone(&cell));
         Ok(cell)
     }
 
     /// Joins the queue of the budget that a request names. `request` is called once, but for budgets deleted meanwhile.
     pub(crate) fn acquire<'a>(
         &self,
-        last: &mut LastCell,
+        recent: &mut RecentCells,
         provider: &str,
         key: &str,
         request: impl Fn() -> Request<'a, Waiter>,
     ) -> Result<(Arc<Cell>, Acquired), Fault> {
         loop {
-            let cell = self.cell(last, provider, key)?;
+            let cell = self.cell(recent, provider, key)?;
             match cell.acquire(request()) {
                 Ok(acquired) => return Ok((cell, acquired)),
                 // Deleted since it was found. Its name is free: the next look finds a new one, or nothing.
-                Err(NotTaken::Gone) => last.0 = None,
+                Err(NotTaken::Gone) => recent.forget(&cell),
                 Err(NotTaken::TooManyPermits) => {
                     let message = format!(
                         "{IN_FLIGHT_MAX} permits of {} are neither reported nor expired; report each permit when its call ends",
@@ -95,11 +99,11 @@ impl Shared {
     }
 
     /// The cell and permit that an id names, if this server issued it.
-    pub(crate) fn permit(&self, last: &LastCell, permit_id: &str) -> Option<(Arc<Cell>, PermitKey)> {
+    pub(crate) fn permit(&self, recent: &RecentCells, permit_id: &str) -> Option<(Arc<Cell>, PermitKey)> {
         let (id, permit) = self.permit_ids.read(permit_id)?;
-        let cell = match &last.0 {
-            Some(cell) if cell.id() == id => Arc::clone(cell),
-            _ => self.registry.by_id(id)?,
+        let cell = match recent.cells.iter().find(|cell| cell.id() == id) {
+            Some(cell) => Arc::clone(cell),
+            None => self.registry.by_id(id)?,
         };
         Some((cell, permit))
     }
@@ -107,14 +111,14 @@ impl Shared {
     /// Settles a permit. Ids that this server never issued have no effect. A fault comes with the permit_id, for the answer.
     pub(crate) fn report(
         &self,
-        last: &LastCell,
+        recent: &RecentCells,
         request: v1::ReportRequest,
     ) -> Result<Answered, (Fault, String)> {
         let report = match decode::report(&request) {
             Ok(report) => report,
             Err(fault) => return Err((fault, shown(request.permit_id))),
         };
-        let (reported, ended) = match self.permit(last, &request.permit_id) {
+        let (reported, ended) = match self.permit(recent, &request.permit_id) {
             Some((cell, permit)) => {
                 let (reported, waiter) = cell.report(permit, &report);
                 (reported, waiter.map(|waiter| (waiter, permit)))
@@ -128,6 +132,21 @@ impl Shared {
     /// The wire's permit for a grant.
     pub(crate) fn permit_of(&self, cell: &Cell, grant: permitd_budget::Grant) -> v1::Permit {
         encode::permit(self.permit_ids.write(cell.id(), grant.permit), cell.name(), grant)
+    }
+}
+
+impl RecentCells {
+    fn keep(&mut self, cell: Arc<Cell>) {
+        if self.cells.len() < RECENT_CELLS_MAX {
+            return self.cells.push(cell);
+        }
+        self.cells[self.oldest] = cell;
+        self.oldest = (self.oldest + 1) % RECENT_CELLS_MAX;
+    }
+
+    fn forget(&mut self, gone: &Arc<Cell>) {
+        self.cells.retain(|cell| !Arc::ptr_eq(cell, gone));
+        self.oldest = 0;
     }
 }
 

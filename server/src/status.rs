@@ -67,7 +67,7 @@ impl Fault {
     /// The server is about to stop.
     #[must_use]
     pub fn draining() -> Self {
-        Self::from(Refusal { retry_after: Some(DRAINING_HINT), ..Refusal::new(Reason::Draining) })
+        Self::from(Refusal::new(Reason::Draining))
     }
 
     /// The same fault with the field one level further down: `limits[2]` becomes `budget.limits[2]`.
@@ -161,10 +161,11 @@ impl From<Refusal> for Fault {
             Reason::TooManyTenants => Some("tenants"),
             _ => None,
         };
+        let hint = (refusal.reason == Reason::Draining).then_some(DRAINING_HINT);
         let (reason, message) = (refusal.reason.name(), refusal.to_string());
         let bound = bound.map(|bound| Subject::Bound(bound.to_owned()));
         Self {
-            retry_after: refusal.retry_after,
+            retry_after: refusal.retry_after.or(hint),
             subject: refusal.limit.map(Subject::Limit).or(bound),
             ..Self::new(code, reason, message)
         }

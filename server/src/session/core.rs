@@ -15,7 +15,7 @@ use super::{
 use crate::{
     cell::Cell,
     inbox::{Delivery, Inbox, News, Waiter},
-    shared::{LastCell, Shared, shown, tell_ended},
+    shared::{RecentCells, Shared, shown, tell_ended},
     status::Fault,
     wire::{decode, encode},
 };
@@ -32,7 +32,7 @@ pub(crate) struct Core {
     tenant: String,
     progress: bool,
     ledger: Ledger,
-    last: LastCell,
+    recent: RecentCells,
     shares: Shares,
     /// When the places are looked at again, while anything waits and the client wants to know.
     next_progress: Option<Time>,
@@ -46,7 +46,7 @@ impl Core {
             tenant: String::new(),
             progress: false,
             ledger: Ledger::default(),
-            last: LastCell::default(),
+            recent: RecentCells::default(),
             shares: Shares::default(),
             next_progress: None,
             out: Outgoing::default(),
@@ -146,7 +146,7 @@ impl Core {
             group[0].0.cancel_all(&tickets);
         }
         for permit_id in self.out.forget_grants() {
-            if let Some((cell, permit)) = shared.permit(&self.last, &permit_id) {
+            if let Some((cell, permit)) = shared.permit(&self.recent, &permit_id) {
                 cell.give_back(&[permit]);
             }
         }
@@ -172,7 +172,7 @@ impl Core {
         self.check_room(shared, ask.count as usize)?;
         let request_id = request.request_id;
         let (cell, acquired) =
-            shared.acquire(&mut self.last, &request.provider, &request.key, || Request {
+            shared.acquire(&mut self.recent, &request.provider, &request.key, || Request {
                 tenant: ask.tenant,
                 model: ask.model,
                 priority: ask.priority,
@@ -218,7 +218,9 @@ impl Core {
 
     /// The same answer once more, as far as there is one.
     fn repeat(&mut self, shared: &Shared, request_id: u64) {
-        self.grants_again(shared, request_id, false);
+        // Where the answer was a refusal in the end, permits that ended are no part of it.
+        let live_only = self.ledger.find(request_id).is_some_and(|asked| asked.refused.is_some());
+        self.grants_again(shared, request_id, live_only);
         let Some(asked) = self.ledger.find_mut(request_id) else { return };
         if let Some(refused) = &asked.refused {
             self.out.refused(refused.as_ref().clone());
@@ -272,7 +274,7 @@ impl Core {
     }
 
     fn report(&mut self, shared: &Shared, request: ReportRequest) {
-        match shared.report(&self.last, request) {
+        match shared.report(&self.recent, request) {
             Ok(answered) => {
                 match answered.ended {
                     Some((waiter, permit)) if Arc::ptr_eq(&waiter.inbox, &self.inbox) => {
@@ -289,7 +291,7 @@ impl Core {
 
     /// Says nothing if all is well: the client knows the ttl.
     fn extend(&mut self, shared: &Shared, permit_id: String) {
-        let extended = shared.permit(&self.last, &permit_id).and_then(|(cell, permit)| cell.extend(permit));
+        let extended = shared.permit(&self.recent, &permit_id).and_then(|(cell, permit)| cell.extend(permit));
         if extended.is_none() {
             let message =
                 "no live permit of this server: it was reported, or it expired; acquire another one";

@@ -6,7 +6,7 @@
 use std::{sync::Arc, time::Duration};
 
 use permitd_budget::{BudgetSpec, CheckedSpec, LimitSpec, Time, Window};
-use permitd_proto::v1::LocalShare;
+use permitd_proto::v1::{Limit, LocalShare};
 
 use super::outgoing::Outgoing;
 use crate::{
@@ -21,6 +21,8 @@ const BUDGETS_MAX: usize = 64;
 const INTERVAL: Duration = Duration::from_secs(2);
 /// After which every session has had a look, and its client heard of it.
 const SETTLED: Duration = Duration::from_secs(5);
+/// A budget that was not asked for permits for so long is not used any more: its part goes to the others.
+const IDLE_MAX: Duration = Duration::from_secs(300);
 
 /// The shares of one session.
 #[derive(Debug, Default)]
@@ -36,6 +38,10 @@ struct Used {
     cell: Arc<Cell>,
     sharing: Sharing,
     since: Time,
+    /// Since the last look.
+    asked: bool,
+    /// When it was last seen to be asked, to within [`INTERVAL`].
+    seen: Time,
     sent: Option<Sent>,
 }
 
@@ -50,11 +56,13 @@ struct Sent {
 impl Shares {
     /// The session uses this budget; the first time, its share may go out at once.
     pub(super) fn used(&mut self, cell: &Arc<Cell>, shared: &Shared, out: &mut Outgoing) {
-        if self.used.get(self.last).is_some_and(|used| Arc::ptr_eq(&used.cell, cell)) {
+        if let Some(used) = self.used.get_mut(self.last).filter(|used| Arc::ptr_eq(&used.cell, cell)) {
+            used.asked = true;
             return;
         }
         if let Some(known) = self.used.iter().position(|used| Arc::ptr_eq(&used.cell, cell)) {
             self.last = known;
+            self.used[known].asked = true;
             return;
         }
         if self.used.len() >= BUDGETS_MAX {
@@ -63,7 +71,14 @@ impl Shares {
         let now = shared.clock.now();
         self.last = self.used.len();
         let sharing = Sharing::new(Arc::clone(cell));
-        self.used.push(Used { cell: Arc::clone(cell), sharing, since: now, sent: None });
+        self.used.push(Used {
+            cell: Arc::clone(cell),
+            sharing,
+            since: now,
+            asked: true,
+            seen: now,
+            sent: None,
+        });
         self.used[self.last].tell(now, shared.config.share_valid_for, out);
         self.next.get_or_insert(now + INTERVAL);
     }
@@ -73,10 +88,19 @@ impl Shares {
         if self.next.is_none_or(|next| next > now) {
             return;
         }
-        for used in &mut self.used {
-            used.tell(now, valid_for, out);
-        }
-        self.next = Some(now + INTERVAL);
+        self.used.retain_mut(|used| {
+            if std::mem::take(&mut used.asked) {
+                used.seen = now;
+            }
+            let idle = now.since(used.seen) >= IDLE_MAX;
+            if idle {
+                used.revoke(out);
+            } else {
+                used.tell(now, valid_for, out);
+            }
+            !idle
+        });
+        self.next = (!self.used.is_empty()).then_some(now + INTERVAL);
     }
 
     /// When [`Shares::tick`] is next worth calling.
@@ -109,22 +133,27 @@ impl Used {
         if current {
             return;
         }
-        let (limits, valid) = match divide(&declared.spec, divisor) {
-            Some(spec) => {
-                let part = Declared { spec: Arc::new(spec), ..declared.clone() };
-                (budget::write(self.cell.name(), &part).limits, valid_for)
-            }
-            // Nothing safe is left. Whoever had a share has to know.
-            None if self.sent.is_some() => (Vec::new(), Duration::ZERO),
-            None => return,
-        };
+        // Nothing safe may be left. Whoever had a share has to know then.
+        let Some(spec) = divide(&declared.spec, divisor) else { return self.revoke(out) };
+        let part = Declared { spec: Arc::new(spec), ..declared.clone() };
+        self.send(budget::write(self.cell.name(), &part).limits, valid_for, out);
+        self.sent = Some(Sent { divisor, etag: declared.etag, renew: now + valid_for / 2 });
+    }
+
+    /// Takes the share back, if the client has one.
+    fn revoke(&mut self, out: &mut Outgoing) {
+        if self.sent.take().is_some() {
+            self.send(Vec::new(), Duration::ZERO, out);
+        }
+    }
+
+    fn send(&self, limits: Vec<Limit>, valid_for: Duration, out: &mut Outgoing) {
         out.share(LocalShare {
             provider: self.cell.name().provider().to_owned(),
             key: self.cell.name().key().to_owned(),
             limits,
-            valid_for: Some(encode::duration(valid)),
+            valid_for: Some(encode::duration(valid_for)),
         });
-        self.sent = Some(Sent { divisor, etag: declared.etag, renew: now + valid_for / 2 });
     }
 }
 

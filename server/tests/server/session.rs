@@ -231,7 +231,7 @@ async fn cancels_race_with_grants() {
         assert_eq!((refused.request_id, refused.reason.as_str()), (round, "CANCELLED"));
         assert!(holder.reported().await.settled);
         // The grant may have been faster than the cancel; its permit is back all the same.
-        session.forget_grants();
+        session.take_grants();
     }
     holder.ask(ROUNDS, "k").await;
     holder.permit(ROUNDS).await;

@@ -254,9 +254,10 @@ impl Session {
         assert_eq!(self.unread.granted, [], "no grant so far");
     }
 
-    /// Forgets grants that nobody looked at.
-    pub(crate) fn forget_grants(&mut self) {
-        self.unread.granted.clear();
+    /// The permit_ids of grants that nobody looked at.
+    pub(crate) fn take_grants(&mut self) -> Vec<String> {
+        let grants = std::mem::take(&mut self.unread.granted);
+        grants.into_iter().map(|granted| granted.permit.expect("a permit").permit_id).collect()
     }
 
     /// How the stream ended: `Ok` for politely.
