@@ -1,1 +1,22 @@
-//! placeholder
+//! What the end-to-end suites stand on: servers in this process and in processes of their own, hands on calls and sessions, and a
+//! proxy that breaks connections. Everything is reached over real sockets, and judged by what the wire says.
+
+mod facts;
+mod peer;
+mod process;
+mod proxy;
+mod server;
+mod session;
+mod wait;
+mod words;
+
+pub use facts::{Facts, facts, refused_facts};
+pub use peer::{Call, Peer};
+pub use process::{Permitd, steady_port};
+pub use proxy::Proxy;
+pub use server::Server;
+pub use session::Session;
+pub use wait::{PATIENCE, soon, until};
+pub use words::{
+    DAY, HOUR, acquires, ask, budget, estimate, hello, in_flight, rate, report, span, success, tokens,
+};

@@ -1,0 +1,163 @@
+//! A TCP proxy between a client and a server that can cut, stall and half-open the connections that go through it.
+
+use std::net::SocketAddr;
+
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{
+        TcpListener, TcpStream,
+        tcp::{OwnedReadHalf, OwnedWriteHalf},
+    },
+    sync::watch,
+    task::JoinHandle,
+};
+
+/// A proxy. Dropped, it is gone, with all its connections.
+#[derive(Debug)]
+pub struct Proxy {
+    /// Where it listens.
+    pub address: SocketAddr,
+    state: watch::Sender<State>,
+    accepting: JoinHandle<()>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct State {
+    server: SocketAddr,
+    /// Bytes flow.
+    flows: bool,
+    /// New connections are served; else they are closed at once.
+    open: bool,
+    /// Connections accepted so far.
+    accepted: u64,
+    /// Connections with smaller numbers are reset.
+    cut_below: u64,
+    /// Connections with smaller numbers have lost the server, and the client is not told.
+    orphaned_below: u64,
+}
+
+impl Proxy {
+    /// Starts in front of that server.
+    ///
+    /// # Panics
+    /// If there is no free port.
+    pub async fn start(server: SocketAddr) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("bound");
+        let state = State { server, flows: true, open: true, accepted: 0, cut_below: 0, orphaned_below: 0 };
+        let (state, _) = watch::channel(state);
+        let accepting = tokio::spawn(accept(listener, state.clone()));
+        Self { address, state, accepting }
+    }
+
+    /// Where it is, as clients want it.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Resets every connection, towards both sides. New ones are served.
+    pub fn cut(&self) {
+        self.state.send_modify(|state| state.cut_below = state.accepted);
+    }
+
+    /// Resets every connection, and closes new ones at once, until [opened](Self::open).
+    pub fn close(&self) {
+        self.state.send_modify(|state| {
+            state.open = false;
+            state.cut_below = state.accepted;
+        });
+    }
+
+    /// Serves new connections again.
+    pub fn open(&self) {
+        self.state.send_modify(|state| state.open = true);
+    }
+
+    /// Holds every byte back, until they [flow](Self::flow) again.
+    pub fn stall(&self) {
+        self.state.send_modify(|state| state.flows = false);
+    }
+
+    /// Lets the bytes flow.
+    pub fn flow(&self) {
+        self.state.send_modify(|state| state.flows = true);
+    }
+
+    /// Takes the server away from every connection without a word to the client: what it sends goes nowhere, and nothing comes back.
+    /// New connections are served.
+    pub fn orphan(&self) {
+        self.state.send_modify(|state| state.orphaned_below = state.accepted);
+    }
+
+    /// How many connections were accepted so far.
+    #[must_use]
+    pub fn accepted(&self) -> u64 {
+        self.state.borrow().accepted
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.accepting.abort();
+        self.cut();
+    }
+}
+
+async fn accept(listener: TcpListener, state: watch::Sender<State>) {
+    while let Ok((client, _)) = listener.accept().await {
+        let mut number = 0;
+        state.send_modify(|state| {
+            number = state.accepted;
+            state.accepted += 1;
+        });
+        let watched = state.subscribe();
+        if watched.borrow().open {
+            tokio::spawn(connection(client, number, watched));
+        }
+    }
+}
+
+async fn connection(client: TcpStream, number: u64, state: watch::Receiver<State>) {
+    let mut fate = state.clone();
+    let server = state.borrow().server;
+    let Ok(server) = TcpStream::connect(server).await else { return };
+    for stream in [&client, &server] {
+        // Frames are small, and each one counts. A stream that is gone says so when it is read.
+        let _ = stream.set_nodelay(true);
+    }
+    let (mut from_client, mut to_client) = client.into_split();
+    let (mut from_server, mut to_server) = server.into_split();
+    let there = pump(&mut from_client, &mut to_server, state.clone());
+    let back = pump(&mut from_server, &mut to_client, state.clone());
+    let pumps = async { tokio::join!(there, back) };
+    let is_orphaned = tokio::select! {
+        changed = fate.wait_for(|state| number < state.cut_below || number < state.orphaned_below) => {
+            changed.is_ok_and(|state| number >= state.cut_below)
+        }
+        _ = pumps => return,
+    };
+    let _ = from_server.as_ref().set_zero_linger();
+    drop((from_server, to_server));
+    if is_orphaned {
+        let mut nowhere = tokio::io::sink();
+        tokio::select! {
+            _ = fate.wait_for(|state| number < state.cut_below) => {}
+            _ = tokio::io::copy(&mut from_client, &mut nowhere) => {}
+        }
+    }
+    let _ = from_client.as_ref().set_zero_linger();
+}
+
+/// Passes bytes on, and their end.
+async fn pump(from: &mut OwnedReadHalf, to: &mut OwnedWriteHalf, mut state: watch::Receiver<State>) {
+    let mut buffer = vec![0; 16 * 1024];
+    while let Ok(read @ 1..) = from.read(&mut buffer).await {
+        if state.wait_for(|state| state.flows).await.is_err() || to.write_all(&buffer[..read]).await.is_err()
+        {
+            break;
+        }
+    }
+    // The other side may be gone already.
+    let _ = to.shutdown().await;
+}
