@@ -30,9 +30,10 @@ pub(crate) fn span_text(of: &prost_types::Duration) -> String {
 
 /// A duration that was measured: nobody reads its nanoseconds.
 pub(crate) fn rough(span: Duration) -> String {
-    let millis = if span < Duration::from_secs(10) { 1 } else { 1_000 };
-    let rounded = span.as_millis().div_ceil(millis) * millis;
-    DurationText(Duration::from_millis(u64::try_from(rounded).unwrap_or(u64::MAX))).to_string()
+    const MILLISECOND: u128 = 1_000_000;
+    let step = if span < Duration::from_secs(10) { MILLISECOND } else { 1_000 * MILLISECOND };
+    let nanos = span.as_nanos().div_ceil(step) * step;
+    DurationText(Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))).to_string()
 }
 
 /// A moment in RFC 3339, to the millisecond.

@@ -41,8 +41,8 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "FILE", env = "PERMITD_CONFIG")]
     config: Option<PathBuf>,
     /// Threads that serve connections. Default: one per core.
-    #[arg(long, value_name = "N")]
-    workers: Option<usize>,
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(0..=1_024))]
+    workers: Option<u16>,
     /// Listen beyond loopback although nobody has to prove who they are.
     #[arg(long)]
     insecure: bool,
@@ -80,7 +80,7 @@ impl Serve {
         let server = &mut config.server;
         server.listen = self.listen.unwrap_or(server.listen);
         server.http = self.http.map_or(server.http, |Http(address)| address);
-        server.workers = self.workers.unwrap_or(server.workers);
+        server.workers = self.workers.map_or(server.workers, usize::from);
         server.insecure |= self.insecure;
         Ok(config)
     }

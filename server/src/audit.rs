@@ -1,5 +1,5 @@
-//! The audit trail: who changed what, newest first. Bounded: the oldest entries go first. Entries outlive the budgets they
-//! tell of.
+//! The audit trail: who changed what, newest first. Bounded in entries and in bytes: the oldest go first. Entries outlive the
+//! budgets they tell of.
 //!
 //! [`Trail::make`] and [`Trail::page`] are all that the rest of the server knows of it, so a store that survives the process
 //! takes its place behind them.
@@ -10,6 +10,9 @@ use parking_lot::Mutex;
 use permitd_budget::Time;
 
 use crate::{cell::Declared, config::BudgetName};
+
+/// What all entries may take together, about. Budgets may declare thousands of tenants.
+const BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// The audit trail, and the order of changes: it is made under one lock, so that entries stand in the order in which the
 /// changes took place.
@@ -22,6 +25,8 @@ pub struct Trail {
 struct Entries {
     /// The newest at the back.
     kept: VecDeque<Arc<Entry>>,
+    /// What they take, about.
+    bytes: usize,
     /// Of the next entry; counts from 1, so that 0 is before all of them.
     next: u64,
 }
@@ -83,7 +88,7 @@ impl Trail {
     /// An empty trail that keeps at most so many entries.
     #[must_use]
     pub fn new(entries_max: usize) -> Self {
-        Self { entries_max, entries: Mutex::new(Entries { kept: VecDeque::new(), next: 1 }) }
+        Self { entries_max, entries: Mutex::new(Entries { kept: VecDeque::new(), bytes: 0, next: 1 }) }
     }
 
     /// Makes a change and enters it, or, if it can't be made, neither. The entry's number is filled in here.
@@ -95,10 +100,12 @@ impl Trail {
         let (made, mut entry) = change()?;
         entry.number = entries.next;
         entries.next += 1;
-        if entries.kept.len() >= self.entries_max {
-            entries.kept.pop_front();
-        }
+        entries.bytes += entry.bytes();
         entries.kept.push_back(Arc::new(entry));
+        while entries.kept.len() > self.entries_max || (entries.bytes > BYTES_MAX && entries.kept.len() > 1) {
+            let oldest = entries.kept.pop_front().expect("the bounds hold for an empty trail");
+            entries.bytes -= oldest.bytes();
+        }
         Ok(made)
     }
 
@@ -117,9 +124,29 @@ impl Trail {
     }
 }
 
+impl Entry {
+    /// What it takes, about: names and limits, each with what surrounds them.
+    fn bytes(&self) -> usize {
+        const ITEM: usize = 128;
+        let of = |declared: &Option<Declared>| {
+            declared.as_ref().map_or(0, |declared| {
+                let limits = declared.spec.limits.iter();
+                let limits =
+                    limits.map(|limit| limit.unit.len() + limit.models.len() + limit.tenants.len() + ITEM);
+                let tenants = declared.spec.tenants.keys().map(|name| name.len() + ITEM);
+                limits.chain(tenants).sum::<usize>()
+            })
+        };
+        2 * ITEM + self.reason.len() + of(&self.before) + of(&self.after)
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use permitd_budget::{BudgetSpec, TenantSpec};
+
     use super::*;
+    use crate::cell::Source;
 
     fn enter(trail: &Trail, budget: &str, what: What) {
         let entry = Entry {
@@ -162,6 +189,26 @@ mod tests {
             enter(&trail, "a/x", What::Pause);
         }
         assert_eq!(numbers(&trail.page(None, 100, |_| true)), [10, 9, 8]);
+    }
+
+    /// Goal: a few huge budgets, changed again and again, can't fill the memory.
+    #[test]
+    fn is_bounded_in_bytes() {
+        let tenants = (0..10_000).map(|tenant| (format!("{tenant:0>256}"), TenantSpec::default()));
+        let spec =
+            BudgetSpec { tenants: tenants.collect(), ..BudgetSpec::default() }.check().expect("makes sense");
+        let huge = Declared { spec: Arc::new(spec), etag: String::new(), source: Source::Admin };
+        let trail = Trail::new(1_000);
+        for _ in 0..100 {
+            let budget = "a/x".parse().expect("a name");
+            let after = Some(huge.clone());
+            let (number, at, who, reason) = (0, Time::ZERO, String::new(), String::new());
+            let entry = Entry { number, at, who, what: What::Set, budget, before: None, after, reason };
+            trail.make(|| Ok::<_, ()>(((), entry))).expect("a change that is made");
+        }
+        let kept = trail.page(None, 1_000, |_| true);
+        assert!((1..20).contains(&kept.len()), "{}", kept.len());
+        assert_eq!(kept[0].number, 100, "the newest is kept");
     }
 
     /// Goal: a change that was not made leaves no entry, and entries are found by budget.

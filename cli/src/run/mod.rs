@@ -5,8 +5,9 @@ mod child;
 use std::{ffi::OsString, future::Future, process::ExitCode, time::Duration};
 
 use clap::Args;
-use permitd_proto::v1;
+use permitd_proto::v1::{self, permit_service_client::PermitServiceClient};
 use tokio::time::{Instant, sleep};
+use tonic::transport::Channel;
 
 use self::child::{Child, Ended};
 use crate::{
@@ -34,6 +35,8 @@ Exit codes: the command's own (128 + N if signal N ended it). Without having run
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Between two tries to reach it; twice that at most, by chance, so that hundreds don't come at once.
 const PAUSE: Duration = Duration::from_millis(500);
+
+type Client = PermitServiceClient<Channel>;
 
 /// Waits for a permit, runs a command, and reports by its exit status.
 #[derive(Debug, Args)]
@@ -63,27 +66,27 @@ impl Run {
     }
 
     async fn run_under_permit(self) -> Result<ExitCode, Failure> {
-        let permit = self.permit().await?;
+        // A server that was never there is nothing to wait for. One that goes away is connected to again by this channel.
+        let client = self.remote.permits().await?;
+        let permit = self.permit(client.clone()).await?;
         let mut child = match Child::start(&self.command, &permit.permit_id) {
             Ok(child) => child,
             Err(failure) => {
-                self.settle(&permit, v1::Outcome::Cancelled).await;
+                self.settle(client, &permit, v1::Outcome::Cancelled).await;
                 return Err(failure);
             }
         };
         let ended = tokio::select! {
             ended = child.ended() => ended,
-            () = self.keep_alive(&permit) => unreachable!("a permit is kept alive for as long as it takes"),
+            () = self.keep_alive(&client, &permit) => unreachable!("a permit is kept alive for as long as it takes"),
         };
-        self.settle(&permit, self.outcome(&ended)).await;
+        self.settle(client, &permit, self.outcome(&ended)).await;
         Ok(ended.exit_code())
     }
 
     /// Waits for the permit. A server that goes away meanwhile may come back.
-    async fn permit(&self) -> Result<v1::Permit, Failure> {
+    async fn permit(&self, mut client: Client) -> Result<v1::Permit, Failure> {
         let began = Instant::now();
-        // A server that was never there is nothing to wait for.
-        let mut client = self.remote.permits().await?;
         let mut heard = Instant::now();
         loop {
             let request = self.ask.request(1, began.elapsed());
@@ -108,27 +111,26 @@ impl Run {
     }
 
     /// Extends the permit at half of its life, again and again.
-    async fn keep_alive(&self, permit: &v1::Permit) {
+    async fn keep_alive(&self, client: &Client, permit: &v1::Permit) {
         let life = permit.ttl.as_ref().map_or(Duration::from_secs(60), span);
         loop {
             sleep(life / 2).await;
             let until = Instant::now() + life / 4;
-            if let Err(failure) = patiently(until, || self.extend(permit)).await {
+            if let Err(failure) = patiently(until, || self.extend(client.clone(), permit)).await {
                 eprintln!("permitd: the permit could not be extended\n{failure}");
             }
         }
     }
 
     /// Only sessions extend permits, so this is a very short one.
-    async fn extend(&self, permit: &v1::Permit) -> Result<(), Failure> {
-        let client = concat!("permitd-cli/", env!("CARGO_PKG_VERSION")).to_owned();
+    async fn extend(&self, mut client: Client, permit: &v1::Permit) -> Result<(), Failure> {
+        let name = concat!("permitd-cli/", env!("CARGO_PKG_VERSION")).to_owned();
         let request = v1::SessionRequest {
-            hello: Some(v1::Hello { client, ..v1::Hello::default() }),
+            hello: Some(v1::Hello { client: name, ..v1::Hello::default() }),
             extend: vec![permit.permit_id.clone()],
             ..v1::SessionRequest::default()
         };
         let failed = |status| self.remote.failure(&status);
-        let mut client = self.remote.permits().await?;
         let answers = client.session(tokio_stream::once(request)).await;
         let mut answers = answers.map_err(failed)?.into_inner();
         while let Some(answer) = answers.message().await.map_err(failed)? {
@@ -149,13 +151,13 @@ impl Run {
     }
 
     /// Reports. If that can't be done the command's status still counts, and the permit ends by itself.
-    async fn settle(&self, permit: &v1::Permit, outcome: v1::Outcome) {
+    async fn settle(&self, client: Client, permit: &v1::Permit, outcome: v1::Outcome) {
         let permit_id = permit.permit_id.clone();
         let request =
             v1::ReportRequest { permit_id, outcome: outcome.into(), ..v1::ReportRequest::default() };
         let report = || async {
-            let mut client = self.remote.permits().await?;
-            client.report(request.clone()).await.map_err(|status| self.remote.failure(&status))
+            let reported = client.clone().report(request.clone()).await;
+            reported.map_err(|status| self.remote.failure(&status))
         };
         if let Err(failure) = patiently(Instant::now() + PATIENCE, report).await {
             eprintln!("permitd: the command ended, but its permit could not be reported\n{failure}");

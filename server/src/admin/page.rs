@@ -137,7 +137,10 @@ impl Pages {
 fn from_hex(text: &str) -> Option<Vec<u8>> {
     // A name is the longest that a token can hold.
     let longest = 2 * (HEAD + 2 * bounds::NAME_BYTES + 1);
-    if text.len() > longest || text.len() % 2 != 0 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+    if text.len() > longest
+        || !text.len().is_multiple_of(2)
+        || !text.bytes().all(|byte| byte.is_ascii_hexdigit())
+    {
         return None;
     }
     let pair = |at| u8::from_str_radix(&text[at..at + 2], 16).ok();

@@ -1,15 +1,18 @@
 //! `WatchBudgets`: a snapshot, then what changed, at most once an interval. A budget that is gone is told once more by name
 //! alone, without an etag, which no living budget lacks.
 //!
-//! No task: the stream itself looks at the budgets when its timer says so, and not while its client does not read.
+//! The stream looks at the budgets when its timer says so, and not while its client does not read. It looks from a thread of its
+//! own, since there may be thousands of them and the streams' threads have permits to hand out.
 
 use std::{
     collections::HashMap,
     fmt,
+    future::Future,
     hash::Hasher as _,
+    mem,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -20,6 +23,7 @@ use prost::Message as _;
 use siphasher::sip::SipHasher13;
 use tokio::{
     sync::{OwnedSemaphorePermit, watch as signal},
+    task::{self, JoinHandle},
     time::{Interval, MissedTickBehavior, interval},
 };
 use tonic::Status;
@@ -46,6 +50,12 @@ pub(super) fn read_interval(asked: Option<&prost_types::Duration>) -> Result<Dur
     Err(Fault::invalid("interval", format!("{asked:?} is outside 100 ms to 1 h")))
 }
 
+/// What was told of each budget, by hash.
+type Told = HashMap<BudgetName, u64>;
+
+/// Everything that is not as it was told, and what will have been told with it.
+type Look = (Vec<v1::BudgetState>, Told);
+
 /// One watch.
 pub struct Watch {
     registry: Arc<Registry>,
@@ -53,8 +63,9 @@ pub struct Watch {
     timer: Interval,
     /// Resolves when the server drains.
     draining: Pin<Box<dyn Future<Output = ()> + Send>>,
-    /// What was told of each budget, by hash.
-    told: HashMap<BudgetName, u64>,
+    /// What was told of each budget, unless a look is being taken.
+    told: Told,
+    looking: Option<JoinHandle<Look>>,
     /// What of the latest look was not told yet.
     left: std::vec::IntoIter<v1::BudgetState>,
     began: bool,
@@ -85,27 +96,19 @@ impl Watch {
             // An error means that whoever could drain is gone: the server has stopped.
             let _ = phase.wait_for(|phase| *phase == Phase::Draining).await;
         });
-        let (told, left) = (HashMap::new(), Vec::new().into_iter());
-        Self { registry, wanted, timer, draining, told, left, began: false, ended: false, gauge, _room: room }
-    }
-
-    /// Everything that is not as it was told.
-    fn changes(&mut self) -> Vec<v1::BudgetState> {
-        let mut changes = Vec::new();
-        let mut gone = std::mem::take(&mut self.told);
-        for cell in self.registry.list() {
-            if !self.wanted.holds_for(cell.name()) {
-                continue;
-            }
-            let state = state(&cell);
-            let hash = hash(&state);
-            if gone.remove(cell.name()) != Some(hash) {
-                changes.push(state);
-            }
-            self.told.insert(cell.name().clone(), hash);
+        Self {
+            registry,
+            wanted,
+            timer,
+            draining,
+            told: Told::new(),
+            looking: None,
+            left: Vec::new().into_iter(),
+            began: false,
+            ended: false,
+            gauge,
+            _room: room,
         }
-        changes.extend(gone.into_keys().map(|name| farewell(&name)));
-        changes
     }
 
     /// The next message of what is left to tell.
@@ -138,10 +141,21 @@ impl Stream for Watch {
             if let Some(message) = this.message() {
                 return Poll::Ready(Some(Ok(message)));
             }
-            match this.timer.poll_tick(context) {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(_) => this.left = this.changes().into_iter(),
-            }
+            let Some(looking) = &mut this.looking else {
+                ready!(this.timer.poll_tick(context));
+                let (registry, wanted, told) =
+                    (Arc::clone(&this.registry), this.wanted.clone(), mem::take(&mut this.told));
+                this.looking = Some(task::spawn_blocking(move || look(&registry, &wanted, told)));
+                continue;
+            };
+            let looked = ready!(Pin::new(looking).poll(context));
+            this.looking = None;
+            let Ok((changes, told)) = looked else {
+                // The server stops, so that no thread is to be had.
+                this.ended = true;
+                return Poll::Ready(Some(Err(Fault::draining().into_status())));
+            };
+            (this.left, this.told) = (changes.into_iter(), told);
             // The first look is told even if there is nothing to see.
             if !this.began {
                 this.began = true;
@@ -155,6 +169,23 @@ impl Drop for Watch {
     fn drop(&mut self) {
         self.gauge.dec();
     }
+}
+
+fn look(registry: &Registry, wanted: &Wanted, told: Told) -> Look {
+    let (mut changes, mut gone, mut told) = (Vec::new(), told, Told::new());
+    for cell in registry.list() {
+        if !wanted.holds_for(cell.name()) {
+            continue;
+        }
+        let state = state(&cell);
+        let hash = hash(&state);
+        if gone.remove(cell.name()) != Some(hash) {
+            changes.push(state);
+        }
+        told.insert(cell.name().clone(), hash);
+    }
+    changes.extend(gone.into_keys().map(|name| farewell(&name)));
+    (changes, told)
 }
 
 fn hash(state: &v1::BudgetState) -> u64 {
