@@ -235,12 +235,14 @@ impl Harness {
         self.tell(&format!("report {key:?} {report:?} -> {answer:?} {waiter:?}"), &events);
         ensure!(same, "a second heart did otherwise: {twins:?}");
         // What was due may have been done before the report was taken, and nothing says where that ended.
+        let snapshot = self.heart.snapshot(now);
         let mut wrong = String::new();
         for before in 0..=if due { events.len() } else { 0 } {
             let mut model = self.model.clone();
             let told = model.follow(&events[..before]).and_then(|()| {
                 reported(&mut model, &mut self.answers, key, report, answer, waiter)?;
-                model.follow(&events[before..])
+                model.follow(&events[before..])?;
+                demands::agrees(&model, &snapshot, model.exact)
             });
             match told {
                 Ok(()) => {
@@ -321,7 +323,7 @@ impl Harness {
         let others = self.model.waiting.len() - 1;
         ensure!(place.position as usize <= others, "{} is at {place:?} of {others} others", asked.id);
         // Before the next poll it may be that nothing holds it any more.
-        let held = self.model.misfit(Side::Most, asked, |_| 0).is_some() || !self.model.exact;
+        let held = self.model.misfit(Side::Most, asked, |_| 0).is_some() || (!self.model.exact && self.heart.next_poll().is_some_and(|next| next > self.model.now));
         ensure!(!place.held_by.is_empty() || !held, "{} is held by nothing", asked.id);
         ensure!(!self.model.paused || place.held_by == "paused", "paused, but {place:?}");
         Ok(())

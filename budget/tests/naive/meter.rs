@@ -204,7 +204,8 @@ impl Meter {
 
     fn sliding_used(&self, side: Side, now: i128) -> i128 {
         let inside = |entry: &Entry| self.leaves(entry, side).is_some_and(|leaves| leaves > now);
-        self.log.iter().filter(|entry| inside(entry)).map(|entry| self.held(entry, side)).sum()
+        let used: i128 = self.log.iter().filter(|entry| inside(entry)).map(|entry| self.held(entry, side)).sum();
+        used.max(0)
     }
 
     /// When an entry leaves a sliding window.
@@ -233,7 +234,7 @@ impl Meter {
                     Side::Least => self.leaves(&Entry::Debit { most: 0, least: 0, at: *most_at }, Side::Most),
                 };
                 let held = if side == Side::Most { *most } else { *amount };
-                (i128::from(held) - self.refunds(*permit, |at| until.is_some_and(|until| at < until))).max(0)
+                i128::from(held) - self.refunds(*permit, |at| until.is_some_and(|until| at < until))
             }
             Entry::Debit { most, .. } if side == Side::Most => *most,
             Entry::Debit { least, .. } => *least,
@@ -257,7 +258,7 @@ impl Meter {
                     Side::Least => window(at) == window(*most_at) && window(at) == window(*least_at),
                 };
                 let held = if side == Side::Most { *most } else { *amount };
-                (i128::from(held) - self.refunds(*permit, refunded)).max(0)
+                i128::from(held) - self.refunds(*permit, refunded)
             }
             Entry::Known { .. } if side == Side::Most => 0,
             other => self.held(other, side),
@@ -276,7 +277,7 @@ impl Meter {
         let idle = last.map_or(0, |last| window(now) - last - 1);
         carried = (carried - idle * self.least_amount()).max(0);
         match side {
-            Side::Most => used(window(now)),
+            Side::Most => used(window(now)).max(0),
             Side::Least => used(window(now)) + carried,
         }
     }

@@ -136,3 +136,22 @@ fn lowering_and_raising_a_limit_mints_nothing() {
         assert_eq!(heart.snapshot(Time::ZERO).limits[0].level, 0, "{window:?}");
     }
 }
+
+/// Goal: what was in flight when a limit was added goes back to it when the call used less.
+#[test]
+fn a_limit_added_after_the_grant_takes_the_refund() {
+    for window in [Window::Bucket, Window::Sliding, Window::Fixed { phase: Some(Time::ZERO) }] {
+        let limits = vec![LimitSpec { window, ..LimitSpec::rate("tokens", 1_000, 86_400 * SECOND) }];
+        let spec = BudgetSpec { limits, ..BudgetSpec::default() }.check().expect("makes sense");
+        let mut heart = budget(Vec::new());
+        let mut events = Vec::new();
+        let used = |tokens| Usage { input_tokens: Some(tokens), output_tokens: Some(0), ..Usage::default() };
+        let answer = heart.acquire(Time::ZERO, Request { estimate: used(100), ..request(0) }, &mut events);
+        let Ok(Acquired::Granted(grant)) = answer else { panic!("no limits: {answer:?}") };
+        let now = Time::ZERO + 599 * SECOND;
+        heart.configure(now, &spec, &mut events);
+        assert_eq!(heart.snapshot(now).limits[0].level, 900, "{window:?}");
+        let _ = heart.report(now, grant.permit, &Report { actual: used(40), ..Report::new(Outcome::Success) }, &mut events);
+        assert_eq!(heart.snapshot(now).limits[0].level, 960, "{window:?}");
+    }
+}
