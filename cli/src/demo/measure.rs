@@ -78,14 +78,16 @@ pub(crate) struct Observed<'a> {
 
 /// All figures of one phase.
 pub(crate) fn figures(observed: &Observed<'_>) -> Figures {
-    let backlog = stretch(observed.samples, |left| left.iter().any(|&calls| calls > 0));
+    // What was sampled after the phase was stopped is for the totals only.
+    let running: Vec<&Sample> =
+        observed.samples.iter().take_while(|sample| sample.at <= observed.wall).collect();
+    let backlog = stretch(&running, |left| left.iter().any(|&calls| calls > 0));
     let shares = backlog.map(|(from, to)| shares(from, to)).unwrap_or_default();
     let most_used = shares.iter().copied().max_by(|(_, one), (_, other)| one.total_cmp(other));
-    let all_busy = stretch(observed.samples, |left| left.iter().all(|&calls| calls > 0));
+    let all_busy = stretch(&running, |left| left.iter().all(|&calls| calls > 0));
     let served = all_busy.map(|(from, to)| served(from, to, observed.batch_clients));
 
-    let backlog_ends =
-        observed.samples.iter().rev().find(|sample| sample.left.iter().any(|&calls| calls > 0));
+    let backlog_ends = running.iter().rev().find(|sample| sample.left.iter().any(|&calls| calls > 0));
     let backlog_ends = backlog_ends.map_or(Duration::ZERO, |sample| sample.at);
     let mut waits: Vec<Wait> = observed.waits.to_vec();
     waits.retain(|wait| u128::from(wait.wanted_at_us) <= backlog_ends.as_micros());
@@ -120,7 +122,7 @@ fn jain(served: &[u64]) -> Option<f64> {
 }
 
 /// The first sample after the warm-up and the last one of which `holds` is true, if there is enough time between them.
-fn stretch(samples: &[Sample], holds: impl Fn(&[u64]) -> bool) -> Option<(&Sample, &Sample)> {
+fn stretch<'a>(samples: &[&'a Sample], holds: impl Fn(&[u64]) -> bool) -> Option<(&'a Sample, &'a Sample)> {
     let from = samples.iter().find(|sample| sample.at >= WARM_UP)?;
     let to = samples.iter().take_while(|sample| holds(&sample.left)).last()?;
     (to.at.saturating_sub(from.at) >= STRETCH_MIN).then_some((from, to))

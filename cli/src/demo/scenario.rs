@@ -94,7 +94,7 @@ impl Scenario {
 
     /// What the simulated provider is told.
     pub(crate) fn provider(&self) -> Config {
-        let behaviour = Behaviour { latency_median_ms: 400, output_mean: 300, ..Behaviour::default() };
+        let behaviour = Behaviour { latency_median_ms: 400, output_mean: 280, ..Behaviour::default() };
         Config { seed: self.seed, limits: self.limits, behaviour, ..Config::default() }
     }
 
@@ -178,14 +178,15 @@ impl ClientSpec {
     }
 }
 
-/// Requests bind most of the time, tokens in and out now and then: mean prompts take 85 % of what may go in, mean outputs 90 % of
-/// what may come out. A bucket holds about one second's amount: some seconds then measure the sustained rate.
+/// Requests bind most of the time, tokens now and then: mean prompts take 85 % of what may go in, mean outputs 84 % of what may come
+/// out. A bucket of requests holds one second's amount, so that some seconds measure the sustained rate. Outputs get some more: a
+/// caller with no history has to reserve its `max_tokens`.
 fn enforced() -> Limits {
     let per_minute = CALLS_PER_SECOND * 60;
     Limits {
         requests: Some(Rate::per_minute(per_minute, CALLS_PER_SECOND)),
         input_tokens: Some(Rate::per_minute(per_minute * 1_100, 100_000)),
-        output_tokens: Some(Rate::per_minute(per_minute * 333, 40_000)),
+        output_tokens: Some(Rate::per_minute(per_minute * 333, 60_000)),
         tokens: None,
         concurrency: None,
     }

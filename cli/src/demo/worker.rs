@@ -260,7 +260,7 @@ async fn interactive(
     let mut random = Xoshiro256PlusPlus::seed_from_u64(caller.spec.seed);
     for number in 0.. {
         tokio::select! {
-            () = sleep(Duration::from_millis(random.random_range(400..900))) => {}
+            () = sleep(Duration::from_millis(random.random_range(250..650))) => {}
             _ = stopped.changed() => return Ok(()),
         }
         let mut attempt = board.attempt();
