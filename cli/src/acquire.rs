@@ -17,12 +17,13 @@ use crate::{
 const EXAMPLES: &str = "\
 Examples:
   permitd acquire anthropic/prod --tokens 1200
-  permitd acquire anthropic/prod --tokens 1200 --max-wait 0          now or never: exit code 75 if not
-  permitd acquire anthropic/prod --count 5 --hold 30s                hold five slots for a while, to watch others wait
+  permitd acquire anthropic/prod --max-wait 0           now or never: exit code 75 if not
+  permitd acquire anthropic/prod --count 5 --hold 30s   hold five, to watch others wait
   id=$(permitd acquire openai/ci) && call-it; permitd report \"$id\" --outcome success
 
-Prints the permit's id on stdout, one a line, and all else on stderr. A permit that is not reported ends by itself, and its
-charge stays. To run a command under a permit use `permitd run`, which does all of that.";
+Prints the permit's id on stdout, one a line, and all else on stderr. A permit that is not
+reported ends by itself, and its charge stays. To run a command under a permit there is
+`permitd run`, which does all of that.";
 
 /// Waits for a permit and prints its id.
 #[derive(Debug, Args)]

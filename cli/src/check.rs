@@ -14,7 +14,7 @@ Examples:
   permitd check permitd.toml --json | jq .config.server.listen
   PERMITD_SERVER__LISTEN=127.0.0.1:7200 permitd check permitd.toml
 
-Prints the configuration that would be in force: defaults, the file, and PERMITD_* variables over it.
+Prints what would be in force: defaults, over them the file, over it PERMITD_* variables.
 Exit codes: 0 right; 1 wrong, with every problem on a line of its own.";
 
 /// Says everything that is wrong with a configuration file, or prints what it would put in force.

@@ -6,7 +6,7 @@ use permitd_budget::LimitSpec;
 use permitd_proto::v1;
 use permitd_server::{
     admin::read_limit,
-    config::{BudgetName, DurationText, LimitText, parse_amount, parse_duration, parse_limit},
+    config::{BudgetName, LimitText, parse_amount, parse_duration, parse_limit},
 };
 
 pub(crate) fn budget(text: &str) -> Result<BudgetName, String> {
@@ -69,16 +69,7 @@ pub(crate) fn shown(limit: &v1::Limit) -> Shown {
     let Ok(limit) = read_limit(limit) else {
         return Shown { text: format!("{}={}", limit.unit, limit.amount), name: limit.unit.clone() };
     };
-    let mut name = limit.unit.clone();
-    if let Some(per) = limit.per {
-        name += &format!("/{}", DurationText(per));
-    }
-    for (kind, glob) in [("model", &limit.models), ("tenant", &limit.tenants)] {
-        if !glob.is_empty() {
-            name += &format!(" {kind}={glob}");
-        }
-    }
-    Shown { text: LimitText(&limit).to_string(), name }
+    Shown { text: LimitText(&limit).to_string(), name: limit.to_string() }
 }
 
 #[cfg(test)]

@@ -30,6 +30,7 @@ static ALLOCATOR: MiMalloc = MiMalloc;
 
 const EXAMPLES: &str = "\
 A first look:
+  permitd demo                                                see what it is good for, in half a minute
   permitd serve                                               start a server on this machine
   permitd budgets set anthropic/prod --limit requests=60/1m   say what the provider allows
   permitd run anthropic/prod -- ./call-the-provider           run something when there is room
@@ -39,7 +40,7 @@ Exit codes: 0 done; 1 failed; 2 wrong usage; 69 no server; 75 no permit now, try
 
 /// All of the quota you pay for, no 429s, shared fairly: permits for calls to rate-limited providers.
 #[derive(Debug, Parser)]
-#[command(name = "permitd", version, after_help = EXAMPLES, max_term_width = 110, propagate_version = true)]
+#[command(name = "permitd", version, after_help = EXAMPLES, max_term_width = 110)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,

@@ -18,10 +18,11 @@ const EXAMPLES: &str = "\
 Examples:
   permitd report PERMIT_ID --outcome success --tokens 950
   permitd report PERMIT_ID --outcome rate-limited --retry-after 5s
-  permitd report PERMIT_ID --http-status 429 --header retry-after=5      let the server read the answer
-  permitd report PERMIT_ID --outcome cancelled                           never sent: all goes back to the budget
+  permitd report PERMIT_ID --outcome cancelled            never sent: all goes back
+  permitd report PERMIT_ID --http-status 429 --header retry-after=5
+                                                          let the server read the answer
 
-Exit codes: 0 settled; 1 not settled, since the permit had expired or is none of this server's.";
+Exit codes: 0 settled; 1 not settled: the permit had expired, or is none of this server's.";
 
 /// Says how the call of a permit went, and what it used.
 #[derive(Debug, Args)]

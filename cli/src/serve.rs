@@ -19,13 +19,15 @@ use crate::{check::environment, failure::Failure, remote::block_on};
 
 const EXAMPLES: &str = "\
 Examples:
-  permitd serve                                     on this machine: gRPC at 127.0.0.1:7110, http at 127.0.0.1:7111
-  permitd serve --config permitd.toml               with budgets from a file; `permitd check` tells what is wrong with it
-  permitd serve --listen 127.0.0.1:0 --http off     on a port that the system chooses; it is printed
-  curl http://127.0.0.1:7111/metrics                what it does, for Prometheus
+  permitd serve                                   on this machine, ports 7110 and 7111
+  permitd serve --config permitd.toml             with budgets from a file
+  permitd serve --listen 127.0.0.1:0 --http off   on a port that the system chooses
+  curl http://127.0.0.1:7111/metrics              what it does, for Prometheus
 
-Settings come from the file, over it from the environment (PERMITD_SERVER__LISTEN=127.0.0.1:7200), and over both from these
-flags. SIGTERM or Ctrl-C drains: no new permits, but reports are still taken for a few seconds. A second one stops at once.";
+Settings come from the file, over it from the environment (PERMITD_SERVER__LISTEN is
+server.listen), and over both from these flags. `permitd check FILE` shows the outcome.
+SIGTERM or Ctrl-C drains: no new permits, but reports are still taken for a few seconds.
+A second one stops at once.";
 
 /// Starts a server and runs it until SIGTERM or Ctrl-C.
 #[derive(Debug, Args)]

@@ -5,51 +5,52 @@ use permitd_proto::v1;
 
 use crate::limits::{amount, unit_amount};
 
+const ESTIMATE: &str = "What one call is expected to use";
+const ACTUAL: &str = "What the call used (default: as charged)";
+
 /// What one call is expected to use.
 #[derive(Clone, Debug, Default, Args)]
-#[command(next_help_heading = "What one call is expected to use")]
 pub(crate) struct Estimate {
     /// Tokens, input and output together.
-    #[arg(long, value_name = "N", value_parser = amount)]
+    #[arg(help_heading = ESTIMATE, long, value_name = "N", value_parser = amount)]
     tokens: Option<u64>,
     /// Input tokens.
-    #[arg(long, value_name = "N", value_parser = amount)]
+    #[arg(help_heading = ESTIMATE, long, value_name = "N", value_parser = amount)]
     input_tokens: Option<u64>,
     /// Output tokens.
-    #[arg(long, value_name = "N", value_parser = amount)]
+    #[arg(help_heading = ESTIMATE, long, value_name = "N", value_parser = amount)]
     output_tokens: Option<u64>,
     /// The most output tokens that the call can return.
-    #[arg(long, value_name = "N", value_parser = amount)]
+    #[arg(help_heading = ESTIMATE, long, value_name = "N", value_parser = amount)]
     max_output_tokens: Option<u64>,
     /// Requests; default 1.
-    #[arg(long, value_name = "N", value_parser = amount)]
+    #[arg(help_heading = ESTIMATE, long, value_name = "N", value_parser = amount)]
     requests: Option<u64>,
     /// Any further unit, for example points=5. Can be repeated.
-    #[arg(long = "unit", value_name = "NAME=N", value_parser = unit_amount)]
+    #[arg(help_heading = ESTIMATE, long = "unit", value_name = "NAME=N", value_parser = unit_amount)]
     units: Vec<(String, u64)>,
 }
 
 /// What the call used in the end.
 #[derive(Clone, Debug, Default, Args)]
-#[command(next_help_heading = "What the call used (default: as charged)")]
 pub(crate) struct Actual {
     /// Tokens, input and output together.
-    #[arg(long, value_name = "N", value_parser = amount)]
+    #[arg(help_heading = ACTUAL, long, value_name = "N", value_parser = amount)]
     tokens: Option<u64>,
     /// Input tokens.
-    #[arg(long, value_name = "N", value_parser = amount)]
+    #[arg(help_heading = ACTUAL, long, value_name = "N", value_parser = amount)]
     input_tokens: Option<u64>,
     /// Output tokens.
-    #[arg(long, value_name = "N", value_parser = amount)]
+    #[arg(help_heading = ACTUAL, long, value_name = "N", value_parser = amount)]
     output_tokens: Option<u64>,
     /// The part of the input that the provider read from its cache.
-    #[arg(long, value_name = "N", value_parser = amount)]
+    #[arg(help_heading = ACTUAL, long, value_name = "N", value_parser = amount)]
     cached_input_tokens: Option<u64>,
     /// Requests.
-    #[arg(long, value_name = "N", value_parser = amount)]
+    #[arg(help_heading = ACTUAL, long, value_name = "N", value_parser = amount)]
     requests: Option<u64>,
     /// Any further unit, for example points=5. Can be repeated.
-    #[arg(long = "unit", value_name = "NAME=N", value_parser = unit_amount)]
+    #[arg(help_heading = ACTUAL, long = "unit", value_name = "NAME=N", value_parser = unit_amount)]
     units: Vec<(String, u64)>,
 }
 

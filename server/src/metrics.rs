@@ -11,7 +11,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use permitd_budget::{LimitSpec, Outcome, Snapshot};
+use permitd_budget::{Outcome, Snapshot};
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric, MetricEncoder, text::encode},
@@ -24,10 +24,7 @@ use prometheus_client::{
     registry::Registry as Metered,
 };
 
-use crate::{
-    config::{BudgetName, DurationText},
-    registry::Registry,
-};
+use crate::{config::BudgetName, registry::Registry};
 
 /// Stands for budgets without series of their own.
 const OTHER: &str = "other";
@@ -266,7 +263,7 @@ impl Figures {
         if with_limits {
             let limits = snapshot.limits.iter();
             self.limits.extend(
-                limits.map(|limit| (limit_label(&limit.configured), limit.level, limit.effective_amount)),
+                limits.map(|limit| (limit.configured.to_string(), limit.level, limit.effective_amount)),
             );
         }
     }
@@ -298,25 +295,11 @@ fn write_limits(
     Ok(())
 }
 
-/// A limit's identity, as `held_by` says it: `input_tokens/1m model=claude-*`.
-fn limit_label(limit: &LimitSpec) -> String {
-    let mut label = limit.unit.clone();
-    if let Some(per) = limit.per {
-        label += &format!("/{}", DurationText(per));
-    }
-    for (name, glob) in [("model", &limit.models), ("tenant", &limit.tenants)] {
-        if !glob.is_empty() {
-            label += &format!(" {name}={glob}");
-        }
-    }
-    label
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
-    use permitd_budget::BudgetSpec;
+    use permitd_budget::{BudgetSpec, LimitSpec};
 
     use super::*;
     use crate::{alarm::Alarms, cell::Source, clock::Clock};

@@ -5,11 +5,11 @@ use permitd_proto::v1;
 use permitd_server::config::BudgetName;
 use serde_json::{Value, json};
 
-use super::show::{budget_json, name};
+use super::show::{budget_json, facts, name};
 use crate::{
     failure::Failure,
-    format::{moment, print, span_text},
-    limits::{budget, shown},
+    format::{moment, print},
+    limits::budget,
     remote::Remote,
     table::{Align, Table},
 };
@@ -86,30 +86,19 @@ fn budget_of(change: &v1::Change) -> String {
 
 /// What is declared after that was not before, and the other way round.
 fn difference(change: &v1::Change) -> String {
-    let facts = |budget: &Option<v1::Budget>| budget.as_ref().map(facts).unwrap_or_default();
-    let (before, after) = (facts(&change.before), facts(&change.after));
-    let gone = before.iter().filter(|fact| !after.contains(fact)).map(|fact| format!("-{fact}"));
-    let new = after.iter().filter(|fact| !before.contains(fact)).map(|fact| format!("+{fact}"));
+    let of = |budget: &Option<v1::Budget>| budget.as_ref().map(facts).unwrap_or_default();
+    let (before, after) = (of(&change.before), of(&change.after));
+    let gone = before.iter().filter(|fact| !after.contains(fact)).map(|fact| format!("-{}", told(fact)));
+    let new = after.iter().filter(|fact| !before.contains(fact)).map(|fact| format!("+{}", told(fact)));
     gone.chain(new).collect::<Vec<_>>().join(" ")
 }
 
-fn facts(budget: &v1::Budget) -> Vec<String> {
-    let mut facts: Vec<String> = budget.limits.iter().map(|limit| shown(limit).text).collect();
-    facts.extend(budget.tenants.iter().map(|(name, tenant)| {
-        let part = if tenant.max_waiting == 0 { String::new() } else { format!(":{}", tenant.max_waiting) };
-        format!("tenant:{name}={}{part}", tenant.weight.max(1))
-    }));
-    if let Some(queue) = &budget.queue {
-        if queue.max_waiting != 0 {
-            facts.push(format!("max_waiting={}", queue.max_waiting));
-        }
-        facts.extend(queue.max_wait.as_ref().map(|wait| format!("max_wait={}", span_text(wait))));
-        if queue.overflow() == v1::Overflow::Reject {
-            facts.push("overflow=reject".to_owned());
-        }
+/// Limits speak for themselves.
+fn told((flag, value): &(&'static str, String)) -> String {
+    match *flag {
+        "limit" => value.clone(),
+        flag => format!("{flag}={value}"),
     }
-    facts.extend(budget.permit_ttl.as_ref().map(|ttl| format!("permit_ttl={}", span_text(ttl))));
-    facts
 }
 
 fn change_json(change: &v1::Change) -> Value {

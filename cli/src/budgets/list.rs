@@ -11,10 +11,10 @@ const LIST_EXAMPLES: &str = "\
 Examples:
   permitd budgets list
   permitd budgets list 'anthropic/*'
-  permitd budgets list --json | jq -r 'select(.waiting > 0) | .budget'       one JSON value a line
+  permitd budgets list --json | jq -r 'select(.waiting > 0) | .budget'
 
-FREE is what could be granted now, OF the amount per window; where feedback has lowered it, the declared amount stands in
-parentheses behind it.";
+FREE is what could be granted now, OF the amount per window; where feedback has lowered it, the
+declared amount stands in parentheses behind it. JSON has one budget a line.";
 
 /// Lists budgets with their limits.
 #[derive(Debug, Args)]

@@ -17,24 +17,27 @@ use crate::{
 
 const EXAMPLES: &str = "\
 Examples:
-  permitd budgets set anthropic/prod --limit requests=60/1m --limit tokens=100k/1m --limit in_flight=5
-  permitd budgets set anthropic/prod --limit 'output_tokens=20k/1m,models=claude-opus-*' --limit requests=1000/1m
+  permitd budgets set anthropic/prod --limit requests=60/1m --limit tokens=100k/1m
+  permitd budgets set anthropic/prod --limit in_flight=5 \\
+      --limit 'output_tokens=20k/1m,models=claude-opus-*'
   permitd budgets set github/ci --limit requests=5000/1h,window=fixed --limit in_flight=80
   permitd budgets set openai/team --limit requests=500/1m --tenant web=3 --tenant nightly=1:5000
-  permitd budgets set openai/team --limit requests=900/1m --etag \"$(permitd budgets get openai/team --json | jq -r .etag)\"
 
-A limit: unit=amount/window and options behind commas. A call has to fit all of them.
-  unit              requests, tokens, input_tokens, output_tokens, in_flight, or any other name
-  amount            60, 100_000, 100k, 2M
-  window            1s, 1m, 1h, 1d; none for in_flight, which counts calls at the same time
-  burst=N           what may be taken at once after idle time (default: the amount)
-  models=GLOB       counts these models only
-  tenants=GLOB      counts these tenants only; tenants=each gives each of them a limit of its own
-  window=WAY        bucket (default: refills continuously), sliding, fixed or quantised, as the provider counts
-  quantum=1s        for quantised: no more than its part of the amount in any quantum
-  phase=TIME        for fixed: some instant at which a window begins
+A limit is unit=amount/window, with options behind commas. A call has to fit all limits.
+  unit           requests, tokens, input_tokens, output_tokens, in_flight, or any other name
+  amount         60, 100_000, 100k, 2M
+  window         1s, 1m, 1h, 1d; none for in_flight, which counts calls at the same time
+  burst=N        what may be taken at once after idle time (default: the amount)
+  models=GLOB    counts these models only
+  tenants=GLOB   counts these tenants only; tenants=each gives each of them a limit of its own
+  window=WAY     how the provider counts: bucket (default: refills continuously), sliding,
+                 fixed, or quantised
+  quantum=1s     for quantised: no more than its part of the amount in any quantum
+  phase=TIME     for fixed: some instant at which a window begins
 
-What is declared is replaced as a whole. Balances are kept in proportion, and everyone waiting is looked at again.";
+What is declared is replaced as a whole. Balances are kept in proportion, and everyone waiting
+is looked at again. To change only what you have seen, give the etag of your last look:
+  --etag \"$(permitd budgets get openai/team --json | jq -r .etag)\"";
 
 /// Creates a budget, or replaces all that is declared about it.
 #[derive(Debug, Args)]

@@ -97,26 +97,32 @@ pub(super) fn at_length(state: &v1::BudgetState) -> String {
 /// What is declared about a budget, as `permitd budgets set` would take it.
 pub(super) fn declared(budget: &v1::Budget) -> String {
     let mut flags: Vec<String> =
-        budget.limits.iter().map(|limit| format!("--limit {}", quoted(&shown(limit).text))).collect();
+        facts(budget).into_iter().map(|(flag, value)| format!("--{flag} {}", quoted(&value))).collect();
     if budget.limits.is_empty() {
-        flags.push("--unlimited".to_owned());
+        flags.insert(0, "--unlimited".to_owned());
     }
+    let etag = if budget.etag.is_empty() { String::new() } else { format!("\netag      {}", budget.etag) };
+    format!("declared  permitd budgets set {} {}{etag}", quoted(&name(budget)), flags.join(" "))
+}
+
+/// Everything that is declared, as names and values of flags.
+pub(super) fn facts(budget: &v1::Budget) -> Vec<(&'static str, String)> {
+    let mut facts: Vec<_> = budget.limits.iter().map(|limit| ("limit", shown(limit).text)).collect();
     for (name, tenant) in &budget.tenants {
         let part = if tenant.max_waiting == 0 { String::new() } else { format!(":{}", tenant.max_waiting) };
-        flags.push(format!("--tenant {}", quoted(&format!("{name}={}{part}", tenant.weight.max(1)))));
+        facts.push(("tenant", format!("{name}={}{part}", tenant.weight.max(1))));
     }
     if let Some(queue) = &budget.queue {
         if queue.max_waiting != 0 {
-            flags.push(format!("--max-waiting {}", queue.max_waiting));
+            facts.push(("max-waiting", queue.max_waiting.to_string()));
         }
-        flags.extend(queue.max_wait.as_ref().map(|wait| format!("--max-wait {}", span_text(wait))));
+        facts.extend(queue.max_wait.as_ref().map(|wait| ("max-wait", span_text(wait))));
         if queue.overflow() == v1::Overflow::Reject {
-            flags.push("--overflow reject".to_owned());
+            facts.push(("overflow", "reject".to_owned()));
         }
     }
-    flags.extend(budget.permit_ttl.as_ref().map(|ttl| format!("--permit-ttl {}", span_text(ttl))));
-    let etag = if budget.etag.is_empty() { String::new() } else { format!("\netag      {}", budget.etag) };
-    format!("declared  permitd budgets set {} {}{etag}", quoted(&name(budget)), flags.join(" "))
+    facts.extend(budget.permit_ttl.as_ref().map(|ttl| ("permit-ttl", span_text(ttl))));
+    facts
 }
 
 /// For a shell.

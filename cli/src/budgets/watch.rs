@@ -18,10 +18,10 @@ const EXAMPLES: &str = "\
 Examples:
   permitd budgets watch
   permitd budgets watch 'anthropic/*' --interval 200ms
-  permitd budgets watch --json | jq -r '[.budget, .waiting] | @tsv'      a line for each budget that changed
+  permitd budgets watch --json | jq -r '[.budget, .waiting] | @tsv'
 
-On a terminal the table is drawn anew in place; in a pipe, budgets are printed as they change. Ctrl-C ends it. In JSON, a
-budget that was deleted comes once more with an empty etag.";
+On a terminal the table is drawn anew in place; in a pipe, budgets are printed as they change.
+Ctrl-C ends it. In JSON, a budget that was deleted comes once more with an empty etag.";
 
 /// From the top left corner, with nothing of what stood there left over.
 const CLEAR: &str = "\x1b[H\x1b[2J\x1b[3J";

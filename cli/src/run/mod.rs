@@ -20,16 +20,19 @@ use crate::{
 const EXAMPLES: &str = "\
 Examples:
   permitd run anthropic/prod --tokens 1200 -- ./summarize.sh chapter-1.txt
-  for file in *.txt; do permitd run anthropic/prod --tokens 1200 -- ./summarize.sh \"$file\" & done; wait
-  ls *.txt | xargs -P 200 -I{} permitd run anthropic/prod --tenant nightly --priority batch -- ./summarize.sh {}
-  until permitd run github/ci -- gh api /rate_limit; do [ $? -eq 75 ] || break; done        try again when rate limited
 
-How the command ends settles the permit: status 0 is a success; 75 (EX_TEMPFAIL, or those of --rate-limited-on) says that the
-provider refused it for its rate, and everyone who waits is held back; anything else is a failure. The command may say more by
-itself, which then counts: permitd report \"$PERMITD_PERMIT_ID\" --outcome rate-limited --retry-after 5s
+  a shell loop of any number of background jobs, paced without a line of code:
+    for f in *.txt; do permitd run anthropic/prod -- ./summarize.sh \"$f\" & done; wait
+  or 200 at once, in the background's own class:
+    ls *.txt | xargs -P 200 -I{} permitd run anthropic/prod --priority batch -- ./summarize.sh {}
 
-Exit codes: the command's own (128 + N if signal N ended it). Without having run it: 69 no server, 75 no permit now,
-126 it can't be run, 127 there is no such command, 1 anything else.";
+How the command ends settles the permit: status 0 is a success; 75 (EX_TEMPFAIL, or those of
+--rate-limited-on) says that the provider refused it for its rate, which holds everyone else back;
+anything else is a failure. The command may say more by itself, which then counts:
+  permitd report \"$PERMITD_PERMIT_ID\" --outcome rate-limited --retry-after 5s
+
+Exit codes: the command's own (128 + N if signal N ended it). Where it never ran: 69 no server,
+75 no permit now, 126 it can't be run, 127 there is no such command, 1 anything else.";
 
 /// For how long a server that was there may be away while we wait or report.
 const PATIENCE: Duration = Duration::from_secs(30);
