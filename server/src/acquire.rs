@@ -32,6 +32,8 @@ const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
 /// What becomes of one acquire.
 pub(crate) struct AcquireStream {
     shared: Arc<Shared>,
+    /// The caller's own, for its convenience.
+    request_id: u64,
     cell: Arc<Cell>,
     inbox: Arc<Inbox>,
     /// Granted, but not yet yielded.
@@ -101,6 +103,7 @@ fn try_acquire(
     })?;
     let mut stream = AcquireStream {
         shared: Arc::clone(shared),
+        request_id: request.request_id,
         cell,
         inbox,
         grants: VecDeque::new(),
@@ -173,7 +176,7 @@ impl AcquireStream {
             return None;
         }
         waiting.told = Some(standing);
-        Some(encode::queued(0, place))
+        Some(encode::queued(self.request_id, place))
     }
 }
 

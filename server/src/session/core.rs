@@ -40,7 +40,7 @@ pub(crate) struct Core {
 }
 
 impl Core {
-    pub(super) fn new(inbox: Arc<Inbox>) -> Self {
+    pub(super) fn new(inbox: Arc<Inbox>, message_bytes: usize) -> Self {
         Self {
             inbox,
             tenant: String::new(),
@@ -49,7 +49,7 @@ impl Core {
             recent: RecentCells::default(),
             shares: Shares::default(),
             next_progress: None,
-            out: Outgoing::default(),
+            out: Outgoing::new(message_bytes),
         }
     }
 

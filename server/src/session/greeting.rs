@@ -12,8 +12,7 @@ use crate::{shared::Shared, status::Fault, wire::decode};
 /// within the session.
 pub(super) fn greet(shared: &Arc<Shared>, mut message: SessionRequest) -> Result<(Arc<Session>, u64), Fault> {
     let Some(hello) = message.hello.take() else {
-        let what = "the first message has no hello; begin every stream with one";
-        return Err(Fault::new(Code::FailedPrecondition, "HELLO_MISSING", what));
+        return Err(hello_missing());
     };
     decode::hello(&hello)?;
     if shared.is_draining() {
@@ -36,6 +35,12 @@ pub(super) fn greet(shared: &Arc<Shared>, mut message: SessionRequest) -> Result
         drop(state);
         return Ok((session, stream));
     }
+}
+
+/// A stream that begins with something else, or with nothing for too long.
+pub(super) fn hello_missing() -> Fault {
+    let message = "the stream did not begin with a hello; send one in the first message, at once";
+    Fault::new(Code::FailedPrecondition, "HELLO_MISSING", message)
 }
 
 /// A Hello that comes later.

@@ -2,26 +2,32 @@
 //! the budgets answered, and yields all of it as one message. A client that does not read is not read from.
 
 use std::{
+    future::Future as _,
     pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll},
+    time::Duration,
 };
 
 use futures_core::Stream;
 use permitd_proto::v1::{SessionRequest, SessionResponse};
+use tokio::time::{Sleep, sleep};
 use tonic::{Status, Streaming};
 
 use super::{
-    greeting::{greet, second_hello},
+    greeting::{greet, hello_missing, second_hello},
     table::{Session, taken_over},
 };
 use crate::{inbox::Delivery, shared::Shared, status::Fault};
 
 /// Messages that one turn reads, so that one client can't keep a thread.
 const MESSAGES_PER_TURN: usize = 32;
+
+/// How long a stream may stay without a Hello.
+const HELLO_WAIT: Duration = Duration::from_secs(10);
 
 /// How a request body ended: set by whoever reads the body, since the decoder shows a reset as an ordinary end.
 #[derive(Clone, Debug, Default)]
@@ -49,8 +55,8 @@ pub(crate) struct SessionStream {
 }
 
 enum Phase {
-    /// No Hello yet.
-    New,
+    /// No Hello yet, and until when one may come.
+    New(Pin<Box<Sleep>>),
     Open {
         session: Arc<Session>,
         stream: u64,
@@ -72,7 +78,13 @@ enum Turn {
 
 impl SessionStream {
     pub(crate) fn new(shared: Arc<Shared>, inbound: Streaming<SessionRequest>, ending: Ending) -> Self {
-        Self { shared, inbound, ending, phase: Phase::New, deliveries: Vec::new() }
+        Self {
+            shared,
+            inbound,
+            ending,
+            phase: Phase::New(Box::pin(sleep(HELLO_WAIT))),
+            deliveries: Vec::new(),
+        }
     }
 
     /// Waits for the Hello.
@@ -80,10 +92,15 @@ impl SessionStream {
         if self.shared.is_draining() {
             return Poll::Ready(Turn::Fail(Fault::draining().into_status()));
         }
-        let message = match std::task::ready!(Pin::new(&mut self.inbound).poll_next(context)) {
-            Some(Ok(message)) => message,
-            Some(Err(status)) => return Poll::Ready(Turn::Fail(status)),
-            None => return Poll::Ready(Turn::Done),
+        let message = match Pin::new(&mut self.inbound).poll_next(context) {
+            Poll::Ready(Some(Ok(message))) => message,
+            Poll::Ready(Some(Err(status))) => return Poll::Ready(Turn::Fail(status)),
+            Poll::Ready(None) => return Poll::Ready(Turn::Done),
+            Poll::Pending => {
+                let Phase::New(late) = &mut self.phase else { return Poll::Pending };
+                std::task::ready!(late.as_mut().poll(context));
+                return Poll::Ready(Turn::Fail(hello_missing().into_status()));
+            }
         };
         Poll::Ready(match greet(&self.shared, message) {
             Ok((session, stream)) => {
@@ -160,7 +177,7 @@ impl Stream for SessionStream {
     fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = self.get_mut();
         let turn = match this.phase {
-            Phase::New => std::task::ready!(this.begin(context)),
+            Phase::New(_) => std::task::ready!(this.begin(context)),
             Phase::Open { .. } => this.turn(context),
             Phase::Ended => return Poll::Ready(None),
         };

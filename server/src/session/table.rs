@@ -83,7 +83,7 @@ impl Sessions {
         }
         let id = if id.is_empty() { unused_id() } else { id };
         let inbox = Arc::new(Inbox::default());
-        let core = Core::new(Arc::clone(&inbox));
+        let core = Core::new(Arc::clone(&inbox), shared.config.bounds.message_bytes);
         let state = State { core, stream: 0, broken_until: None, buried: false, alarm: None, due: false };
         let session = Arc::new_cyclic(|this| Session {
             id: id.clone(),
