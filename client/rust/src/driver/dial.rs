@@ -24,8 +24,9 @@ const RESPONSE_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// A session that was welcomed.
 #[derive(Debug)]
 pub(crate) struct Session {
-    pub(crate) outbound: mpsc::Sender<wire::SessionRequest>,
+    /// First, so that a session that is dropped is reset before its other half is closed: broken, and not politely ended.
     pub(crate) inbound: Streaming<wire::SessionResponse>,
+    pub(crate) outbound: mpsc::Sender<wire::SessionRequest>,
     /// The first message, which holds the welcome and perhaps more.
     pub(crate) first: wire::SessionResponse,
     pub(crate) resumed: bool,

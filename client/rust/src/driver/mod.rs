@@ -10,7 +10,7 @@ mod local;
 mod outbox;
 mod table;
 
-use std::{sync::Arc, time::Duration};
+use std::{pin::Pin, sync::Arc, time::Duration};
 
 use permitd_proto::v1 as wire;
 use tokio::{
@@ -34,9 +34,6 @@ use crate::{
 
 /// How long a server that drains is still given for the answers to reports.
 const DRAIN_PATIENCE: Duration = Duration::from_millis(500);
-
-/// Further than anybody waits.
-const FAR: Duration = Duration::from_secs(3_600);
 
 /// What the builder has checked.
 #[derive(Clone, Debug)]
@@ -102,17 +99,19 @@ impl Driver {
 
     pub(crate) async fn run(mut self) {
         let mut commands = Vec::new();
-        let mut alarm: std::pin::Pin<Box<Sleep>> = Box::pin(sleep_until(Instant::now() + FAR));
+        let mut alarm: Pin<Box<Sleep>> = Box::pin(sleep_until(Instant::now()));
         while !self.is_done() {
             let wakes_at = self.wakes_at();
-            if alarm.deadline() != wakes_at {
-                alarm.as_mut().reset(wakes_at);
+            if let Some(at) = wakes_at
+                && alarm.deadline() != at
+            {
+                alarm.as_mut().reset(at);
             }
             let takes_more = !self.link.is_up() || self.table.has_room();
             tokio::select! {
                 () = self.mailbox.ready(), if takes_more => {}
                 event = self.link.next(self.table.has_outgoing()) => self.on_link(event),
-                () = &mut alarm => {}
+                () = &mut alarm, if wakes_at.is_some() => {}
             }
             // Whatever woke it, everything that is ready by now goes along.
             if takes_more {
@@ -126,29 +125,23 @@ impl Driver {
         self.link.end().await;
     }
 
-    fn is_done(&self) -> bool {
-        match self.ends_at {
-            Some(at) => {
-                let said_all = !self.table.is_reporting() && !self.table.has_outgoing();
-                said_all || self.outage.active || Instant::now() >= at
-            }
-            None => self.mailbox.is_abandoned() && (self.table.is_idle() || self.is_hopeless()),
+    fn is_done(&mut self) -> bool {
+        if self.ends_at.is_none() && self.mailbox.is_abandoned() && self.table.has_only_reports() {
+            self.ends_at = Some(Instant::now() + CLOSE_WAIT);
         }
-    }
-
-    /// Whether all that is left are reports that nobody takes.
-    fn is_hopeless(&self) -> bool {
-        self.outage.active && self.table.has_only_reports()
+        let Some(at) = self.ends_at else { return false };
+        let said_all = !self.table.is_reporting() && !self.table.has_outgoing();
+        said_all || self.outage.active || Instant::now() >= at
     }
 
     /// The next moment at which something has to be done unasked.
-    fn wakes_at(&self) -> Instant {
+    fn wakes_at(&self) -> Option<Instant> {
         let outage =
             self.outage.since.filter(|_| !self.outage.active).map(|since| since + self.settings.outage_after);
         let sweep = self.table.next_sweep().filter(|_| self.link.is_up());
         let local = if self.outage.active { self.local.next_poll() } else { None };
         let times = [outage, sweep, local, self.leaves_at, self.ends_at];
-        times.into_iter().flatten().min().unwrap_or_else(|| Instant::now() + FAR)
+        times.into_iter().flatten().min()
     }
 
     fn on_time(&mut self, now: Instant) {

@@ -116,10 +116,7 @@ impl Table {
         self.reporting > 0
     }
 
-    pub(crate) fn is_idle(&self) -> bool {
-        self.waiting.is_empty() && self.permits.is_empty()
-    }
-
+    /// Whether nobody waits and no guard lives.
     pub(crate) fn has_only_reports(&self) -> bool {
         self.waiting.is_empty() && self.permits.len() == self.reporting
     }
@@ -134,9 +131,14 @@ impl Table {
         for request_id in request_ids {
             self.outbox.acquire(request_id);
         }
-        for (permit_id, held) in &self.permits {
-            if matches!(held.state, HeldState::Reporting { .. }) {
-                self.outbox.report(Arc::clone(permit_id));
+        for (permit_id, held) in &mut self.permits {
+            match &mut held.state {
+                HeldState::Reporting { .. } => self.outbox.report(Arc::clone(permit_id)),
+                // Whatever the last server thought of it, this one is asked.
+                HeldState::Live { extend_at, ttl } if !ttl.is_zero() => {
+                    extend_at.get_or_insert(now);
+                }
+                HeldState::Live { .. } => {}
             }
         }
         for request_id in self.cancelling.drain() {
@@ -315,17 +317,17 @@ impl Table {
         self.waiting.get_mut(&request_id)
     }
 
-    /// Grants one permit of a waiting request in the server's place; whether that was the last.
-    pub(crate) fn grant_without_server(&mut self, request_id: u64, permit: Permit, hold: Hold) -> bool {
-        let Some(waiting) = self.waiting.get_mut(&request_id) else { return true };
-        waiting.reply.send(Ok(Guard::new(permit, hold, Arc::clone(&self.mailbox))));
+    /// Grants one permit of a waiting request in the server's place.
+    pub(crate) fn grant_without_server(&mut self, request_id: u64, permit: Permit, hold: Hold) {
+        // Nobody's guard gives its permit back when it is dropped.
+        let guard = Guard::new(permit, hold, Arc::clone(&self.mailbox));
+        let Some(waiting) = self.waiting.get_mut(&request_id) else { return };
+        waiting.reply.send(Ok(guard));
         waiting.remaining -= 1;
-        let last = waiting.remaining == 0;
-        if last {
+        if waiting.remaining == 0 {
             // A server that still has it in its queue has to be told when it is back.
             self.cancel(request_id);
         }
-        last
     }
 
     pub(crate) fn refuse_without_server(&mut self, request_id: u64, error: Error) {

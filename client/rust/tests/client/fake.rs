@@ -59,7 +59,7 @@ impl FakeServer {
             .build()
             .expect("a runtime");
         let (arrived, sessions) = mpsc::channel(16);
-        let listener = TcpListener::bind(address).expect("a free port");
+        let listener = bind(address);
         let address = listener.local_addr().expect("a bound listener has an address");
         listener.set_nonblocking(true).expect("any socket can");
         let listener = {
@@ -103,6 +103,18 @@ impl Drop for FakeServer {
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
         }
+    }
+}
+
+/// A server that was killed may take a moment to let go of its port.
+fn bind(address: SocketAddr) -> TcpListener {
+    let began = std::time::Instant::now();
+    loop {
+        match TcpListener::bind(address) {
+            Ok(listener) => return listener,
+            Err(error) => assert!(began.elapsed() < PATIENCE, "{address}: {error}"),
+        }
+        std::thread::yield_now();
     }
 }
 

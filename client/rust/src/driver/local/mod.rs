@@ -4,19 +4,15 @@
 //! Invariant: a share never adds to what the server may just have granted. Rate limits start empty, and permits that are still held
 //! from before the outage count against the share's concurrency.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    sync::Arc,
-    time::Duration,
-};
+mod running;
 
-use permitd_budget::{
-    Acquired, Budget, BudgetSpec, CheckedSpec, Event, Grant, LimitSpec, Outcome, PermitKey, Priority,
-    Request, Ticket, Time, Usage, Window,
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use permitd_budget::{Acquired, CheckedSpec, Event, Grant, Priority, Request, Ticket, Time, Usage};
 use permitd_proto::v1 as wire;
 use tokio::time::Instant;
 
+use self::running::{Running, spec_of};
 use super::table::budget_name;
 use crate::{
     Advice, Error, Permit, Report, Source, convert, guard::Hold, mailbox::LocalPermit, usage::heart_usage,
@@ -45,18 +41,6 @@ struct Share {
     spec: CheckedSpec,
     valid_until: Instant,
     running: Option<Running>,
-}
-
-/// A share in use.
-#[derive(Debug)]
-struct Running {
-    provider: String,
-    key: String,
-    budget: Budget<u64>,
-    /// Slots that stand for permits from before; each is freed as one of those ends.
-    carried: Vec<PermitKey>,
-    /// Permits from before for which there was no slot.
-    over: u32,
 }
 
 /// What became of requests.
@@ -163,11 +147,7 @@ impl LocalShares {
     /// A permit from before this outage was reported: its slot is free.
     pub(crate) fn ended(&mut self, budget: &Arc<str>, now: Instant, answers: &mut Vec<Answer>) {
         self.with(budget, now, answers, |running, time, events| {
-            if running.over > 0 {
-                running.over -= 1;
-            } else if let Some(slot) = running.carried.pop() {
-                running.budget.report(time, slot, &unused(), events);
-            }
+            running.carried_ended(time, events);
         });
     }
 
@@ -281,105 +261,6 @@ impl LocalShares {
     }
 }
 
-impl Running {
-    fn start(spec: &CheckedSpec, request: &wire::AcquireRequest, carried: u32, now: Time) -> Self {
-        let mut budget = Budget::new(spec, now);
-        drain(&mut budget, spec, now);
-        let mut slots = Vec::new();
-        let mut over = 0;
-        for _ in 0..carried {
-            match now_or_never(&mut budget, "", "default", now) {
-                Some(slot) => slots.push(slot),
-                None => over += 1,
-            }
-        }
-        Self { provider: request.provider.clone(), key: request.key.clone(), budget, carried: slots, over }
-    }
-}
-
-/// Takes everything that a new budget holds: the narrow limits first, so that the wide ones, which they touch too, have just the rest to
-/// give.
-fn drain(budget: &mut Budget<u64>, spec: &CheckedSpec, now: Time) {
-    let mut classes: Vec<(&str, &str)> =
-        spec.limits.iter().map(|limit| (limit.models.as_str(), limit.tenants.as_str())).collect();
-    classes.sort_by_key(|(models, tenants)| (models.is_empty(), tenants.is_empty()));
-    classes.dedup();
-    for class in classes {
-        let (model, tenant) = (some_match(class.0), some_match(class.1));
-        let tenant = if tenant.is_empty() { "default" } else { &tenant };
-        let Some(permit) = now_or_never(budget, &model, tenant, now) else { continue };
-        let actual = levels(budget, class, now);
-        let mut events = Vec::new();
-        budget.report(now, permit, &permitd_budget::Report { actual, ..success() }, &mut events);
-    }
-}
-
-/// What the limits of one class (models, tenants) hold.
-fn levels(budget: &mut Budget<u64>, class: (&str, &str), now: Time) -> Usage {
-    let mut usage = Usage { requests: Some(0), ..nothing() };
-    let mut other: BTreeMap<String, u64> = BTreeMap::new();
-    for limit in budget.snapshot(now).limits {
-        let LimitSpec { unit, models, tenants, .. } = limit.configured;
-        if (models.as_str(), tenants.as_str()) != class {
-            continue;
-        }
-        let level = u64::try_from(limit.level).unwrap_or(0);
-        let amount = match unit.as_str() {
-            permitd_budget::REQUESTS => usage.requests.get_or_insert(0),
-            permitd_budget::TOKENS => usage.tokens.get_or_insert(0),
-            permitd_budget::INPUT_TOKENS => usage.input_tokens.get_or_insert(0),
-            permitd_budget::OUTPUT_TOKENS => usage.output_tokens.get_or_insert(0),
-            permitd_budget::IN_FLIGHT => continue,
-            _ => other.entry(unit).or_default(),
-        };
-        *amount = (*amount).max(level);
-    }
-    usage.other = other.into_iter().map(|(unit, amount)| (unit.into(), amount)).collect();
-    usage
-}
-
-/// A permit that costs nothing but its slot.
-fn now_or_never(budget: &mut Budget<u64>, model: &str, tenant: &str, now: Time) -> Option<PermitKey> {
-    let request = Request {
-        tenant,
-        model,
-        priority: Priority::Standard,
-        estimate: Usage { requests: Some(0), ..nothing() },
-        count: 1,
-        max_wait: Some(Duration::ZERO),
-        gives_up: None,
-        waiter: 0,
-    };
-    let mut events = Vec::new();
-    match budget.acquire(now, request, &mut events) {
-        Ok(Acquired::Granted(grant)) => Some(grant.permit),
-        // With several reasons to look at a queue, a budget may answer by an event.
-        Ok(Acquired::Waiting(_)) => events.into_iter().find_map(|event| match event {
-            Event::Granted { grant, .. } => Some(grant.permit),
-            Event::Refused { .. } | Event::Expired { .. } => None,
-        }),
-        Err(_) => None,
-    }
-}
-
-fn nothing() -> Usage {
-    Usage { tokens: Some(0), input_tokens: Some(0), output_tokens: Some(0), ..Usage::default() }
-}
-
-fn success() -> permitd_budget::Report {
-    permitd_budget::Report::new(Outcome::Success)
-}
-
-/// Gives a slot back.
-fn unused() -> permitd_budget::Report {
-    permitd_budget::Report::new(Outcome::Cancelled)
-}
-
-/// A name that the glob matches.
-fn some_match(glob: &str) -> String {
-    glob.chars().filter(|c| *c != '*').map(|c| if c == '?' { 'x' } else { c }).collect()
-}
-
 fn heart_request<'a>(ask: &Ask<'a>) -> Request<'a, u64> {
     let tenant =
         [ask.request.tenant.as_str(), ask.tenant, "default"].into_iter().find(|name| !name.is_empty());
@@ -401,46 +282,5 @@ fn heart_request<'a>(ask: &Ask<'a>) -> Request<'a, u64> {
         max_wait: ask.wait,
         gives_up: None,
         waiter: ask.request_id,
-    }
-}
-
-/// A share's limits as the heart takes them. A limit for each tenant becomes one for all tenants of this client, which is on the safe
-/// side; a phase that is known to the server is not kept, so that a fixed window is enforced as a sliding one, which holds for
-/// every phase.
-fn spec_of(limits: Vec<wire::Limit>) -> Option<CheckedSpec> {
-    /// A guard is always in this process, so that its slot cannot be lost.
-    const TTL: Duration = permitd_budget::bounds::PERMIT_TTL_MAX;
-    let mut kept: Vec<LimitSpec> = Vec::with_capacity(limits.len());
-    for limit in limits {
-        let limit = limit_of(limit);
-        match kept.iter_mut().find(|other| other.same_identity(&limit)) {
-            Some(twin) if twin.amount > limit.amount => *twin = limit,
-            Some(_) => {}
-            None => kept.push(limit),
-        }
-    }
-    if kept.is_empty() {
-        return None;
-    }
-    BudgetSpec { limits: kept, permit_ttl: Some(TTL), ..BudgetSpec::default() }.check().ok()
-}
-
-fn limit_of(limit: wire::Limit) -> LimitSpec {
-    let window = match limit.window() {
-        wire::Window::Unspecified | wire::Window::Bucket => Window::Bucket,
-        wire::Window::Fixed => Window::Fixed { phase: None },
-        wire::Window::Sliding => Window::Sliding,
-        wire::Window::Quantised => Window::Quantised {
-            quantum: limit.quantum.map_or(permitd_budget::DEFAULT_QUANTUM, convert::duration),
-        },
-    };
-    LimitSpec {
-        unit: limit.unit,
-        amount: limit.amount,
-        per: limit.per.map(convert::duration),
-        burst: limit.burst,
-        window,
-        models: limit.models,
-        tenants: if limit.tenants == "each" { String::new() } else { limit.tenants },
     }
 }
