@@ -4,10 +4,7 @@
 
 use std::{
     fmt, mem,
-    sync::{
-        Arc, Weak,
-        atomic::{AtomicU32, Ordering},
-    },
+    sync::{Arc, Weak, atomic::AtomicU32},
 };
 
 use parking_lot::Mutex;
@@ -332,23 +329,52 @@ impl Ring for Cell {
     }
 }
 
-/// A session that counts as a sharer of a budget until it is dropped.
-#[derive(Debug)]
-pub(crate) struct Sharing(Arc<Cell>);
+#[cfg(test)]
+mod tests {
+    use permitd_budget::{BudgetSpec, LimitSpec, Priority, Usage};
 
-impl Sharing {
-    pub(crate) fn new(cell: Arc<Cell>) -> Self {
-        cell.sharers().fetch_add(1, Ordering::Relaxed);
-        Self(cell)
+    use super::*;
+
+    fn request(inbox: &Arc<Inbox>, request_id: u64) -> Request<'static, Waiter> {
+        Request {
+            tenant: "t",
+            model: "",
+            priority: Priority::Standard,
+            estimate: Usage::default(),
+            count: 1,
+            max_wait: None,
+            gives_up: None,
+            waiter: Waiter { inbox: Arc::clone(inbox), request_id },
+        }
     }
 
-    pub(crate) fn count(&self) -> u32 {
-        self.0.sharers().load(Ordering::Relaxed).max(1)
-    }
-}
-
-impl Drop for Sharing {
-    fn drop(&mut self) {
-        self.0.sharers().fetch_sub(1, Ordering::Relaxed);
+    /// Goal: a grant that nobody takes any more goes back by itself, and on to the next in line, however many are gone.
+    #[test]
+    fn undeliverable_grants_go_on() {
+        let clock = Clock::start();
+        let (alarms, _thread) = Alarms::start("alarms", clock).expect("a thread");
+        let spec = BudgetSpec { limits: vec![LimitSpec::in_flight(1)], ..BudgetSpec::default() };
+        let spec = Arc::new(spec.check().expect("a sound spec"));
+        let declared = Declared { spec, etag: String::new(), source: Source::Admin };
+        let cell = Cell::new(1, "p/k".parse().expect("a name"), declared, clock, alarms);
+        let (gone, alive) = (Arc::new(Inbox::default()), Arc::new(Inbox::default()));
+        let Ok(Acquired::Granted(first)) = cell.acquire(request(&alive, 0)) else {
+            panic!("granted at once")
+        };
+        for request_id in 1..1_000 {
+            assert!(matches!(cell.acquire(request(&gone, request_id)), Ok(Acquired::Waiting(_))));
+        }
+        assert!(matches!(cell.acquire(request(&alive, 1_000)), Ok(Acquired::Waiting(_))));
+        gone.close();
+        let (reported, _) = cell.report(first.permit, &Report::new(Outcome::Success));
+        assert!(reported.settled);
+        let mut deliveries = Vec::new();
+        alive.take(&mut deliveries);
+        let [Delivery { request_id: 1_000, what: News::Granted { cell: 1, grant } }] = deliveries.as_slice()
+        else {
+            panic!("one grant, not {deliveries:?}")
+        };
+        assert!(cell.grant(grant.permit).is_some());
+        assert_eq!(cell.in_flight(), 1);
     }
 }

@@ -288,3 +288,100 @@ fn match_etag(name: &BudgetName, stands: Option<&Declared>, etag: &str) -> Resul
         Err(RegistryError::EtagMismatch { name: name.clone() })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use permitd_budget::{BudgetSpec, LimitSpec, Outcome, Report, Request};
+
+    use super::*;
+    use crate::{
+        alarm::AlarmThread,
+        inbox::{Inbox, Waiter},
+    };
+
+    fn registry(budgets_max: usize) -> (Registry, AlarmThread) {
+        let clock = Clock::start();
+        let (alarms, thread) = Alarms::start("alarms", clock).expect("a thread");
+        let providers = BTreeMap::from([("made".to_owned(), spec())]);
+        (Registry::new(clock, alarms, budgets_max, &providers), thread)
+    }
+
+    fn spec() -> CheckedSpec {
+        BudgetSpec { limits: vec![LimitSpec::in_flight(1)], ..BudgetSpec::default() }
+            .check()
+            .expect("a sound spec")
+    }
+
+    fn name(text: &str) -> BudgetName {
+        text.parse().expect("a name")
+    }
+
+    /// Goal: an etag holds for one state of one budget only, and an empty one for any.
+    #[test]
+    fn compares_and_sets() {
+        let (registry, _thread) = registry(10);
+        let (one, other) = (name("p/one"), name("p/other"));
+        let set = |name: &BudgetName, etag: &str| registry.set(name, spec(), Source::Admin, etag, false);
+        assert!(matches!(set(&one, "x"), Err(RegistryError::EtagMismatch { .. })), "nothing there to match");
+        let first = set(&one, "").expect("created").after.expect("it stands").etag;
+        let second = set(&one, &first).expect("replaced").after.expect("it stands").etag;
+        assert_ne!(first, second);
+        assert!(matches!(set(&one, &first), Err(RegistryError::EtagMismatch { .. })), "changed since");
+        let foreign = set(&other, "").expect("created").after.expect("it stands").etag;
+        assert!(matches!(registry.delete(&one, &foreign), Err(RegistryError::EtagMismatch { .. })));
+        registry.set(&one, spec(), Source::Admin, &second, true).expect("a dry run");
+        assert_eq!(registry.find(&one).expect("there").declared().etag, second, "which changed nothing");
+        registry.delete(&one, &second).expect("deleted");
+        assert!(matches!(registry.find(&one), Err(RegistryError::Unknown { .. })));
+        assert!(matches!(registry.delete(&one, ""), Err(RegistryError::Unknown { .. })));
+    }
+
+    /// Goal: budgets are made from defaults where there are any, are bounded, and are listed in order from anywhere.
+    #[test]
+    fn makes_and_lists() {
+        let (registry, _thread) = registry(3);
+        for key in ["c", "a", "b"] {
+            registry.find_or_make(&name(&format!("made/{key}"))).expect("made");
+        }
+        assert!(matches!(registry.find_or_make(&name("made/d")), Err(RegistryError::Full { most: 3 })));
+        assert!(matches!(registry.find_or_make(&name("other/d")), Err(RegistryError::Unknown { .. })));
+        let keys =
+            |cells: Vec<Arc<Cell>>| cells.iter().map(|cell| cell.name().key().to_owned()).collect::<Vec<_>>();
+        assert_eq!(keys(registry.list()), ["a", "b", "c"]);
+        registry.delete(&name("made/b"), "").expect("deleted");
+        assert_eq!(keys(registry.list_after(Some(&name("made/b")), 5)), ["c"]);
+        assert_eq!(keys(registry.list_after(None, 1)), ["a"]);
+    }
+
+    /// Goal: deleted budgets with permits out can be reached by id however many come after them; the others make room.
+    #[test]
+    fn deleted_budgets_make_room() {
+        let (registry, _thread) = registry(2);
+        let waiter = Waiter { inbox: Arc::new(Inbox::default()), request_id: 1 };
+        let held = registry.find_or_make(&name("made/held")).expect("made");
+        let request = Request {
+            tenant: "t",
+            model: "",
+            priority: permitd_budget::Priority::Standard,
+            estimate: permitd_budget::Usage::default(),
+            count: 1,
+            max_wait: None,
+            gives_up: None,
+            waiter,
+        };
+        let permitd_budget::Acquired::Granted(grant) = held.acquire(request).expect("room") else {
+            panic!("granted at once")
+        };
+        registry.delete(held.name(), "").expect("deleted");
+        for round in 0..20 {
+            let name = name(&format!("made/{round}"));
+            registry.find_or_make(&name).expect("room");
+            registry.delete(&name, "").expect("deleted");
+        }
+        assert!(registry.by_id.len() <= 4, "{} kept", registry.by_id.len());
+        let cell = registry.by_id(held.id()).expect("its permit is out");
+        assert!(registry.has_permits());
+        assert!(cell.report(grant.permit, &Report::new(Outcome::Success)).0.settled);
+        assert!(!registry.has_permits());
+    }
+}

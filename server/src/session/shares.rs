@@ -3,14 +3,17 @@
 //!
 //! A newcomer to a shared budget gets its share only once the others have had the time to hear of their smaller ones.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use permitd_budget::{BudgetSpec, CheckedSpec, LimitSpec, Time, Window};
 use permitd_proto::v1::{Limit, LocalShare};
 
 use super::outgoing::Outgoing;
 use crate::{
-    cell::{Cell, Declared, Sharing},
+    cell::{Cell, Declared},
     shared::Shared,
     wire::{budget, encode},
 };
@@ -154,6 +157,27 @@ impl Used {
             limits,
             valid_for: Some(encode::duration(valid_for)),
         });
+    }
+}
+
+/// Counts the session as a sharer of a budget until it is dropped.
+#[derive(Debug)]
+struct Sharing(Arc<Cell>);
+
+impl Sharing {
+    fn new(cell: Arc<Cell>) -> Self {
+        cell.sharers().fetch_add(1, Ordering::Relaxed);
+        Self(cell)
+    }
+
+    fn count(&self) -> u32 {
+        self.0.sharers().load(Ordering::Relaxed).max(1)
+    }
+}
+
+impl Drop for Sharing {
+    fn drop(&mut self) {
+        self.0.sharers().fetch_sub(1, Ordering::Relaxed);
     }
 }
 

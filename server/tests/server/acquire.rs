@@ -7,7 +7,9 @@ use permitd_proto::v1::{AcquireRequest, AcquireResponse, Permit, Queued, acquire
 use tonic::{Code, Request, Status, Streaming};
 use tonic_types::StatusExt as _;
 
-use crate::support::{DAY, Server, ask, soon, success};
+use crate::support::{DAY, Server, acquires, ask, soon, success};
+
+const TEN_SECONDS: Duration = Duration::from_secs(10);
 
 async fn next(stream: &mut Streaming<AcquireResponse>) -> Option<Result<Event, Status>> {
     let message = soon("an answer", stream.message()).await.transpose()?;
@@ -43,6 +45,33 @@ async fn waits_in_line() {
     let after = permit(&mut second).await;
     assert!(next(&mut second).await.is_none());
     assert!(client.report(success(&after.permit_id)).await.expect("an answer").into_inner().settled);
+    server.stop().await;
+}
+
+/// Goal: what becomes possible with time alone is granted with time alone, in a call and in a session.
+#[tokio::test]
+async fn refills_grant_by_themselves() {
+    let server = Server::start(&[(
+        "k",
+        vec![LimitSpec { burst: 1, ..LimitSpec::rate("requests", 1_000, TEN_SECONDS) }],
+    )])
+    .await;
+    let mut client = server.permits().await;
+    let mut stream =
+        client.acquire(AcquireRequest { count: 20, ..ask(0, "k") }).await.expect("begun").into_inner();
+    let mut waited = Duration::ZERO;
+    while let Some(event) = next(&mut stream).await {
+        if let Event::Granted(permit) = event.expect("no refusal") {
+            let wait = permit.waited.expect("told");
+            waited = waited.max(wait.try_into().expect("not negative"));
+        }
+    }
+    assert!(waited >= Duration::from_millis(190), "19 refills of 10 ms, not {waited:?}");
+    let mut session = server.session("").await;
+    session.send(acquires((0..20).map(|id| ask(id, "k")).collect())).await;
+    for request_id in 0..20 {
+        session.permit(request_id).await;
+    }
     server.stop().await;
 }
 
