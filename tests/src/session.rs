@@ -16,6 +16,9 @@ use crate::{
     words::{acquires, success},
 };
 
+/// More than any server takes in one message.
+const ENCODED_BYTES_MAX: usize = 32 * 1024 * 1024;
+
 /// One session stream.
 #[derive(Debug)]
 pub struct Session {
@@ -62,7 +65,7 @@ impl Session {
     pub async fn try_open(channel: Channel, first: SessionRequest) -> Result<Self, Status> {
         let (requests, outbound) = mpsc::channel(1_024);
         requests.send(first).await.expect("room");
-        let mut client = PermitServiceClient::new(channel).max_encoding_message_size(usize::MAX);
+        let mut client = PermitServiceClient::new(channel).max_encoding_message_size(ENCODED_BYTES_MAX);
         let responses = soon("a session", client.session(ReceiverStream::new(outbound))).await?.into_inner();
         let mut session = Self {
             requests: Some(requests),
@@ -126,11 +129,15 @@ impl Session {
         self.requests = None;
     }
 
-    /// Resets the stream, without a half-close before it.
-    pub fn reset(self) {
-        // Whoever reads the requests has not seen their end when the stream is dropped.
-        std::mem::forget(self.requests);
-        drop(self.responses);
+    /// Resets the stream, without a half-close before it; its connection lives on.
+    pub async fn reset(self) {
+        // The one way to a reset that the generated client has: a message that it can't encode.
+        let unsendable = ReportRequest { body: vec![0; ENCODED_BYTES_MAX], ..ReportRequest::default() };
+        self.send(SessionRequest { report: vec![unsendable], ..SessionRequest::default() }).await;
+        // The sender has to outlive the message: its end would be a half-close.
+        let Self { requests, mut responses, .. } = self;
+        while let Ok(Some(_)) = soon("the end of a reset stream", responses.message()).await {}
+        drop(requests);
     }
 
     /// One message more.
