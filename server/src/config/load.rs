@@ -8,7 +8,7 @@ use toml::de::{DeTable, DeValue};
 use super::{
     Bounds, Config, ConfigError, Keepalive, Problem, ServerConfig,
     budgets::{read_budgets, read_providers},
-    read::{Notes, Table, duration, flag, number, text},
+    read::{Notes, Table, duration, flag, join, number, text},
 };
 
 /// What the `config` crate calls values from the environment.
@@ -215,13 +215,13 @@ struct Lines {
 impl Lines {
     /// Or the line and text of a syntax error.
     fn of(text: &str) -> Result<Self, (usize, String)> {
+        let breaks = Breaks::of(text);
         let table = DeTable::parse(text).map_err(|error| {
             let offset = error.span().map_or(0, |span| span.start);
-            (line_at(text, offset), error.message().to_owned())
+            (breaks.line_at(offset), error.message().to_owned())
         })?;
         let mut by_path = HashMap::new();
-        let notes = Notes::default();
-        collect_lines(text, &Table::new(String::new(), [], &notes), table.get_ref(), &mut by_path);
+        collect_lines(&breaks, "", table.get_ref(), &mut by_path);
         Ok(Self { by_path })
     }
 
@@ -237,28 +237,36 @@ impl Lines {
     }
 }
 
-fn collect_lines(text: &str, at: &Table<'_>, table: &DeTable<'_>, by_path: &mut HashMap<String, usize>) {
+fn collect_lines(breaks: &Breaks, at: &str, table: &DeTable<'_>, by_path: &mut HashMap<String, usize>) {
     for (name, value) in table {
-        let path = at.path_of(name.get_ref());
-        by_path.insert(path.clone(), line_at(text, name.span().start));
+        let path = join(at, name.get_ref());
         match value.get_ref() {
-            DeValue::Table(inner) => {
-                collect_lines(text, &Table::new(path, [], at.notes()), inner, by_path);
-            }
+            DeValue::Table(inner) => collect_lines(breaks, &path, inner, by_path),
             DeValue::Array(items) => {
                 for (index, item) in items.iter().enumerate() {
                     let path = format!("{path}[{index}]");
-                    by_path.insert(path.clone(), line_at(text, item.span().start));
                     if let DeValue::Table(inner) = item.get_ref() {
-                        collect_lines(text, &Table::new(path, [], at.notes()), inner, by_path);
+                        collect_lines(breaks, &path, inner, by_path);
                     }
+                    by_path.insert(path, breaks.line_at(item.span().start));
                 }
             }
             _ => {}
         }
+        by_path.insert(path, breaks.line_at(name.span().start));
     }
 }
 
-fn line_at(text: &str, offset: usize) -> usize {
-    text.as_bytes().iter().take(offset).filter(|byte| **byte == b'\n').count() + 1
+/// Where a text's line breaks are.
+struct Breaks(Vec<usize>);
+
+impl Breaks {
+    fn of(text: &str) -> Self {
+        Self(text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(offset, _)| offset).collect())
+    }
+
+    /// Lines count from 1.
+    fn line_at(&self, offset: usize) -> usize {
+        self.0.partition_point(|line_break| *line_break < offset) + 1
+    }
 }

@@ -73,12 +73,9 @@ impl<'a> Table<'a> {
         }
     }
 
-    /// The path of an entry; names that are no bare TOML keys are quoted.
+    /// The path of an entry.
     pub(super) fn path_of(&self, name: &str) -> String {
-        let bare = !name.is_empty()
-            && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-');
-        let name = if bare { name.to_owned() } else { format!("{name:?}") };
-        if self.path.is_empty() { name } else { format!("{}.{name}", self.path) }
+        join(&self.path, name)
     }
 
     /// Takes an entry out.
@@ -119,7 +116,7 @@ impl<'a> Table<'a> {
         }
     }
 
-    /// The nodes that everything is noted in.
+    /// What everything is noted in.
     pub(super) fn notes(&self) -> &'a Notes {
         self.notes
     }
@@ -135,6 +132,13 @@ impl<'a> Table<'a> {
             self.notes.problem(self.path_of(name), first_origin(value), message);
         }
     }
+}
+
+/// The path of an entry in the table at `path`; names that are no bare TOML keys are quoted.
+pub(super) fn join(path: &str, name: &str) -> String {
+    let bare = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
+    let name = if !name.is_empty() && name.bytes().all(bare) { name.to_owned() } else { format!("{name:?}") };
+    if path.is_empty() { name } else { format!("{path}.{name}") }
 }
 
 /// Tables have no origin of their own: that of something in them will do.
