@@ -35,7 +35,7 @@ pub(crate) async fn drain(
     shared.sessions.wake_all();
     // Reports may come for as long as permits are out: in sessions, or from unary calls.
     let settled = async {
-        while shared.sessions.len() > 0 || shared.registry.has_permits() {
+        while shared.sessions.have_streams() || shared.registry.has_permits() {
             sleep(LOOK_INTERVAL).await;
         }
     };

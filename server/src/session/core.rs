@@ -77,8 +77,10 @@ impl Core {
         self.out.welcome(Welcome { session_id, resumed, grace: Some(encode::duration(shared.config.grace)) });
     }
 
-    /// Does everything that a message asks for.
-    pub(super) fn handle(&mut self, shared: &Shared, message: SessionRequest) {
+    /// Does everything that a message asks for. Tells how much that was.
+    pub(super) fn handle(&mut self, shared: &Shared, message: SessionRequest) -> usize {
+        let items =
+            message.report.len() + message.extend.len() + message.acquire.len() + message.cancel.len();
         for request in message.report {
             self.report(shared, request);
         }
@@ -92,6 +94,7 @@ impl Core {
         for request_id in message.cancel {
             self.cancel(shared, request_id);
         }
+        items
     }
 
     /// Takes in what the budgets answered.

@@ -23,8 +23,9 @@ use super::{
 };
 use crate::{inbox::Delivery, shared::Shared, status::Fault};
 
-/// Messages that one turn reads, so that one client can't keep a thread.
+/// Messages that one turn reads, and items after which it reads no further one, so that no client can keep a thread.
 const MESSAGES_PER_TURN: usize = 32;
+const ITEMS_PER_TURN: usize = 2_000;
 
 /// How long a stream may stay without a Hello.
 const HELLO_WAIT: Duration = Duration::from_secs(10);
@@ -120,15 +121,16 @@ impl SessionStream {
         }
         session.inbox.read_by(context.waker());
         let mut may_have_more = !*half_closed;
+        let mut items = 0;
         for _ in 0..MESSAGES_PER_TURN {
-            if *half_closed || state.core.out.is_full() {
+            if *half_closed || items >= ITEMS_PER_TURN || state.core.out.is_full() {
                 break;
             }
             match Pin::new(&mut self.inbound).poll_next(context) {
                 Poll::Ready(Some(Ok(message))) if message.hello.is_some() => {
                     return Turn::Fail(second_hello().into_status());
                 }
-                Poll::Ready(Some(Ok(message))) => state.core.handle(shared, message),
+                Poll::Ready(Some(Ok(message))) => items += state.core.handle(shared, message),
                 Poll::Ready(Some(Err(status))) => return Turn::Fail(status),
                 Poll::Ready(None) if self.ending.is_broken() => {
                     return Turn::Fail(Status::cancelled("the stream was reset"));

@@ -98,6 +98,13 @@ impl Sessions {
         Ok((session, false))
     }
 
+    /// Whether any session has a stream, and is not just waiting for its client to come back.
+    pub(crate) fn have_streams(&self) -> bool {
+        // Collected first: who holds a session's lock may want the table's.
+        let sessions: Vec<_> = self.by_id.lock().values().cloned().collect();
+        sessions.iter().any(|session| session.state.lock().broken_until.is_none())
+    }
+
     /// Lets every stream look at what it should do, such as end.
     pub(crate) fn wake_all(&self) {
         let inboxes: Vec<_> = self.by_id.lock().values().map(|session| Arc::clone(&session.inbox)).collect();

@@ -94,3 +94,23 @@ async fn ends_whoever_is_left() {
     assert!(began.elapsed() < Duration::from_secs(10), "the promise to whoever stops it");
     assert_eq!(session.failure().await.0, Code::Unavailable);
 }
+
+/// Goal: a session whose client is gone is nothing to wait for, although its grace is long.
+#[tokio::test]
+async fn broken_sessions_do_not_hold_up() {
+    let mut server = Server::start_with(&[("k", vec![LimitSpec::in_flight(1)])], |config| {
+        config.server.drain = Duration::from_secs(9);
+        config.server.grace = Duration::from_secs(600);
+    })
+    .await;
+    let mut session = server.session("mine").await;
+    session.ask(1, "k").await;
+    let held = session.permit(1).await;
+    session.break_off();
+    let mut client = server.permits().await;
+    assert!(client.report(success(&held.permit_id)).await.expect("an answer").into_inner().settled);
+    let began = Instant::now();
+    server.tell_to_stop();
+    server.stopped().await.expect("a clean end");
+    assert!(began.elapsed() < Duration::from_secs(9), "it did not wait for nothing");
+}
