@@ -205,8 +205,12 @@ impl<W: Clone> Budget<W> {
         let now = self.now;
         if self.next_poll().is_some_and(|due| due <= now) {
             self.expire_permits(now, events);
-            self.expire_waiting(now, events);
+            // Who fits at the very moment of the deadline is in time.
+            self.expire_waiting(now, false, events);
             self.dispatch(now, events);
+            if self.expire_waiting(now, true, events) {
+                self.dispatch(now, events);
+            }
         }
         now
     }

@@ -3,7 +3,7 @@
 use crate::{
     admission::meter_of,
     budget::{Budget, Model},
-    limit::{Limit, members},
+    limit::{Limit, LimitSet, members},
     meter::Meter,
     queue::Queue,
     request::{Event, Ticket},
@@ -54,16 +54,22 @@ impl<W: Clone> Budget<W> {
         }
     }
 
-    /// New limits count the permits that are out.
-    fn charge_in_flight(&mut self, now: Time, kept: u128) {
-        let keys: Vec<u64> = self.permits.keys().collect();
+    /// New limits count the permits that are out, as of when they were granted: that is when the provider counted the call, and
+    /// where a refund goes back to.
+    fn charge_in_flight(&mut self, now: Time, kept: LimitSet) {
+        if self.limits.len() == kept.count_ones() as usize {
+            return;
+        }
+        let mut keys: Vec<u64> = self.permits.keys().collect();
+        keys.sort_unstable_by_key(|key| serial_of(*key));
+        let Self { limits, tenants, models, permits, .. } = self;
         for key in keys {
-            let Some(permit) = self.permits.get(key) else { continue };
-            let set = self.tenants[permit.tenant].limits & self.models[permit.model].limits & !kept;
-            let Self { limits, tenants, .. } = self;
+            let Some(permit) = permits.get(key) else { continue };
+            let set = tenants[permit.tenant].limits & models[permit.model].limits & !kept;
             for at in members(set) {
                 if let Some((rule, meter)) = meter_of(limits, &mut tenants[permit.tenant], at) {
-                    meter.take(now, rule.cost(&permit.charge));
+                    meter.take(permit.granted, rule.cost(&permit.charge));
+                    meter.advance(now);
                 }
             }
         }

@@ -7,13 +7,15 @@ use crate::{
     budget::Budget,
     fair::share,
     limit::{LimitSet, Ticks},
+    queue::Lane,
     refusal::{Reason, Refusal},
     request::{Place, Priority, Ticket},
+    slab::{serial_of, slot_of},
     time::Time,
 };
 
 /// Requests ahead in the same lane that are counted one by one; beyond, the lane's length stands in.
-const STEPS_MAX: u32 = 256;
+const STEPS_MAX: usize = 256;
 /// Other lanes that are looked at one by one; beyond, they are taken to be like those.
 const LANES_MAX: usize = 128;
 
@@ -77,16 +79,12 @@ impl<W: Clone> Budget<W> {
         let found = self.waiting.get(ticket.0)?;
         let lane = self.queue.lane(found.lane);
         let set = self.queue.limits(found.lane);
-        let mut ahead = Ahead::default();
-        ahead.requests =
-            self.queue.ahead(crate::slab::slot_of(ticket.0), STEPS_MAX).unwrap_or(lane.len - 1).into();
-        let mean = lane.work / Ticks::from(lane.len);
-        ahead.work = mean.saturating_mul(ahead.requests.into());
+        let mut ahead = self.ahead_in_lane(slot_of(ticket.0), lane);
 
         let tenant = &self.tenants[lane.tenant];
         let start = tenant.flows[lane.class.index()].start;
         let mine = start.saturating_add(share(ahead.work, tenant.weight) - 1);
-        let serial = crate::slab::serial_of(ticket.0);
+        let serial = serial_of(ticket.0);
         let others = self.lanes_before(lane.class, set, found.lane, mine, serial);
         ahead = Ahead {
             requests: ahead.requests + others.requests,
@@ -103,6 +101,21 @@ impl<W: Clone> Budget<W> {
             };
         }
         Some(ahead)
+    }
+
+    /// Of its own lane: counted as far as that goes, beyond like the rest of the lane.
+    fn ahead_in_lane(&self, slot: u32, lane: &Lane) -> Ahead {
+        let mut ahead = Ahead::default();
+        for slot in self.queue.ahead(slot).take(STEPS_MAX) {
+            ahead.requests += 1;
+            ahead.work += Ticks::from(self.waiting.at(slot).work);
+        }
+        if ahead.requests == STEPS_MAX as u64 {
+            let rest = u64::from(lane.len - 1) - ahead.requests;
+            ahead.requests += rest;
+            ahead.work += (lane.work / Ticks::from(lane.len)).saturating_mul(rest.into());
+        }
+        ahead
     }
 
     /// Of the other lanes of a class, what starts before `mine`.

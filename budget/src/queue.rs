@@ -104,16 +104,10 @@ impl Queue {
         self.lane(lane).head
     }
 
-    /// Requests that are ahead in the lane, as far as they can be counted in `most` steps.
-    pub(crate) fn ahead(&self, slot: u32, most: u32) -> Option<u32> {
-        let mut at = slot;
-        for ahead in 0..=most {
-            at = self.links[at as usize].previous;
-            if at == NONE {
-                return Some(ahead);
-            }
-        }
-        None
+    /// Requests that are ahead in the lane, the nearest first.
+    pub(crate) fn ahead(&self, slot: u32) -> impl Iterator<Item = u32> {
+        let before = |slot: u32| Some(self.links[slot as usize].previous).filter(|slot| *slot != NONE);
+        std::iter::successors(before(slot), move |slot| before(*slot))
     }
 
     /// Adds a request at the end of its lane, which it returns. `serial` grows with every request.

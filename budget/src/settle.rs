@@ -85,12 +85,16 @@ impl<W: Clone> Budget<W> {
         }
     }
 
-    pub(crate) fn expire_waiting(&mut self, now: Time, events: &mut Vec<Event<W>>) {
-        while let Some(slot) = self.deadlines.take_due(now) {
+    /// Refuses whose deadline is over, or with `now_too` also those whose deadline is this moment. Says whether there were any.
+    pub(crate) fn expire_waiting(&mut self, now: Time, now_too: bool, events: &mut Vec<Event<W>>) -> bool {
+        let before = self.waiting.len();
+        let over = if now_too { now } else { Time::from_nanos(now.as_nanos().saturating_sub(1)) };
+        while let Some(slot) = self.deadlines.take_due(over) {
             let ticket = Ticket(self.waiting.key_at(slot).expect("only those waiting have a deadline"));
             let refusal = self.not_in_time(now, ticket);
             self.refuse(ticket, refusal, events);
         }
+        self.waiting.len() < before
     }
 
     pub(crate) fn refuse(&mut self, ticket: Ticket, refusal: Refusal, events: &mut Vec<Event<W>>) {

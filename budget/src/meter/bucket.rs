@@ -65,7 +65,7 @@ impl Bucket {
         // The window is part of a limit's identity, so a unit has the same parts as before.
         debug_assert_eq!(self.per, old.per, "a limit with another window is another limit");
         self.level = if old.level < 0 {
-            old.level.max(-self.parts(self.amount))
+            old.level
         } else {
             proportion(
                 old.level.unsigned_abs(),

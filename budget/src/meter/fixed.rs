@@ -47,7 +47,11 @@ impl Fixed {
         i128::try_from(repaid.min(self.used)).unwrap_or(i128::MAX)
     }
 
-    pub(super) fn take(&mut self, _now: Time, units: u64) {
+    pub(super) fn take(&mut self, taken: Time, units: u64) {
+        if self.window_of(taken) < self.window {
+            return;
+        }
+        // Debt is at most one window's amount.
         let most = (u128::from(self.amount) * 2).max(self.used);
         self.used = (self.used + u128::from(units)).min(most);
     }
@@ -61,7 +65,7 @@ impl Fixed {
     pub(super) fn take_over(&mut self, old: &Fixed, now: Time) {
         // A phase that has just become known starts counting anew only when its first window does.
         self.window = self.window_of(now);
-        self.used = old.used.min(u128::from(self.amount) * 2);
+        self.used = old.used;
     }
 
     fn window_of(&self, time: Time) -> u64 {

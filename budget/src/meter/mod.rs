@@ -132,9 +132,9 @@ impl Meter {
         i128::try_from(nanos.saturating_mul(u128::from(amount)) / u128::from(per)).unwrap_or(i128::MAX / 2)
     }
 
-    /// Takes `units`, into debt if need be.
-    pub(crate) fn take(&mut self, now: Time, units: u64) {
-        each_kind!(self, meter => meter.take(now, units));
+    /// Takes `units` as of `taken`, into debt if need be. Not before anything that was taken earlier.
+    pub(crate) fn take(&mut self, taken: Time, units: u64) {
+        each_kind!(self, meter => meter.take(taken, units));
     }
 
     /// Gives back `units` of what was taken at `taken`, as far as they still count.

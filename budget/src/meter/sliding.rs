@@ -70,7 +70,9 @@ impl Sliding {
     }
 
     pub(super) fn take(&mut self, now: Time, units: u64) {
-        self.add(now, u128::from(units));
+        // Debt is at most one window's amount.
+        let most = (u128::from(self.amount) * 2).max(self.used);
+        self.add(now, u128::from(units).min(most - self.used));
     }
 
     pub(super) fn give_back(&mut self, taken: Time, units: u64) {
@@ -90,9 +92,6 @@ impl Sliding {
     }
 
     fn add(&mut self, now: Time, units: u128) {
-        // Debt is at most one window's amount.
-        let most = (u128::from(self.amount) * 2).max(self.used);
-        let units = units.min(most - self.used);
         if units == 0 {
             return;
         }
