@@ -245,7 +245,8 @@ impl Registry {
         declared: Declared,
     ) -> Result<Arc<Cell>, RegistryError> {
         self.make_room()?;
-        index.ids += 1;
+        // An id is never used twice, so they can run out, after four billion budgets.
+        index.ids = index.ids.checked_add(1).ok_or(RegistryError::Full { most: self.budgets_max })?;
         let cell = Cell::new(index.ids, name.clone(), declared, self.clock, Arc::clone(&self.alarms));
         if self.draining.load(Ordering::Acquire) {
             cell.drain();

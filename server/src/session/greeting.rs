@@ -25,6 +25,8 @@ pub(super) fn greet(shared: &Arc<Shared>, mut message: SessionRequest) -> Result
             continue;
         };
         let stream = state.stream;
+        // Not its id, which is all that it takes to resume it.
+        tracing::debug!(client = hello.client, resumed, "session begins");
         if resumed {
             let mut arrived = Vec::new();
             session.inbox.take(&mut arrived);
