@@ -9,8 +9,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::format::grouped;
 
-/// What the limits allow, in calls per second.
+/// What the limits allow at least, in calls per second ...
 const CALLS_PER_SECOND: u64 = 30;
+/// ... and at least for each client, so that a larger fleet still makes enough calls each to compare.
+const CALLS_PER_SECOND_EACH: u64 = 3;
 /// How many calls a worker keeps going at a time.
 const WORKER_SLOTS: u32 = 6;
 /// The greedy client has so many times a worker's slots.
@@ -22,10 +24,10 @@ const GREEDY_WORK_FACTOR: u64 = 3;
 pub(crate) const SECONDS_MIN: u64 = 10;
 /// The longest.
 pub(crate) const SECONDS_MAX: u64 = 3_600;
-/// One worker, the greedy one and the interactive one.
-pub(crate) const CLIENTS_MIN: u32 = 3;
+/// Fewer could not keep their shares busy.
+pub(crate) const CLIENTS_MIN: u32 = 5;
 /// Each is a process.
-pub(crate) const CLIENTS_MAX: u32 = 64;
+pub(crate) const CLIENTS_MAX: u32 = 32;
 
 /// The whole set-up.
 #[derive(Clone, Debug, Serialize)]
@@ -69,9 +71,11 @@ pub(crate) struct Call {
 impl Scenario {
     pub(crate) fn new(seconds: u64, seed: u64, clients: u32) -> Self {
         let seconds = seconds.clamp(SECONDS_MIN, SECONDS_MAX);
-        let workers = u64::from(clients.clamp(CLIENTS_MIN, CLIENTS_MAX)) - 2;
+        let clients = u64::from(clients.clamp(CLIENTS_MIN, CLIENTS_MAX));
+        let workers = clients - 2;
+        let per_second = CALLS_PER_SECOND.max(CALLS_PER_SECOND_EACH * clients);
         // At the limit, all the work takes 36 % of the time: the other phase may take longer, and starting takes some too.
-        let calls = CALLS_PER_SECOND * seconds * 36 / 100;
+        let calls = per_second * seconds * 36 / 100;
         let calls_of_worker = (calls / (workers + GREEDY_WORK_FACTOR)).max(1);
         let worker = Work::Batch { calls: calls_of_worker, slots: WORKER_SLOTS };
         let greedy = Work::Batch {
@@ -89,7 +93,7 @@ impl Scenario {
                 work,
             })
             .collect();
-        Self { seconds, seed, limits: enforced(), clients }
+        Self { seconds, seed, limits: enforced(per_second), clients }
     }
 
     /// What the simulated provider is told.
@@ -181,12 +185,12 @@ impl ClientSpec {
 /// Requests bind most of the time, tokens now and then: mean prompts take 85 % of what may go in, mean outputs 84 % of what may come
 /// out. A bucket of requests holds one second's amount, so that some seconds measure the sustained rate. Outputs get some more: a
 /// caller with no history has to reserve its `max_tokens`.
-fn enforced() -> Limits {
-    let per_minute = CALLS_PER_SECOND * 60;
+fn enforced(per_second: u64) -> Limits {
+    let per_minute = per_second * 60;
     Limits {
-        requests: Some(Rate::per_minute(per_minute, CALLS_PER_SECOND)),
-        input_tokens: Some(Rate::per_minute(per_minute * 1_100, 100_000)),
-        output_tokens: Some(Rate::per_minute(per_minute * 333, 60_000)),
+        requests: Some(Rate::per_minute(per_minute, per_second)),
+        input_tokens: Some(Rate::per_minute(per_minute * 1_100, per_second * 3_300)),
+        output_tokens: Some(Rate::per_minute(per_minute * 333, per_second * 2_000)),
         tokens: None,
         concurrency: None,
     }

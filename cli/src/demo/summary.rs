@@ -54,13 +54,13 @@ impl Summary<'_> {
             |(name, share): &(&str, f64)| format!("{:.0} % of {}", share * 100.0, name.replace('_', " "));
         let shares: Vec<String> = self.permitd.shares.iter().map(share).collect();
         let shares = match shares.as_slice() {
-            [] => "Too short a run to tell; try more --seconds.".to_owned(),
-            shares => format!("Through permitd that was {}.", shares.join(", ")),
+            [] => "\nToo short a run to tell; try more --seconds.".to_owned(),
+            shares => format!("\nThrough permitd that was {}.", shares.join(", ")),
         };
         format!(
             "The same calls both times. All figures are measured, by the provider's own counters and by the clients'\n\
              clocks. Throughput: what the provider let through while there was a backlog, over the integral of the\n\
-             limit that was used most. {shares}"
+             limit that was used most.{shares}"
         )
     }
 }

@@ -7,12 +7,12 @@ use crate::support::{permitd, say};
 /// Goal: both phases make their calls, and the JSON holds the figures that `--help` promises.
 #[test]
 fn shows_both_phases() {
-    let said = say(&mut permitd(&["demo", "--seconds", "10", "--clients", "4", "--json"])).well();
+    let said = say(&mut permitd(&["demo", "--seconds", "10", "--clients", "5", "--json"])).well();
     let figures = said.json().pop().expect("one value");
     let calls = |client: &serde_json::Value| client["work"]["batch"]["calls"].as_u64();
     let clients = figures["scenario"]["clients"].as_array().expect("the fleet");
     let wanted: u64 = clients.iter().filter_map(calls).sum();
-    assert_eq!(clients.len(), 4);
+    assert_eq!(clients.len(), 5);
     assert!(wanted > 50, "{wanted} calls are work for some seconds");
     for phase in ["backoff", "permitd"] {
         let succeeded = figures[phase]["succeeded"].as_u64().expect("a count");
@@ -38,11 +38,11 @@ fn leaves_no_process_behind() {
         }
     };
     for (signal, code) in [(Signal::TERM, Some(130)), (Signal::INT, Some(130)), (Signal::KILL, None)] {
-        let mut command: Command = permitd(&["demo", "--seconds", "60", "--clients", "4"]);
+        let mut command: Command = permitd(&["demo", "--seconds", "60", "--clients", "5"]);
         let mut demo =
             command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the binary can be run");
         let pid = demo.id();
-        eventually("a server and four clients run", &|| family(pid).len() == 5);
+        eventually("a server and five clients run", &|| family(pid).len() == 6);
         let children = family(pid);
         let process = Pid::from_raw(i32::try_from(pid).expect("a process id")).expect("not 0");
         kill_process(process, signal).expect("it runs");
