@@ -54,6 +54,11 @@ impl Check {
             print(rendered.trim_end())?;
             let (budgets, providers) = (config.budgets.len(), config.providers.len());
             let file = self.file.display();
+            if let Some(address) = config.server.exposed() {
+                eprintln!(
+                    "# {address} can be reached from other machines; `permitd serve` wants --insecure for that"
+                );
+            }
             eprintln!("# {file} is right: {budgets} budgets, defaults for {providers} providers");
         }
         Ok(ExitCode::SUCCESS)

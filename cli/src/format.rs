@@ -72,6 +72,12 @@ pub(crate) fn print(text: impl AsRef<str>) -> Result<(), Failure> {
     }
 }
 
+/// Prints JSON values, one a line.
+pub(crate) fn print_json(values: impl IntoIterator<Item = serde_json::Value>) -> Result<(), Failure> {
+    let lines: Vec<String> = values.into_iter().map(|value| value.to_string()).collect();
+    if lines.is_empty() { Ok(()) } else { print(lines.join("\n")) }
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::show::{budget_json, facts, name};
 use crate::{
     failure::Failure,
-    format::{moment, print},
+    format::{moment, print, print_json},
     limits::budget,
     remote::Remote,
     table::{Align, Table},
@@ -38,7 +38,7 @@ impl Changes {
     pub(super) async fn run(self) -> Result<(), Failure> {
         let changes = self.fetch().await?;
         if self.remote.json {
-            return changes.iter().try_for_each(|change| print(change_json(change).to_string()));
+            return print_json(changes.iter().map(change_json));
         }
         if changes.is_empty() {
             eprintln!("no changes yet");

@@ -5,7 +5,12 @@ use permitd_proto::v1;
 use permitd_server::config::BudgetName;
 
 use super::show::{at_length, state_json, table};
-use crate::{failure::Failure, format::print, limits::budget, remote::Remote};
+use crate::{
+    failure::Failure,
+    format::{print, print_json},
+    limits::budget,
+    remote::Remote,
+};
 
 const LIST_EXAMPLES: &str = "\
 Examples:
@@ -40,9 +45,7 @@ impl List {
                 .map_err(|status| self.remote.failure(&status))?
                 .into_inner();
             if self.remote.json {
-                for state in &answer.states {
-                    print(state_json(state).to_string())?;
-                }
+                print_json(answer.states.iter().map(state_json))?;
             } else {
                 states.extend(answer.states);
             }

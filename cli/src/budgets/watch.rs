@@ -9,7 +9,7 @@ use permitd_proto::v1;
 use super::show::{name, state_json, table};
 use crate::{
     failure::Failure,
-    format::{on_terminal, print, wire_span},
+    format::{on_terminal, print, print_json, wire_span},
     limits::duration,
     remote::Remote,
 };
@@ -60,7 +60,7 @@ impl Watch {
         changed: Vec<v1::BudgetState>,
     ) -> Result<(), Failure> {
         if self.remote.json {
-            return changed.iter().try_for_each(|state| print(state_json(state).to_string()));
+            return print_json(changed.iter().map(state_json));
         }
         let in_place = on_terminal();
         let now = Timestamp::now().strftime("%H:%M:%SZ");

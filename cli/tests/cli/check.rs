@@ -13,6 +13,9 @@ fn prints_what_is_in_force() {
     let printed = TemporaryFile::new(&said.stdout);
     let again = say(&mut permitd(&["check", printed.path()])).well();
     assert_eq!(again.stdout, said.stdout);
+    let exposed = TemporaryFile::new("[server]\nlisten = \"0.0.0.0:7110\"\n");
+    let said = say(&mut permitd(&["check", exposed.path()])).well();
+    assert!(said.stderr.contains("0.0.0.0:7110") && said.stderr.contains("--insecure"), "{said:#?}");
     let json = say(&mut permitd(&["check", EXAMPLE, "--json"])).well().json();
     assert_eq!(json[0]["config"]["server"]["listen"], "127.0.0.1:7110");
     assert_eq!(json[0]["right"], true);

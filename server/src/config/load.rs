@@ -64,6 +64,11 @@ impl Config {
             providers: read_providers(top.table("providers")),
         };
         top.finish();
+        let (declared, most) = (config.budgets.len(), config.server.bounds.budgets);
+        if declared > most {
+            let message = format!("{declared} budgets, but server.bounds.budgets is {most}; raise it");
+            notes.problem("budgets".to_owned(), None, message);
+        }
         let found = notes.problems.into_inner();
         if found.is_empty() {
             return Ok((config, notes.asked.into_inner()));

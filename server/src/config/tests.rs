@@ -169,6 +169,14 @@ fn a_budget_is_declared_once() {
     assert!(error.problems[0].message.contains("declared twice"), "{error}");
 }
 
+/// Goal: a file that declares more budgets than it lets the server keep is wrong before the server starts.
+#[test]
+fn budgets_fit_their_bound() {
+    let error = read("[server.bounds]\nbudgets = 1\n[budgets.a]\n[budgets.b]\n").expect_err("one too many");
+    assert_eq!(error.problems[0].path, "budgets");
+    assert!(error.to_string().contains("server.bounds.budgets"), "{error}");
+}
+
 /// Goal: declared ways to wait arrive, and a zero ttl means the default as it does on the wire.
 #[test]
 fn queues_and_ttls() {
