@@ -96,7 +96,8 @@ impl Permit {
 /// returns. A call that was certainly not sent is [cancelled](Guard::cancel), and everything goes back.
 #[must_use = "a guard that is dropped at once gives its slot back, but keeps its charge"]
 pub struct Guard {
-    permit: Permit,
+    /// Boxed, so that a guard is cheap to hand on.
+    permit: Box<Permit>,
     hold: Hold,
     mailbox: Arc<Mailbox>,
     /// Before that nobody can have sent the call.
@@ -115,7 +116,7 @@ pub(crate) enum Hold {
 
 impl Guard {
     pub(crate) fn new(permit: Permit, hold: Hold, mailbox: Arc<Mailbox>) -> Self {
-        Self { permit, hold, mailbox, handed_over: false }
+        Self { permit: Box::new(permit), hold, mailbox, handed_over: false }
     }
 
     /// The caller has it now.

@@ -194,15 +194,15 @@ impl Report {
         }
     }
 
-    pub(crate) fn into_wire(self, permit_id: String) -> wire::ReportRequest {
+    pub(crate) fn to_wire(&self, permit_id: String) -> wire::ReportRequest {
         wire::ReportRequest {
             permit_id,
             outcome: self.outcome.map_or(wire::Outcome::Unspecified, Outcome::to_wire) as i32,
             retry_after: self.retry_after.map(convert::wire_duration),
-            actual: (!self.actual.is_empty()).then(|| self.actual.into_wire()),
+            actual: (!self.actual.is_empty()).then(|| self.actual.clone().into_wire()),
             http_status: self.http_status,
-            headers: self.headers,
-            body: self.body,
+            headers: self.headers.clone(),
+            body: self.body.clone(),
             latency: self.latency.map(convert::wire_duration),
         }
     }
@@ -345,7 +345,7 @@ mod tests {
             .header("Authorization", "secret")
             .header("x-ratelimit-long", &"x".repeat(HEADER_BYTES_MAX + 1))
             .body(vec![b'x'; BODY_BYTES_MAX + 1])
-            .into_wire("p".to_owned());
+            .to_wire("p".to_owned());
         let names: Vec<_> = report.headers.keys().map(String::as_str).collect();
         assert_eq!(names, ["anthropic-ratelimit-tokens-remaining", "ratelimit", "retry-after"]);
         assert_eq!(report.body.len(), BODY_BYTES_MAX);
@@ -354,7 +354,7 @@ mod tests {
 
     #[test]
     fn a_bare_success_sends_nothing_it_need_not() {
-        let report = Report::success().into_wire("p".to_owned());
+        let report = Report::success().to_wire("p".to_owned());
         let bare = wire::ReportRequest {
             permit_id: "p".to_owned(),
             outcome: wire::Outcome::Success as i32,

@@ -173,7 +173,7 @@ impl Driver {
                     // Dropping it tells that the client is closed.
                     return;
                 }
-                self.table.acquire(request_id, *waiting);
+                self.table.acquire(request_id, waiting);
                 if self.outage.active {
                     self.answer_without_server(request_id, Instant::now());
                 }

@@ -37,7 +37,7 @@ pub(crate) struct Table {
     mailbox: Arc<Mailbox>,
     /// Whether permits are counted per budget, for the local share.
     counts_live: bool,
-    waiting: HashMap<u64, Waiting>,
+    waiting: HashMap<u64, Box<Waiting>>,
     permits: HashMap<PermitId, Held>,
     reporting: usize,
     /// Cancels that the server has perhaps not seen.
@@ -87,13 +87,13 @@ impl Table {
 
     // What the handles want.
 
-    pub(crate) fn acquire(&mut self, request_id: u64, waiting: Waiting) {
+    pub(crate) fn acquire(&mut self, request_id: u64, waiting: Box<Waiting>) {
         self.outbox.acquire(request_id);
         self.waiting.insert(request_id, waiting);
     }
 
     /// Gives back what was cancelled, if it was waiting.
-    pub(crate) fn cancel(&mut self, request_id: u64) -> Option<Waiting> {
+    pub(crate) fn cancel(&mut self, request_id: u64) -> Option<Box<Waiting>> {
         let waiting = self.waiting.remove(&request_id)?;
         self.forget(request_id, &waiting);
         Some(waiting)
@@ -292,7 +292,7 @@ impl Table {
             },
             |permit_id| match &permits.get(permit_id)?.state {
                 HeldState::Reporting { report, .. } => {
-                    Some(Report::clone(report).into_wire(permit_id.to_string()))
+                    Some(report.to_wire(permit_id.to_owned()))
                 }
                 HeldState::Live { .. } => None,
             },
@@ -314,7 +314,7 @@ impl Table {
     }
 
     pub(crate) fn waiting(&mut self, request_id: u64) -> Option<&mut Waiting> {
-        self.waiting.get_mut(&request_id)
+        self.waiting.get_mut(&request_id).map(Box::as_mut)
     }
 
     /// Grants one permit of a waiting request in the server's place.
