@@ -156,7 +156,10 @@ fn read_queue(queue: &v1::Queue) -> Result<QueueSpec, Fault> {
         Ok(v1::Overflow::Unspecified | v1::Overflow::Wait) => Overflow::Wait,
         Ok(v1::Overflow::Reject) => Overflow::Reject,
         Err(_) => {
-            return Err(Fault::invalid("overflow", format!("{} is none; use wait or reject", queue.overflow)));
+            return Err(Fault::invalid(
+                "overflow",
+                format!("{} is none; use wait or reject", queue.overflow),
+            ));
         }
     };
     let max_wait = read_span("max_wait", queue.max_wait.as_ref())?;
