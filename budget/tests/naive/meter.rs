@@ -102,10 +102,6 @@ impl Meter {
         self.log = vec![Entry::Known { level: i128::from(level), at: instant(now) }];
     }
 
-    pub(crate) fn spec(&self) -> &LimitSpec {
-        &self.spec
-    }
-
     /// How many parts make one unit: levels and costs are whole numbers of parts.
     pub(crate) fn parts(&self) -> i128 {
         match rule(&self.spec) {
@@ -204,7 +200,8 @@ impl Meter {
 
     fn sliding_used(&self, side: Side, now: i128) -> i128 {
         let inside = |entry: &Entry| self.leaves(entry, side).is_some_and(|leaves| leaves > now);
-        let used: i128 = self.log.iter().filter(|entry| inside(entry)).map(|entry| self.held(entry, side)).sum();
+        let used: i128 =
+            self.log.iter().filter(|entry| inside(entry)).map(|entry| self.held(entry, side)).sum();
         used.max(0)
     }
 
@@ -264,30 +261,7 @@ impl Meter {
             other => self.held(other, side),
         };
         let used = |at: i128| -> i128 { self.log.iter().filter(|entry| place(entry) == at).map(held).sum() };
-        let mut carried = 0;
-        let mut windows: Vec<i128> = self.log.iter().map(place).collect();
-        windows.sort_unstable();
-        windows.dedup();
-        let mut last = None;
-        for at in windows.into_iter().filter(|at| *at < window(now)) {
-            carried = (carried - (at - last.unwrap_or(at) - 1).max(0) * self.least_amount()).max(0);
-            carried = (carried + used(at) - self.least_amount()).max(0);
-            last = Some(at);
-        }
-        let idle = last.map_or(0, |last| window(now) - last - 1);
-        carried = (carried - idle * self.least_amount()).max(0);
-        match side {
-            Side::Most => used(window(now)).max(0),
-            Side::Least => used(window(now)) + carried,
-        }
-    }
-
-    fn least_amount(&self) -> i128 {
-        let changed = self.log.iter().filter_map(|entry| match entry {
-            Entry::Change { to, .. } => Some(to.amount),
-            _ => None,
-        });
-        i128::from(changed.chain([self.first.amount]).min().expect("there is a first"))
+        used(window(now)).max(0)
     }
 
     fn refunds(&self, of: u64, counts: impl Fn(i128) -> bool) -> i128 {

@@ -281,7 +281,10 @@ impl Model {
         let (id, now) = (asked.id, instant(self.now));
         match &refusal.reason {
             Reason::NotInTime => {
-                let over = asked.deadline.is_some_and(|deadline| now >= deadline);
+                // At the very moment of its deadline a request is in time, if it fits.
+                let fits = self.exact && crate::demands::admissible(self, asked);
+                let over =
+                    asked.deadline.is_some_and(|deadline| now > deadline || (now == deadline && !fits));
                 let hopeless = asked.deadline.is_some_and(|deadline| {
                     self.alone(Side::Least, asked).is_none_or(|possible| possible > deadline)
                 });

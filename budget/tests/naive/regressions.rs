@@ -151,7 +151,59 @@ fn a_limit_added_after_the_grant_takes_the_refund() {
         let now = Time::ZERO + 599 * SECOND;
         heart.configure(now, &spec, &mut events);
         assert_eq!(heart.snapshot(now).limits[0].level, 900, "{window:?}");
-        let _ = heart.report(now, grant.permit, &Report { actual: used(40), ..Report::new(Outcome::Success) }, &mut events);
+        let _ = heart.report(
+            now,
+            grant.permit,
+            &Report { actual: used(40), ..Report::new(Outcome::Success) },
+            &mut events,
+        );
         assert_eq!(heart.snapshot(now).limits[0].level, 960, "{window:?}");
     }
+}
+
+/// Goal: a request that fits at the very moment of its deadline is in time.
+#[test]
+fn who_fits_at_the_deadline_is_granted() {
+    let mut heart = budget(vec![LimitSpec::rate("requests", 60, 60 * SECOND)]);
+    let mut events = Vec::new();
+    let asks = |requests, waiter| Request {
+        estimate: Usage { requests: Some(requests), ..Usage::default() },
+        max_wait: Some(30 * SECOND),
+        ..request(waiter)
+    };
+    assert!(matches!(heart.acquire(Time::ZERO, asks(60, 0), &mut events), Ok(Acquired::Granted(_))));
+    assert!(matches!(heart.acquire(Time::ZERO, asks(30, 1), &mut events), Ok(Acquired::Waiting(_))));
+    let _ = heart.poll(Time::ZERO + 30 * SECOND, &mut events);
+    assert!(matches!(events[..], [Event::Granted { waiter: 1, .. }]), "{events:?}");
+}
+
+/// Goal: a small request behind a large one on the same limit does not have the budget polled until the large one can go.
+#[test]
+fn nobody_is_polled_for_in_vain() {
+    let mut heart = budget(vec![LimitSpec::rate("requests", 60_000, 60 * SECOND)]);
+    let mut events = Vec::new();
+    let asks = |tenant, priority, requests, waiter| Request {
+        tenant,
+        priority,
+        estimate: Usage { requests: Some(requests), ..Usage::default() },
+        ..request(waiter)
+    };
+    let rivals = [
+        ("none", Priority::Batch, 60_000),
+        ("four", Priority::Batch, 23_000),
+        ("one", Priority::Batch, 36_000),
+        ("two", Priority::Batch, 2),
+        ("one", Priority::Standard, 17_000),
+    ];
+    for (waiter, (tenant, priority, requests)) in (0..).zip(rivals) {
+        let answer = heart.acquire(Time::ZERO, asks(tenant, priority, requests, waiter), &mut events);
+        assert!(answer.is_ok(), "{answer:?}");
+    }
+    let mut polls = 0;
+    while heart.waiting() > 0 {
+        let next = heart.next_poll().expect("they go some time");
+        let _ = heart.poll(next, &mut events);
+        polls += 1;
+    }
+    assert!(polls <= 10, "polled {polls} times for four grants");
 }
