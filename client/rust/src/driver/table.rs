@@ -291,9 +291,7 @@ impl Table {
                 })
             },
             |permit_id| match &permits.get(permit_id)?.state {
-                HeldState::Reporting { report, .. } => {
-                    Some(report.to_wire(permit_id.to_owned()))
-                }
+                HeldState::Reporting { report, .. } => Some(report.to_wire(permit_id.to_owned())),
                 HeldState::Live { .. } => None,
             },
             |request_id| {

@@ -2,6 +2,7 @@
 
 mod call;
 mod fake;
+mod faults;
 mod layer;
 mod outage;
 mod real;

@@ -18,7 +18,7 @@ use crate::fake::{soon, until};
 /// A window in which nothing comes back by itself while a test runs.
 const DAY: Duration = Duration::from_secs(86_400);
 
-struct Server {
+pub(crate) struct Server {
     address: SocketAddr,
     stop: oneshot::Sender<()>,
     running: JoinHandle<Result<(), Error>>,
@@ -26,7 +26,7 @@ struct Server {
 
 impl Server {
     /// With the budget `api/prod`.
-    async fn start(limits: Vec<LimitSpec>) -> Self {
+    pub(crate) async fn start(limits: Vec<LimitSpec>) -> Self {
         Self::start_at("127.0.0.1:0".parse().expect("an address"), limits).await
     }
 
@@ -45,12 +45,16 @@ impl Server {
         Self { address, stop, running }
     }
 
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     async fn client(&self) -> Client {
         soon(Client::connect([format!("http://{}", self.address)])).await.expect("it listens")
     }
 
     /// Politely, as for an upgrade.
-    async fn stop(self) -> SocketAddr {
+    pub(crate) async fn stop(self) -> SocketAddr {
         self.stop.send(()).expect("it runs");
         soon(self.running).await.expect("no panic").expect("a clean end");
         self.address
