@@ -3,6 +3,7 @@
 mod call;
 mod fake;
 mod faults;
+#[cfg(feature = "tower")]
 mod layer;
 mod outage;
 mod real;
