@@ -5,6 +5,7 @@ mod facts;
 mod peer;
 mod process;
 mod proxy;
+mod raw;
 mod server;
 mod session;
 mod wait;
@@ -12,8 +13,9 @@ mod words;
 
 pub use facts::{Facts, facts, refused_facts};
 pub use peer::{Call, Peer};
-pub use process::{Permitd, steady_port};
+pub use process::{Permitd, raise_open_files, steady_port};
 pub use proxy::Proxy;
+pub use raw::{METHODS, call_with_bytes};
 pub use server::Server;
 pub use session::Session;
 pub use wait::{PATIENCE, soon, until};

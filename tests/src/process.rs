@@ -14,7 +14,7 @@ use std::{
     thread,
 };
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit};
 use tokio::{
     io::{AsyncBufReadExt as _, BufReader},
     process::{Child, Command},
@@ -160,6 +160,17 @@ pub fn steady_port() -> u16 {
         .map(|_| first + NEXT.fetch_add(1, Ordering::Relaxed) % 100)
         .find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
         .expect("a free port among a hundred")
+}
+
+/// Lets this process and those that it starts from now on have as many open files as the system allows, up to what a thousand
+/// connections need.
+pub fn raise_open_files() {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    let wanted = maximum.map_or(16_384, |most| most.min(16_384));
+    if current.is_some_and(|current| current < wanted) {
+        // What can't be raised shows where it is needed.
+        let _ = setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), maximum });
+    }
 }
 
 fn text(stderr: &Mutex<String>) -> String {

@@ -1,0 +1,82 @@
+//! gRPC calls with whatever bytes where the message belongs.
+
+use bytes::{Buf as _, BufMut as _};
+use tonic::{
+    Request, Status,
+    client::Grpc,
+    codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
+    codegen::http::uri::PathAndQuery,
+    transport::Channel,
+};
+
+use crate::wait::soon;
+
+/// Every method of the service.
+pub const METHODS: [&str; 11] = [
+    "/permitd.v1.PermitService/Acquire",
+    "/permitd.v1.PermitService/Report",
+    "/permitd.v1.PermitService/Session",
+    "/permitd.v1.AdminService/GetBudget",
+    "/permitd.v1.AdminService/ListBudgets",
+    "/permitd.v1.AdminService/SetBudget",
+    "/permitd.v1.AdminService/DeleteBudget",
+    "/permitd.v1.AdminService/PauseBudget",
+    "/permitd.v1.AdminService/ResumeBudget",
+    "/permitd.v1.AdminService/WatchBudgets",
+    "/permitd.v1.AdminService/ListChanges",
+];
+
+/// Calls a method with these bytes, and gives its first answer.
+///
+/// # Errors
+/// The refusal.
+///
+/// # Panics
+/// If nothing comes.
+pub async fn call_with_bytes(
+    channel: Channel,
+    method: &'static str,
+    bytes: Vec<u8>,
+) -> Result<Option<Vec<u8>>, Status> {
+    let mut grpc = Grpc::new(channel).max_encoding_message_size(usize::MAX);
+    soon("a channel", grpc.ready()).await.expect("it is connected");
+    let path = PathAndQuery::from_static(method);
+    let answer = soon("an answer", grpc.server_streaming(Request::new(bytes), path, Raw)).await?;
+    soon("a message", answer.into_inner().message()).await
+}
+
+struct Raw;
+
+impl Codec for Raw {
+    type Encode = Vec<u8>;
+    type Decode = Vec<u8>;
+    type Encoder = Self;
+    type Decoder = Self;
+
+    fn encoder(&mut self) -> Self {
+        Self
+    }
+
+    fn decoder(&mut self) -> Self {
+        Self
+    }
+}
+
+impl Encoder for Raw {
+    type Item = Vec<u8>;
+    type Error = Status;
+
+    fn encode(&mut self, item: Vec<u8>, into: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        into.put_slice(&item);
+        Ok(())
+    }
+}
+
+impl Decoder for Raw {
+    type Item = Vec<u8>;
+    type Error = Status;
+
+    fn decode(&mut self, from: &mut DecodeBuf<'_>) -> Result<Option<Vec<u8>>, Status> {
+        Ok(Some(from.copy_to_bytes(from.remaining()).to_vec()))
+    }
+}
