@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::{
     admission,
     agenda::Agenda,
-    budget::{Budget, MODELS_MAX, Model, Permit, Waiting},
+    budget::{Budget, Guess, MODELS_MAX, Model, Permit, Waiting},
     limit::{LimitSet, members},
     refusal::{Reason, Refusal},
     request::{Acquired, Event, Grant, PermitKey, Priority, Request, Ticket},
@@ -23,7 +23,7 @@ pub(crate) struct Asker {
     pub(crate) model: u32,
     pub(crate) class: Priority,
     pub(crate) set: LimitSet,
-    pub(crate) open_output: bool,
+    pub(crate) guess: Guess,
 }
 
 impl<W: Clone> Budget<W> {
@@ -55,8 +55,8 @@ impl<W: Clone> Budget<W> {
         let tenant = self.tenant_named(request.tenant, now)?;
         let model = self.model_named(request.model)?;
         let set = self.touched(tenant, model);
-        let open_output = request.estimate.leaves_output_open();
-        let asker = Asker { tenant, model, class: request.priority, set, open_output };
+        let guess = Guess::of(&request.estimate);
+        let asker = Asker { tenant, model, class: request.priority, set, guess };
         let mut charge = self.charge(&asker, request.estimate);
         if request.count <= 1 && self.waiting.len() == 0 && self.may_grant(now) {
             let Self { limits, tenants, .. } = self;
@@ -120,7 +120,7 @@ impl<W: Clone> Budget<W> {
         waiter: W,
         asked: Time,
     ) -> Grant {
-        let Asker { tenant, model, class, set, open_output } = asker;
+        let Asker { tenant, model, class, set, guess } = asker;
         let worth = self.worth(set, &charge);
         let entry = &mut self.tenants[tenant];
         admission::take(&mut self.limits, entry, set, &charge, now);
@@ -144,7 +144,7 @@ impl<W: Clone> Budget<W> {
             tenant,
             model,
             class,
-            open_output,
+            open_output: guess.is_open(),
             worth,
         };
         let key = self.permits.insert(permit);
@@ -178,7 +178,7 @@ impl<W: Clone> Budget<W> {
         waiter: W,
     ) -> Ticket {
         self.wake_flow(&asker);
-        let Asker { tenant, model, class, set, open_output } = asker;
+        let Asker { tenant, model, class, set, guess } = asker;
         let work =
             u64::try_from(self.worth(set, &charge).saturating_mul(remaining.into())).unwrap_or(u64::MAX);
         let key = self.waiting.insert(Waiting {
@@ -189,7 +189,7 @@ impl<W: Clone> Budget<W> {
             lane: u32::MAX,
             model,
             remaining,
-            open_output,
+            guess,
         });
         let slot = slot_of(key);
         let entry = &mut self.tenants[tenant];
@@ -206,12 +206,14 @@ impl<W: Clone> Budget<W> {
 
     /// A flow and a class that had nobody waiting start where the others are.
     fn wake_flow(&mut self, asker: &Asker) {
-        if self.queue.waiting_in(asker.class) == 0 {
-            self.fair.class_wakes(asker.class);
+        let Asker { tenant, class, set, .. } = *asker;
+        if self.queue.waiting_in(class) == 0 {
+            let others = Priority::ALL.into_iter().filter(|other| self.queue.waiting_in(*other) > 0);
+            self.fair.class_wakes(class, others);
         }
-        let flow = &mut self.tenants[asker.tenant].flows[asker.class.index()];
+        let flow = &mut self.tenants[tenant].flows[class.index()];
         if flow.lanes.is_empty() {
-            self.fair.flow_wakes(asker.class, flow);
+            self.fair.flow_wakes(class, flow, self.queue.first_start(class, set));
         }
     }
 
@@ -246,20 +248,40 @@ impl<W: Clone> Budget<W> {
 
     /// What a permit holds.
     fn charge(&self, asker: &Asker, estimate: Usage) -> Amounts {
-        let learned = asker.open_output.then(|| self.outputs.expected(asker.tenant, asker.model)).flatten();
+        let learned =
+            asker.guess.is_open().then(|| self.outputs.expected(asker.tenant, asker.model)).flatten();
         estimate.charge(learned)
     }
 
-    /// Refuses what no wait would help. An output that was guessed never makes a request too large: the guess is cut to what can
-    /// be granted.
+    /// Refuses what no wait would help.
     fn check_possible(&self, asker: &Asker, charge: &mut Amounts) -> Result<(), Refusal> {
-        if asker.open_output && self.impossible(asker.set, charge).is_some() {
-            charge.cut_output(members(asker.set).map(|at| {
+        if asker.guess.is_open() {
+            self.cut_guess(asker.set, charge);
+        }
+        self.impossible(asker.set, charge).map_or(Ok(()), Err)
+    }
+
+    /// An output that was guessed never makes a request too large: the guess is cut to what can be granted.
+    fn cut_guess(&self, set: LimitSet, charge: &mut Amounts) {
+        if self.impossible(set, charge).is_some() {
+            charge.cut_output(members(set).map(|at| {
                 let rule = &self.limits[at].rule;
                 (rule.spec.unit.as_str(), rule.capacity)
             }));
         }
-        self.impossible(asker.set, charge).map_or(Ok(()), Err)
+    }
+
+    /// Guesses the output of a waiting request again: those before it may have taught what to expect since it came.
+    pub(crate) fn guess_again(&mut self, slot: u32, tenant: u32, set: LimitSet) {
+        let waiting = self.waiting.at(slot);
+        let Guess::Open { most } = waiting.guess else { return };
+        let Some(expected) = self.outputs.expected(tenant, waiting.model) else { return };
+        if expected.min(most) != waiting.charge.output_tokens {
+            let mut charge = waiting.charge.clone();
+            charge.set_output(expected.min(most));
+            self.cut_guess(set, &mut charge);
+            self.waiting.at_mut(slot).charge = charge;
+        }
     }
 
     /// Why `charge` can never be granted, if so.

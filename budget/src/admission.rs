@@ -45,7 +45,7 @@ pub(crate) fn fits(
         meter.advance(now);
         // A cost of nothing fits only where there is no debt.
         all &= rule.frozen_until <= now
-            && rule.need(meter, rule.cost(amounts)) + rule.reserved <= meter.available();
+            && rule.need(meter, rule.cost(amounts)) + rule.reserved.now <= meter.available();
     }
     all
 }
@@ -72,14 +72,16 @@ pub(crate) fn obstacle(
     for at in members(set) {
         let each = limits[at].is_each();
         let Some((rule, meter)) = meter_of(limits, tenant, at) else { continue };
-        let need = rule.need(meter, rule.cost(amounts)) + rule.reserved;
+        let need = rule.need(meter, rule.cost(amounts));
         if rule.frozen_until > now {
             rate = rate.max(Some(rule.frozen_until));
         }
-        if need <= meter.available() {
+        if need + rule.reserved.now <= meter.available() {
             continue;
         }
-        let ready = meter.ready_at(now, need);
+        // What those ahead leave does not grow until they have gone.
+        let ready =
+            meter.ready_at(now, need + rule.reserved.then).map(|ready| ready.max(rule.reserved.until));
         match (each, ready) {
             // Until a permit of the tenant ends is the longest of all.
             (true, None) => own = Some(None),
@@ -102,11 +104,19 @@ pub(crate) fn reserve(limits: &mut [Limit], set: LimitSet, amounts: &Amounts, no
     for at in members(set) {
         let Limit { rule, meter: Some(meter) } = &mut limits[at] else { continue };
         let need = rule.need(meter, rule.cost(amounts));
-        rule.reserved += match obstacle {
-            Obstacle::Rate { until } if rule.is_rate() => (need - meter.gain_until(now, until)).max(0),
-            Obstacle::Slots => need,
-            Obstacle::Rate { .. } | Obstacle::Own { .. } => 0,
+        let (keep, until) = match obstacle {
+            Obstacle::Rate { until } if rule.is_rate() => {
+                ((need - meter.gain_until(now, until)).max(0), until)
+            }
+            Obstacle::Slots => (need, now),
+            Obstacle::Rate { .. } | Obstacle::Own { .. } => continue,
         };
+        // Where all of it comes back in time, those behind are not kept from anything.
+        if keep > 0 {
+            rule.reserved.now += keep;
+            rule.reserved.then += need;
+            rule.reserved.until = rule.reserved.until.max(until);
+        }
     }
 }
 

@@ -59,7 +59,29 @@ pub(crate) struct Waiting<W> {
     pub(crate) lane: u32,
     pub(crate) model: u32,
     pub(crate) remaining: u32,
-    pub(crate) open_output: bool,
+    pub(crate) guess: Guess,
+}
+
+/// Whether the output of a charge is a guess.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Guess {
+    /// The caller said what it will be.
+    Given,
+    /// The caller left it open, and gave a bound or `u64::MAX`.
+    Open { most: u64 },
+}
+
+impl Guess {
+    pub(crate) fn of(estimate: &crate::usage::Usage) -> Self {
+        match estimate.leaves_output_open() {
+            true => Self::Open { most: estimate.max_output_tokens.unwrap_or(u64::MAX) },
+            false => Self::Given,
+        }
+    }
+
+    pub(crate) fn is_open(self) -> bool {
+        self != Self::Given
+    }
 }
 
 /// A permit that is neither reported nor expired.

@@ -7,6 +7,7 @@ use crate::{
     acquire::Asker,
     admission::{self, Obstacle},
     budget::Budget,
+    limit::Reserved,
     request::{Event, Ticket},
     slab::serial_of,
     time::Time,
@@ -29,7 +30,7 @@ impl<W: Clone> Budget<W> {
         }
         self.unpark_due(now);
         for limit in &mut self.limits {
-            limit.rule.reserved = 0;
+            limit.rule.reserved = Reserved::default();
         }
         // Groups whose first cannot go: everyone else in them needs the same limits.
         let mut held: SmallVec<[u32; 8]> = SmallVec::new();
@@ -72,11 +73,12 @@ impl<W: Clone> Budget<W> {
             let lane = self.queue.lane(lane);
             (lane.tenant, lane.class, lane.group)
         };
+        self.guess_again(slot, tenant, set);
         let Self { limits, tenants, waiting, .. } = self;
         let head = waiting.at(slot);
         let entry = &mut tenants[tenant];
         if admission::fits(limits, entry, set, &head.charge, now) {
-            let asker = Asker { tenant, model: head.model, class, set, open_output: head.open_output };
+            let asker = Asker { tenant, model: head.model, class, set, guess: head.guess };
             self.grant_head(lane, slot, asker, now, events);
             return true;
         }
@@ -128,8 +130,9 @@ impl<W: Clone> Budget<W> {
     pub(crate) fn unpark(&mut self, lane: u32) {
         let (tenant, class) = (self.queue.lane(lane).tenant, self.queue.lane(lane).class);
         let serial = serial_of(self.waiting.key_at(self.queue.head(lane)).expect("the head of a lane waits"));
+        let first = self.queue.first_start(class, self.queue.limits(lane));
         let flow = &mut self.tenants[tenant].flows[class.index()];
-        self.fair.flow_wakes(class, flow);
+        self.fair.flow_wakes(class, flow, first);
         self.queue.unpark(lane, flow.start, serial);
         self.queue.reorder(flow);
     }

@@ -53,15 +53,16 @@ impl Fair {
         self.classes[class.index()].start
     }
 
-    /// A class gets its first request: what it left unused is not saved up.
-    pub(crate) fn class_wakes(&mut self, class: Priority) {
+    /// A class gets its first request while `others` have some: what it left unused is not saved up.
+    pub(crate) fn class_wakes(&mut self, class: Priority, others: impl Iterator<Item = Priority>) {
+        let first = others.map(|other| self.classes[other.index()].start).min();
         let entry = &mut self.classes[class.index()];
-        entry.start = entry.start.max(self.now);
+        entry.start = entry.start.max(joins_at(self.now, first));
     }
 
-    /// A flow gets its first request: what it left unused is not saved up.
-    pub(crate) fn flow_wakes(&self, class: Priority, flow: &mut Flow) {
-        flow.start = flow.start.max(self.classes[class.index()].now);
+    /// A flow gets its first request while the first of its rivals starts at `first`: what it left unused is not saved up.
+    pub(crate) fn flow_wakes(&self, class: Priority, flow: &mut Flow, first: Option<Ticks>) {
+        flow.start = flow.start.max(joins_at(self.classes[class.index()].now, first));
     }
 
     /// A request of the flow is served.
@@ -86,9 +87,18 @@ impl Fair {
         actual: Ticks,
     ) {
         let entry = &mut self.classes[class.index()];
+        // A class is not moved back past virtual time: what its many permits get back at once would otherwise let it overtake
+        // somebody of another class who is waiting already.
+        let floor = entry.start.min(self.now);
         move_by(&mut entry.start, charged, actual, class.weight());
+        entry.start = entry.start.max(floor);
         move_by(&mut flow.start, charged, actual, weight);
     }
+}
+
+/// Where a newcomer starts: at virtual time, but not behind everyone who is there. Refunds can have moved all of them back.
+fn joins_at(now: Ticks, first: Option<Ticks>) -> Ticks {
+    first.map_or(now, |first| first.min(now))
 }
 
 fn move_by(start: &mut Ticks, charged: Ticks, actual: Ticks, weight: u32) {
@@ -131,6 +141,25 @@ mod tests {
             served[class.index()] += 1;
         }
         assert_eq!(served, [1_600, 400, 100]);
+    }
+
+    /// Goal: whoever comes while refunds have moved everyone back is not served last.
+    #[test]
+    fn newcomers_are_not_behind_refunds() {
+        let mut fair = Fair::default();
+        let mut batch = Flow::default();
+        for _ in 0..20 {
+            fair.serve(Priority::Batch, &mut batch, 1, SECOND);
+        }
+        for _ in 0..20 {
+            fair.correct(Priority::Batch, &mut batch, 1, SECOND, SECOND / 10);
+        }
+        fair.class_wakes(Priority::Interactive, [Priority::Batch].into_iter());
+        fair.correct(Priority::Batch, &mut batch, 1, SECOND, SECOND / 10);
+        assert!(fair.class_start(Priority::Interactive) <= fair.class_start(Priority::Batch));
+        let mut late = Flow::default();
+        fair.flow_wakes(Priority::Batch, &mut late, Some(batch.start));
+        assert!(late.start <= batch.start);
     }
 
     /// Goal: time away earns nothing beyond the bounded lag.

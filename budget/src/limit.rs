@@ -48,12 +48,24 @@ pub(crate) struct Rule {
     pub(crate) frozen_until: Time,
     /// Units kept back against calls that overtake each other on their way to the provider.
     pub(crate) cushion: u64,
-    /// Parts that requests ahead in the order have reserved; good within one dispatch.
-    pub(crate) reserved: i128,
+    /// What requests ahead in the order keep others from; good within one dispatch.
+    pub(crate) reserved: Reserved,
     /// The most that can ever be granted at once.
     pub(crate) capacity: u64,
     /// Service that one unit is worth.
     ticks_per_unit: Ratio,
+}
+
+/// What requests that wait keep of a limit until they can go.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Reserved {
+    /// Parts that have to be there now. The rest of what they need comes back by itself until they go, and so what they leave to others
+    /// is the same at every moment until then.
+    pub(crate) now: i128,
+    /// Parts that they will have taken once they have gone.
+    pub(crate) then: i128,
+    /// When they can go, as far as that is known.
+    pub(crate) until: Time,
 }
 
 /// A unit, resolved once instead of compared by name for every request.
@@ -107,7 +119,7 @@ impl Rule {
             tenants: Glob::new(tenants),
             frozen_until: Time::ZERO,
             cushion: 0,
-            reserved: 0,
+            reserved: Reserved::default(),
             capacity: Meter::new(spec, Time::ZERO).capacity_units(),
             ticks_per_unit: Ratio::new(u128::from(per) << TICKS_PER_NANO_BITS, spec.amount),
             spec: spec.clone(),

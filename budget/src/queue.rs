@@ -205,6 +205,12 @@ impl Queue {
             .map(|(_, _, lane)| *lane)
     }
 
+    /// The least tag of a class among those who touch the same limits.
+    pub(crate) fn first_start(&self, class: Priority, limits: LimitSet) -> Option<Ticks> {
+        let group = self.group_of.get(&limits)?;
+        self.groups[*group as usize].order[class.index()].first().map(|(start, ..)| *start)
+    }
+
     /// Lanes of a class in the order of their tags, group by group: `(tag, serial of the head, lane)`.
     pub(crate) fn in_order(
         &self,

@@ -156,16 +156,21 @@ impl Amounts {
         Self::default()
     }
 
+    /// Another output, the input as it is.
+    pub(crate) fn set_output(&mut self, output: u64) {
+        self.output_tokens = output;
+        self.tokens = self.input_tokens.saturating_add(output);
+    }
+
     /// Cuts a guessed output to what the limits (unit, most) can ever grant.
     pub(crate) fn cut_output<'a>(&mut self, limits: impl Iterator<Item = (&'a str, u64)>) {
-        for (unit, most) in limits {
-            match unit {
-                OUTPUT_TOKENS => self.output_tokens = self.output_tokens.min(most),
-                TOKENS => self.output_tokens = self.output_tokens.min(most.saturating_sub(self.input_tokens)),
-                _ => {}
-            }
-        }
-        self.tokens = self.input_tokens.saturating_add(self.output_tokens);
+        let most = limits.map(|(unit, most)| match unit {
+            OUTPUT_TOKENS => most,
+            TOKENS => most.saturating_sub(self.input_tokens),
+            _ => u64::MAX,
+        });
+        let output = most.fold(self.output_tokens, u64::min);
+        self.set_output(output);
     }
 
     /// The amount of a unit by its name; 0 for one that is not there. `in_flight` is always 1.
