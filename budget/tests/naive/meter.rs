@@ -260,8 +260,37 @@ impl Meter {
             Entry::Known { .. } if side == Side::Most => 0,
             other => self.held(other, side),
         };
-        let used = |at: i128| -> i128 { self.log.iter().filter(|entry| place(entry) == at).map(held).sum() };
-        used(window(now)).max(0)
+        // What was used under another way of counting may be kept for a whole window more.
+        let kept = |entry: &Entry, at| matches!(entry, Entry::Known { .. }) && place(entry) == at - 1;
+        let used = |at: i128| -> i128 {
+            let counts = |entry: &&Entry| place(entry) == at || (side == Side::Least && kept(entry, at));
+            self.log.iter().filter(counts).map(held).sum()
+        };
+        match side {
+            Side::Most => used(window(now)).max(0),
+            Side::Least => used(window(now)).max(0) + self.carried(window(now), place, used),
+        }
+    }
+
+    /// What was over the amount in earlier windows and has not been made up for by what was left in later ones.
+    fn carried(&self, now: i128, place: impl Fn(&Entry) -> i128, used: impl Fn(i128) -> i128) -> i128 {
+        let changed = self.log.iter().filter_map(|entry| match entry {
+            Entry::Change { to, .. } => Some(to.amount),
+            _ => None,
+        });
+        let amount = i128::from(changed.chain([self.first.amount]).min().expect("there is a first"));
+        let mut windows: Vec<i128> =
+            self.log.iter().flat_map(|entry| [place(entry), place(entry) + 1]).collect();
+        windows.sort_unstable();
+        windows.dedup();
+        let mut carried = 0;
+        let mut next = None;
+        for at in windows.into_iter().filter(|at| *at < now) {
+            carried -= (at - next.unwrap_or(at)) * amount;
+            carried = (carried.max(0) + used(at) - amount).max(0);
+            next = Some(at + 1);
+        }
+        (carried - next.map_or(0, |next| (now - next) * amount)).max(0)
     }
 
     fn refunds(&self, of: u64, counts: impl Fn(i128) -> bool) -> i128 {
