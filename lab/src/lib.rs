@@ -1,3 +1,5 @@
-//! Where permitd is measured: a provider that enforces its limits exactly ([`provider`]), to run fleets of clients against.
+//! Where permitd is measured: a provider that enforces its limits exactly ([`provider`]), to run fleets of clients
+//! against, and what the server costs beside its transport ([`bench`]).
 
+pub mod bench;
 pub mod provider;

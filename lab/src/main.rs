@@ -15,14 +15,20 @@ struct Arguments {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
+    /// Measure a permitd server against a bare echo on the same transport.
+    Bench(commands::bench::Arguments),
     /// Serve a simulated provider: Anthropic's and OpenAI's shapes, exact limits, counters.
     Provider(commands::provider::Arguments),
 }
 
-#[tokio::main]
-async fn main() -> ExitCode {
+// The allocator that the server's binary uses.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
     let result = match Arguments::parse().command {
-        Command::Provider(arguments) => commands::provider::run(arguments).await,
+        Command::Bench(arguments) => commands::bench::run(&arguments),
+        Command::Provider(arguments) => provider(arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -31,4 +37,11 @@ async fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+#[tokio::main]
+async fn provider(
+    arguments: commands::provider::Arguments,
+) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    commands::provider::run(arguments).await.map_err(Into::into)
 }

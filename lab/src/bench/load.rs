@@ -1,0 +1,257 @@
+//! Closed loops: every connection keeps its window full, and sends whatever it has ready in one message, as clients do.
+
+use std::{
+    fmt,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use permitd_proto::v1::{
+    AcquireRequest, Hello, Outcome, ReportRequest, SessionRequest, acquire_response::Event,
+    permit_service_client::PermitServiceClient,
+};
+use tokio::{runtime, sync::mpsc, task::JoinSet};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::{Channel, Endpoint};
+
+use super::{Error, Plan, echo, servers::Servers};
+
+/// What runs against what.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) enum Load {
+    /// Messages of acquires and reports against the echo.
+    EchoStream,
+    /// The same against permitd's session.
+    Session,
+    /// Calls with one acquire against the echo.
+    EchoCall,
+    /// Unary Acquire, then Report.
+    Unary,
+}
+
+/// What one turn came to.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Turn {
+    pub(super) items: u64,
+    pub(super) taken: Duration,
+    /// Of the whole process: servers and load.
+    pub(super) cpu: Duration,
+}
+
+impl Load {
+    pub(super) const ALL: [Load; 4] = [Load::EchoStream, Load::Session, Load::EchoCall, Load::Unary];
+
+    pub(super) fn run(self, plan: &Plan, servers: &Servers) -> Result<Turn, Error> {
+        let counted = Arc::new(Counted::default());
+        let loaders = thread::available_parallelism().map_or(1, usize::from).min(plan.connections);
+        thread::scope(|scope| {
+            let mut threads = Vec::new();
+            for loader in 0..loaders {
+                let connections = (loader..plan.connections).step_by(loaders).count();
+                let counted = &counted;
+                threads.push(scope.spawn(move || self.load(plan, servers, connections, counted)));
+            }
+            thread::sleep(plan.turn / 5);
+            let (before, started, cpu) = (counted.items(), Instant::now(), cpu_time()?);
+            thread::sleep(plan.turn);
+            let turn = Turn {
+                items: counted.items() - before,
+                taken: started.elapsed(),
+                cpu: cpu_time()?.saturating_sub(cpu),
+            };
+            counted.over.store(true, Ordering::Relaxed);
+            for thread in threads {
+                thread.join().map_err(|_| "a load thread panicked")??;
+            }
+            Ok(turn)
+        })
+    }
+
+    /// One thread's part of the load.
+    fn load(
+        self,
+        plan: &Plan,
+        servers: &Servers,
+        connections: usize,
+        counted: &Arc<Counted>,
+    ) -> Result<(), Error> {
+        let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+        let server = if matches!(self, Load::Session | Load::Unary) { servers.permitd } else { servers.echo };
+        runtime.block_on(async {
+            let mut tasks: JoinSet<Result<(), Error>> = JoinSet::new();
+            for number in 0..connections {
+                let channel = connect(server).await?;
+                let (plan, counted) = (plan.clone(), Arc::clone(counted));
+                match self {
+                    Load::Session => drop(tasks.spawn(session(channel, plan, number, counted))),
+                    Load::EchoStream => drop(tasks.spawn(echo_stream(channel, plan, number, counted))),
+                    Load::Unary | Load::EchoCall => {
+                        for _ in 0..plan.window {
+                            let (channel, counted) = (channel.clone(), Arc::clone(&counted));
+                            match self {
+                                Load::Unary => tasks.spawn(unary(channel, counted)),
+                                _ => tasks.spawn(echo_calls(channel, counted)),
+                            };
+                        }
+                    }
+                }
+            }
+            while let Some(ended) = tasks.join_next().await {
+                ended??;
+            }
+            Ok(())
+        })
+    }
+}
+
+impl fmt::Display for Load {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Load::EchoStream => "bare echo, stream",
+            Load::Session => "permitd, session",
+            Load::EchoCall => "bare echo, calls",
+            Load::Unary => "permitd, Acquire and Report",
+        })
+    }
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Counted {
+    items: AtomicU64,
+    over: AtomicBool,
+}
+
+impl Counted {
+    fn items(&self) -> u64 {
+        self.items.load(Ordering::Relaxed)
+    }
+
+    fn add(&self, items: usize) -> bool {
+        self.items.fetch_add(items as u64, Ordering::Relaxed);
+        !self.over.load(Ordering::Relaxed)
+    }
+}
+
+pub(super) async fn connect(server: SocketAddr) -> Result<Channel, Error> {
+    Ok(Endpoint::from_shared(format!("http://{server}"))?.tcp_nodelay(true).connect().await?)
+}
+
+pub(super) fn acquire(request_id: u64, budgets: usize) -> AcquireRequest {
+    AcquireRequest {
+        provider: "bench".into(),
+        key: format!("key-{}", request_id % budgets as u64),
+        tokens: 1_200,
+        model: "claude-sonnet-4-5".into(),
+        tenant: "web".into(),
+        request_id,
+        ..AcquireRequest::default()
+    }
+}
+
+pub(super) fn report(permit_id: String) -> ReportRequest {
+    ReportRequest { permit_id, outcome: Outcome::Success.into(), ..ReportRequest::default() }
+}
+
+pub(super) fn hello() -> SessionRequest {
+    SessionRequest { hello: Some(Hello::default()), ..SessionRequest::default() }
+}
+
+async fn session(channel: Channel, plan: Plan, number: usize, counted: Arc<Counted>) -> Result<(), Error> {
+    let mut client = PermitServiceClient::new(channel);
+    let (send, requests) = mpsc::channel(plan.window + 2);
+    send.send(hello()).await?;
+    let mut responses = client.session(ReceiverStream::new(requests)).await?.into_inner();
+    let mut ids = (number as u64) << 40..;
+    let mut next = || acquire(ids.next().unwrap_or_default(), plan.budgets);
+    // In several messages, so that both sides have something to do.
+    for _ in 0..plan.window / MESSAGE {
+        let acquire = (0..MESSAGE).map(|_| next()).collect();
+        send.send(SessionRequest { acquire, ..SessionRequest::default() }).await?;
+    }
+    while let Some(response) = responses.message().await? {
+        if let Some(refused) = response.refused.first() {
+            return Err(format!("refused: {}", refused.message).into());
+        }
+        if !counted.add(response.granted.len() + response.reported.len()) {
+            break;
+        }
+        let acquire: Vec<_> = response.granted.iter().map(|_| next()).collect();
+        let permits = response.granted.into_iter().filter_map(|granted| granted.permit);
+        let report: Vec<_> = permits.map(|permit| report(permit.permit_id)).collect();
+        if !report.is_empty() {
+            send.send(SessionRequest { acquire, report, ..SessionRequest::default() }).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Acquires in the first messages; later on, as many as were granted at once.
+const MESSAGE: usize = 16;
+
+async fn echo_stream(
+    channel: Channel,
+    plan: Plan,
+    number: usize,
+    counted: Arc<Counted>,
+) -> Result<(), Error> {
+    let (send, requests) = mpsc::channel(plan.window + 2);
+    send.send(hello()).await?;
+    let mut responses = echo::stream(channel, ReceiverStream::new(requests)).await?;
+    let mut ids = (number as u64) << 40..;
+    // What a session's client sends while it is busy: reports, and as many new acquires.
+    let mut next = |items: usize| SessionRequest {
+        acquire: (0..items).map(|_| acquire(ids.next().unwrap_or_default(), plan.budgets)).collect(),
+        report: (0..items).map(|_| report("p1AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA".into())).collect(),
+        ..SessionRequest::default()
+    };
+    for _ in 0..plan.window / MESSAGE {
+        send.send(next(MESSAGE)).await?;
+    }
+    while let Some(response) = responses.message().await? {
+        if !counted.add(response.acquire.len() + response.report.len()) {
+            break;
+        }
+        if !response.acquire.is_empty() {
+            send.send(next(response.acquire.len())).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn unary(channel: Channel, counted: Arc<Counted>) -> Result<(), Error> {
+    let mut client = PermitServiceClient::new(channel);
+    loop {
+        let mut answers = client.acquire(acquire(0, 1)).await?.into_inner();
+        let Some(Event::Granted(permit)) = answers.message().await?.and_then(|answer| answer.event) else {
+            return Err("not granted".into());
+        };
+        client.report(report(permit.permit_id)).await?;
+        if !counted.add(2) {
+            return Ok(());
+        }
+    }
+}
+
+async fn echo_calls(channel: Channel, counted: Arc<Counted>) -> Result<(), Error> {
+    let mut grpc = tonic::client::Grpc::new(channel);
+    loop {
+        echo::call(&mut grpc, acquire(0, 1)).await?;
+        if !counted.add(1) {
+            return Ok(());
+        }
+    }
+}
+
+/// CPU time of this process so far: user and system, in ticks of 10 ms (proc(5), fields 14 and 15 of stat).
+fn cpu_time() -> Result<Duration, Error> {
+    let stat = std::fs::read_to_string("/proc/self/stat")?;
+    let after_name = stat.rsplit(')').next().unwrap_or_default();
+    let ticks: u64 =
+        after_name.split_whitespace().skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum();
+    Ok(Duration::from_millis(ticks * 10))
+}

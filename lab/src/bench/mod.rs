@@ -1,0 +1,61 @@
+//! What permitd costs beside the transport that it stands on: the same load against a permitd server and against a bare tonic echo in
+//! the same process, in turn, so that a noisy machine treats both alike. What counts is the ratio.
+//!
+//! Server and load share the machine's cores. Each server runs in the same layout: one thread with a single-threaded runtime
+//! per core, connections handed out in turn.
+
+mod echo;
+mod latency;
+mod load;
+mod servers;
+mod summary;
+
+use std::time::Duration;
+
+pub use crate::bench::summary::Summary;
+use crate::bench::{load::Load, servers::Servers, summary::Figures};
+
+/// What to measure with.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// How often each server gets its turn.
+    pub rounds: usize,
+    /// How long one turn takes, after a warm-up of a fifth of it.
+    pub turn: Duration,
+    /// Connections, each with one session.
+    pub connections: usize,
+    /// Acquires under way on each of them.
+    pub window: usize,
+    /// Budgets that the acquires go round.
+    pub budgets: usize,
+}
+
+impl Default for Plan {
+    fn default() -> Self {
+        Self { rounds: 5, turn: Duration::from_secs(2), connections: 8, window: 64, budgets: 1 }
+    }
+}
+
+/// Why nothing was measured.
+pub type Error = Box<dyn std::error::Error + Send + Sync>;
+
+/// Runs the whole plan. Tells `progress` what it is at.
+///
+/// # Errors
+/// If a server can't be started or a call fails: no figure is made up.
+pub fn run(plan: &Plan, mut progress: impl FnMut(&str)) -> Result<Summary, Error> {
+    let servers = Servers::start()?;
+    let mut figures = Figures::default();
+    for round in 1..=plan.rounds {
+        for load in Load::ALL {
+            progress(&format!("round {round} of {}: {load}", plan.rounds));
+            figures.add(load, load.run(plan, &servers)?);
+        }
+    }
+    progress("half load: latency");
+    let half = figures.median(Load::Session) / 2.0;
+    let permitd = latency::run(plan, &servers, latency::Server::Permitd, half)?;
+    let echo = latency::run(plan, &servers, latency::Server::Echo, half)?;
+    servers.stop();
+    Ok(Summary::new(plan, &figures, half, &permitd, &echo))
+}
