@@ -54,7 +54,7 @@ impl Permitd {
     /// If it can't be built or started.
     pub async fn start_at(port: u16, config: &str) -> Self {
         static FILES: AtomicU32 = AtomicU32::new(0);
-        let binary = tokio::task::spawn_blocking(binary).await.expect("no panic");
+        let binary = tokio::task::spawn_blocking(binary).await.expect("a binary");
         let number = FILES.fetch_add(1, Ordering::Relaxed);
         let file = env::temp_dir().join(format!("permitd-tests-{}-{number}.toml", std::process::id()));
         fs::write(&file, config).expect("a place for temporary files");

@@ -36,7 +36,7 @@ async fn acquire(client: &Client) -> Guard {
 }
 
 async fn settle(guard: Guard) {
-    let advice = soon("an answer", guard.report(Report::success())).await.expect("no error");
+    let advice = soon("an answer to a report", guard.report(Report::success())).await.expect("no error");
     assert!(advice.settled);
 }
 
@@ -320,7 +320,10 @@ async fn outage_policies() {
         settle(acquire(&client).await).await;
         proxy.close();
         until("the end of the session", async || !client.is_connected()).await;
-        let answer = soon("an answer", std::future::IntoFuture::into_future(client.acquire("p/k"))).await;
+        println!("{policy:?}");
+        let answer =
+            soon("an answer in the outage", std::future::IntoFuture::into_future(client.acquire("p/k")))
+                .await;
         match policy {
             OutagePolicy::FailClosed => {
                 assert!(answer.expect_err("no server").is_unavailable());

@@ -546,6 +546,7 @@ async fn budgets_that_make_no_sense() {
     let weights = Tenant { weight: u32::MAX, max_waiting: u32::MAX };
     let giant = Budget { tenants: [("giant".to_owned(), weights)].into(), ..budget("new", largest) };
     server.declare(giant).await;
+    let mut held = Vec::new();
     for tenant in ["giant", "other"] {
         let asked = Usage {
             tokens: Some(u64::MAX),
@@ -553,12 +554,18 @@ async fn budgets_that_make_no_sense() {
             other: [("points".to_owned(), u64::MAX / 2)].into(),
             ..Usage::default()
         };
-        let permit =
-            server.granted_now(AcquireRequest { tenant: tenant.to_owned(), ..estimate("new", asked) }).await;
+        // A millisecond later there are as many tokens again.
+        held.push(
+            server.granted(AcquireRequest { tenant: tenant.to_owned(), ..estimate("new", asked) }).await,
+        );
+    }
+    for permit in held {
         let actual = Usage { tokens: Some(u64::MAX), requests: Some(u64::MAX), ..Usage::default() };
-        server.report(ReportRequest { actual: Some(actual), ..success(&permit.permit_id) }).await;
+        let said = ReportRequest { actual: Some(actual), ..success(&permit.permit_id) };
+        assert!(server.report(said).await.settled);
         server.state("new").await;
     }
+    server.refused_now(ask("new")).await;
     world.end().await;
 }
 

@@ -400,7 +400,7 @@ async fn s44_http() {
     let metrics = http(server.http, "/metrics").await;
     let granted = metrics
         .lines()
-        .find(|line| line.contains("granted") && line.contains("\"k\"") && !line.starts_with('#'));
+        .find(|line| line.contains("grants") && line.contains("\"k\"") && !line.starts_with('#'));
     assert!(granted.is_some_and(|line| line.ends_with(" 2")), "{granted:?}");
     assert!(metrics.lines().any(|line| line.contains("NOT_IN_TIME") && line.ends_with(" 1")), "{metrics}");
     server.stop().await;
