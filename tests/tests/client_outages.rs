@@ -2,11 +2,12 @@
 //! is counted twice and nothing is lost.
 
 use std::{
+    future::IntoFuture as _,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use permitd_client::{Client, ClientBuilder, Guard, OutagePolicy, Report, Source};
@@ -32,7 +33,7 @@ async fn connect<const N: usize>(endpoints: [String; N]) -> Client {
 }
 
 async fn acquire(client: &Client) -> Guard {
-    soon("a permit", std::future::IntoFuture::into_future(client.acquire("p/k"))).await.expect("no error")
+    soon("a permit", client.acquire("p/k").into_future()).await.expect("no error")
 }
 
 async fn settle(guard: Guard) {
@@ -176,9 +177,7 @@ async fn reports_survive() {
     let proxy = Proxy::start(server.address).await;
     let client = connect([proxy.url()]).await;
     for round in 1..=20 {
-        let guard = soon("a permit", std::future::IntoFuture::into_future(client.acquire("p/k").tokens(10)))
-            .await
-            .expect("no error");
+        let guard = soon("a permit", client.acquire("p/k").tokens(10).into_future()).await.expect("no error");
         let reporting = guard.report(Report::success().tokens(5));
         if round % 2 == 0 {
             tokio::task::yield_now().await;
@@ -313,17 +312,15 @@ async fn endpoints_that_are_down() {
 #[tokio::test]
 async fn outage_policies() {
     for policy in [OutagePolicy::FailClosed, OutagePolicy::FailOpen, OutagePolicy::LocalShare] {
-        let server = Server::with(vec![rate("requests", 100, DAY), in_flight(10)]).await;
+        let second = Duration::from_secs(1);
+        let server = Server::with(vec![rate("requests", 1_000, second), in_flight(10)]).await;
         let proxy = Proxy::start(server.address).await;
         let short = builder([proxy.url()]).outage_after(Duration::from_millis(200)).outage_policy(policy);
         let client = soon("a session", short.connect()).await.expect("a server");
         settle(acquire(&client).await).await;
         proxy.close();
         until("the end of the session", async || !client.is_connected()).await;
-        println!("{policy:?}");
-        let answer =
-            soon("an answer in the outage", std::future::IntoFuture::into_future(client.acquire("p/k")))
-                .await;
+        let answer = soon("an answer in the outage", client.acquire("p/k").into_future()).await;
         match policy {
             OutagePolicy::FailClosed => {
                 assert!(answer.expect_err("no server").is_unavailable());
@@ -334,19 +331,20 @@ async fn outage_policies() {
                 soon("an answer", guard.report(Report::success())).await.expect("nothing to do");
             }
             _ => {
+                // The share is bounded: it has slots, and the last of them is the last.
                 let mut held = vec![answer.expect("of the share")];
-                assert_eq!(held[0].permit().source(), Source::LocalShare);
-                // The share is bounded: what goes beyond it is not granted.
-                while let Ok(Ok(guard)) = tokio::time::timeout(
-                    Duration::from_millis(200),
-                    std::future::IntoFuture::into_future(client.acquire("p/k").max_wait(Duration::ZERO)),
-                )
-                .await
-                {
-                    assert_eq!(guard.permit().source(), Source::LocalShare);
-                    held.push(guard);
+                loop {
+                    let next = client.acquire("p/k").max_wait(Duration::from_millis(50));
+                    match soon("an answer in the outage", next.into_future()).await {
+                        Ok(guard) => held.push(guard),
+                        Err(refused) => {
+                            assert!(refused.is_timeout() || refused.is_refused(), "{refused}");
+                            break;
+                        }
+                    }
                     assert!(held.len() <= 10, "never more than the limit itself");
                 }
+                assert!(held.iter().all(|guard| guard.permit().source() == Source::LocalShare));
             }
         }
         proxy.open();
@@ -357,4 +355,61 @@ async fn outage_policies() {
         client.close().await;
         server.stop().await;
     }
+}
+
+/// Goal (invariant 1): when the only server dies, all clients together stay within the limit on their local shares, in every window that
+/// begins before the outage or in it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn local_shares_stay_within_the_limit() {
+    const PER_SECOND: u32 = 60;
+    let server = Permitd::start("[budgets.\"p/k\"]\nlimits = [\"requests=60/1s,burst=20\"]\n").await;
+    let done = Arc::new(AtomicU64::new(0));
+    let mut callers = Vec::new();
+    for _ in 0..2 {
+        let sharing = builder([server.url()])
+            .outage_after(Duration::from_millis(200))
+            .outage_policy(OutagePolicy::LocalShare);
+        let client = soon("a session", sharing.connect()).await.expect("a server");
+        callers.push(tokio::spawn(calls_until_served_alone(client, Arc::clone(&done))));
+    }
+    // When the newest session has a share, the older ones have heard of it too.
+    let mut newest = server.session("").await;
+    newest.ask(1, ask("k")).await;
+    newest.permit(1).await;
+    while newest.shares.is_empty() {
+        newest.read().await.expect("a share");
+    }
+    drop(newest);
+    server.kill().await;
+    let mut calls = Vec::new();
+    for caller in callers {
+        calls.extend(soon("the calls", caller).await.expect("no panic, and so no error"));
+    }
+    calls.sort_by_key(|(_, granted)| *granted);
+    for &(begin, _) in &calls {
+        let within = calls.iter().filter(|(sent, _)| *sent >= begin);
+        for (sum, (_, granted)) in (1_u32..).zip(within) {
+            let most = 20.0 + f64::from(PER_SECOND) * granted.duration_since(begin).as_secs_f64() + 0.01;
+            assert!(f64::from(sum) <= most, "{sum} within {:?}", granted.duration_since(begin));
+        }
+    }
+}
+
+/// One call after the other, until this many were granted by the local share; before and after each.
+async fn calls_until_served_alone(client: Client, done: Arc<AtomicU64>) -> Vec<(Instant, Instant)> {
+    let mut calls = Vec::new();
+    let mut alone = 0;
+    while alone < 20 || done.load(Ordering::Relaxed) < 2 {
+        let sent = Instant::now();
+        let guard = acquire(&client).await;
+        calls.push((sent, Instant::now()));
+        if guard.permit().source() == Source::LocalShare {
+            alone += 1;
+            if alone == 20 {
+                done.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        guard.report_detached(Report::success());
+    }
+    calls
 }
