@@ -7,6 +7,7 @@ use crate::{
     agenda::Agenda,
     budget::{Budget, Guess, MODELS_MAX, Model, Permit, Waiting},
     limit::{LimitSet, members},
+    meter::Moment,
     refusal::{Reason, Refusal},
     request::{Acquired, Event, Grant, PermitKey, Priority, Request, Ticket},
     slab::{serial_of, slot_of},
@@ -123,7 +124,8 @@ impl<W: Clone> Budget<W> {
         let Asker { tenant, model, class, set, guess } = asker;
         let worth = self.worth(set, &charge);
         let entry = &mut self.tenants[tenant];
-        admission::take(&mut self.limits, entry, set, &charge, now);
+        let moment = Moment { time: now, order: 2 * self.permits.next_serial() };
+        admission::take(&mut self.limits, entry, set, &charge, moment);
         self.fair.serve(class, &mut entry.flows[class.index()], entry.weight, worth);
         entry.in_flight += 1;
         entry.granted_total += 1;

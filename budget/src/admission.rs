@@ -3,7 +3,7 @@
 
 use crate::{
     limit::{Limit, LimitSet, Rule, TICKS_PER_NANO_BITS, Ticks, members},
-    meter::Meter,
+    meter::{Meter, Moment},
     tenant::Tenant,
     time::Time,
     usage::Amounts,
@@ -51,10 +51,16 @@ pub(crate) fn fits(
 }
 
 /// Takes `amounts` from every limit.
-pub(crate) fn take(limits: &mut [Limit], tenant: &mut Tenant, set: LimitSet, amounts: &Amounts, now: Time) {
+pub(crate) fn take(
+    limits: &mut [Limit],
+    tenant: &mut Tenant,
+    set: LimitSet,
+    amounts: &Amounts,
+    moment: Moment,
+) {
     for at in members(set) {
         if let Some((rule, meter)) = meter_of(limits, tenant, at) {
-            meter.take(now, rule.cost(amounts));
+            meter.take(moment, rule.cost(amounts));
         }
     }
 }

@@ -8,11 +8,12 @@ use crate::{
     fair::Fair,
     feedback::Feedback,
     limit::{Limit, LimitSet, Ticks},
+    meter::{Moment, Order},
     names::Names,
     outputs::Outputs,
     queue::Queue,
     request::{Event, Grant, PermitKey, Priority},
-    slab::Slab,
+    slab::{Slab, serial_of},
     spec::CheckedSpec,
     tenant::{TENANTS_MAX, Tenant},
     time::Time,
@@ -242,7 +243,17 @@ impl<W: Clone> Budget<W> {
         crate::admission::dominant(&self.limits, set, charge)
     }
 
+    /// Now, after every permit that was granted so far.
+    pub(crate) fn moment(&self, now: Time) -> Moment {
+        Moment { time: now, order: 2 * self.permits.next_serial() - 1 }
+    }
+
     pub(crate) fn touched(&self, tenant: u32, model: u32) -> LimitSet {
         self.tenants[tenant].limits & self.models[model].limits
     }
+}
+
+/// The order of the charge of a permit among all charges: even numbers are permits, the odd ones between them are debits.
+pub(crate) fn charge_order(permit: u64) -> Order {
+    2 * serial_of(permit)
 }

@@ -2,9 +2,9 @@
 
 use crate::{
     admission::meter_of,
-    budget::{Budget, Model},
+    budget::{Budget, Model, charge_order},
     limit::{Limit, LimitSet, members},
-    meter::Meter,
+    meter::{Meter, Moment},
     queue::Queue,
     request::{Event, Ticket},
     slab::{serial_of, slot_of},
@@ -25,20 +25,22 @@ impl<W: Clone> Budget<W> {
             .map(|old| spec.limits.iter().position(|new| new.same_identity(&old.rule.spec)))
             .collect();
         self.limits = spec.limits.iter().map(|limit| Limit::new(limit, now)).collect();
+        let moment = self.moment(now);
         let mut kept = 0;
         for (old, place) in before.into_iter().zip(&places) {
             let Some(place) = *place else { continue };
             kept |= 1 << place;
-            self.limits[place].take_over(old, now);
+            self.limits[place].take_over(old, moment);
         }
-        self.configure_names(now, &places);
+        self.configure_names(moment, &places);
         self.charge_in_flight(now, kept);
         self.requeue(events);
         self.dispatch(now, events);
     }
 
-    fn configure_names(&mut self, now: Time, places: &[Option<usize>]) {
+    fn configure_names(&mut self, moment: Moment, places: &[Option<usize>]) {
         let Self { spec, limits, tenants, models, .. } = self;
+        let now = moment.time;
         for (name, model) in models.iter_mut() {
             model.limits = Model::matching(name, limits);
         }
@@ -47,7 +49,7 @@ impl<W: Clone> Budget<W> {
                 let place = (*places.get(at)?)?;
                 old.advance(now);
                 let mut new = Meter::new(&limits[place].rule.spec, now);
-                new.take_over(&old, now);
+                new.take_over(&mut old, moment);
                 Some((place, new))
             });
             tenant.configure(name, spec, limits, now);
@@ -68,7 +70,8 @@ impl<W: Clone> Budget<W> {
             let set = tenants[permit.tenant].limits & models[permit.model].limits & !kept;
             for at in members(set) {
                 if let Some((rule, meter)) = meter_of(limits, &mut tenants[permit.tenant], at) {
-                    meter.take(permit.granted, rule.cost(&permit.charge));
+                    let moment = Moment { time: permit.granted, order: charge_order(key) };
+                    meter.take(moment, rule.cost(&permit.charge));
                     meter.advance(now);
                 }
             }

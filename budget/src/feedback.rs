@@ -28,7 +28,11 @@ pub(crate) struct Feedback {
 pub(crate) enum Reaction {
     Nothing,
     /// Grant nothing on the rates that the permit touched until then.
-    FreezeTouched(Time),
+    FreezeTouched {
+        until: Time,
+        /// Whether this is an event of its own: the call was sent after the last refusal was heard of.
+        news: bool,
+    },
     /// Tell everyone that waits.
     Exhausted,
 }
@@ -64,10 +68,13 @@ impl Feedback {
                 }
                 Reaction::Nothing
             }
-            Outcome::RateLimited => match self.wait(retry_after, granted, now) {
-                Some(wait) => Reaction::FreezeTouched(now + wait),
-                None => Reaction::Nothing,
-            },
+            Outcome::RateLimited => {
+                let news = self.is_news(granted);
+                match self.wait(retry_after, granted, now) {
+                    Some(wait) => Reaction::FreezeTouched { until: now + wait, news },
+                    None => Reaction::Nothing,
+                }
+            }
             Outcome::Overloaded | Outcome::ConcurrencyLimited | Outcome::AccelerationLimited => {
                 if let Some(wait) = self.wait(retry_after, granted, now) {
                     self.frozen_until = self.frozen_until.max(now + wait);
@@ -84,7 +91,7 @@ impl Feedback {
 
     /// How long to hold back; `None` if this call was under way when the last refusal was heard of, and says no more than that.
     fn wait(&mut self, given: Option<Duration>, granted: Time, now: Time) -> Option<Duration> {
-        let news = self.in_a_row == 0 || granted > self.heard;
+        let news = self.is_news(granted);
         if news {
             self.heard = now;
             self.in_a_row += 1;
@@ -99,6 +106,10 @@ impl Feedback {
             }
             None => None,
         }
+    }
+
+    fn is_news(&self, granted: Time) -> bool {
+        self.in_a_row == 0 || granted > self.heard
     }
 
     fn random(&mut self) -> u64 {
@@ -122,14 +133,18 @@ mod tests {
     #[test]
     fn a_burst_is_one_event() {
         let mut feedback = Feedback::default();
-        let Reaction::FreezeTouched(first) = feedback.heard(Outcome::RateLimited, None, at(0), at(1)) else {
+        let Reaction::FreezeTouched { until: first, news: true } =
+            feedback.heard(Outcome::RateLimited, None, at(0), at(1))
+        else {
             panic!("a refusal freezes");
         };
         assert!((Duration::from_millis(800)..=Duration::from_millis(1200)).contains(&first.since(at(1))));
         for _ in 0..50 {
             assert_eq!(feedback.heard(Outcome::RateLimited, None, at(0), at(1)), Reaction::Nothing);
         }
-        let Reaction::FreezeTouched(second) = feedback.heard(Outcome::RateLimited, None, at(3), at(4)) else {
+        let Reaction::FreezeTouched { until: second, news: true } =
+            feedback.heard(Outcome::RateLimited, None, at(3), at(4))
+        else {
             panic!("a refusal of a later call is news");
         };
         assert!((Duration::from_millis(1600)..=Duration::from_millis(2400)).contains(&second.since(at(4))));
@@ -152,10 +167,11 @@ mod tests {
     fn given_waits_are_kept_up_to_a_day() {
         let mut feedback = Feedback::default();
         let wait = Some(Duration::from_secs(7));
-        assert_eq!(feedback.heard(Outcome::RateLimited, wait, at(0), at(1)), Reaction::FreezeTouched(at(8)));
+        let frozen = |until, news| Reaction::FreezeTouched { until, news };
+        assert_eq!(feedback.heard(Outcome::RateLimited, wait, at(0), at(1)), frozen(at(8), true));
         assert_eq!(
             feedback.heard(Outcome::RateLimited, Some(Duration::MAX), at(0), at(1)),
-            Reaction::FreezeTouched(at(86_401))
+            frozen(at(86_401), false)
         );
     }
 }

@@ -4,8 +4,8 @@ use std::fmt;
 
 use crate::{
     glob::Glob,
-    meter::Meter,
-    spec::LimitSpec,
+    meter::{Meter, Moment},
+    spec::{LimitSpec, Window},
     time::{Time, nanos},
     usage::{self, Amounts},
 };
@@ -46,14 +46,38 @@ pub(crate) struct Rule {
     tenants: Glob,
     /// Nothing is granted before then.
     pub(crate) frozen_until: Time,
-    /// Units kept back against calls that overtake each other on their way to the provider.
-    pub(crate) cushion: u64,
+    cushion: Cushion,
     /// What requests ahead in the order keep others from; good within one dispatch.
     pub(crate) reserved: Reserved,
     /// The most that can ever be granted at once.
     pub(crate) capacity: u64,
     /// Service that one unit is worth.
     ticks_per_unit: Ratio,
+}
+
+/// What is kept back in a bucket against calls that overtake each other on their way to the provider: an amount, not a share of the
+/// rate, so that the sustained rate stays whole.
+#[derive(Clone, Copy, Debug, Default)]
+struct Cushion {
+    units: u64,
+    widened: Time,
+}
+
+/// What calls may overtake each other by at first: 25 ms, half the spread of round trips within a region.
+const JITTER_NANOS: u64 = 25_000_000;
+/// A cushion is at most a quarter of the burst.
+const CUSHION_PART: u64 = 4;
+/// How long a cushion stays as it is; then half of it goes.
+const CUSHION_HALF_LIFE_NANOS: u64 = 3_600_000_000_000;
+
+impl Cushion {
+    fn shrink(&mut self, now: Time) {
+        let halves = now.nanos_since(self.widened) / CUSHION_HALF_LIFE_NANOS;
+        if self.units > 0 && halves > 0 {
+            self.units = self.units.checked_shr(u32::try_from(halves).unwrap_or(u32::MAX)).unwrap_or(0);
+            self.widened = self.widened.plus_nanos(halves * CUSHION_HALF_LIFE_NANOS);
+        }
+    }
 }
 
 /// What requests that wait keep of a limit until they can go.
@@ -86,12 +110,12 @@ impl Limit {
     }
 
     /// Takes over from the same limit before it was changed.
-    pub(crate) fn take_over(&mut self, old: Limit, now: Time) {
+    pub(crate) fn take_over(&mut self, old: Limit, moment: Moment) {
         self.rule.frozen_until = old.rule.frozen_until;
         self.rule.cushion = old.rule.cushion;
         if let (Some(new), Some(mut old)) = (&mut self.meter, old.meter) {
-            old.advance(now);
-            new.take_over(&old, now);
+            old.advance(moment.time);
+            new.take_over(&mut old, moment);
         }
     }
 
@@ -118,7 +142,7 @@ impl Rule {
             models: Glob::new(&spec.models),
             tenants: Glob::new(tenants),
             frozen_until: Time::ZERO,
-            cushion: 0,
+            cushion: Cushion::default(),
             reserved: Reserved::default(),
             capacity: Meter::new(spec, Time::ZERO).capacity_units(),
             ticks_per_unit: Ratio::new(u128::from(per) << TICKS_PER_NANO_BITS, spec.amount),
@@ -147,14 +171,30 @@ impl Rule {
         self.ticks_per_unit.of(cost)
     }
 
+    /// The provider refused `charge` although we saw room: calls overtake each other on their way, by more than was thought.
+    pub(crate) fn widen_cushion(&mut self, charge: &Amounts, now: Time) {
+        if matches!(self.spec.window, Window::Bucket) {
+            self.cushion.shrink(now);
+            let jitter = self.spec.amount / (self.spec.per.map_or(1, nanos) / JITTER_NANOS).max(1);
+            let first = self.cost(charge).max(jitter).max(1);
+            let most = self.capacity / CUSHION_PART;
+            self.cushion.units = self.cushion.units.saturating_mul(2).max(first).min(most);
+            self.cushion.widened = now;
+        }
+    }
+
+    /// Forgets a part of the cushion for every hour without a refusal.
+    pub(crate) fn shrink_cushion(&mut self, now: Time) {
+        self.cushion.shrink(now);
+    }
+
     /// Parts that have to be there before `cost` is granted: the cost and the cushion, but never more than a full meter, so that the
     /// cushion blocks nothing that is admissible alone.
     pub(crate) fn need(&self, meter: &Meter, cost: u64) -> i128 {
         let need = meter.parts(cost);
-        if self.cushion == 0 {
-            need
-        } else {
-            (need + meter.parts(self.cushion)).min(meter.capacity()).max(need)
+        match self.cushion.units {
+            0 => need,
+            units => (need + meter.parts(units)).min(meter.capacity()).max(need),
         }
     }
 }

@@ -6,9 +6,10 @@ use smallvec::SmallVec;
 
 use crate::{
     admission::meter_of,
-    budget::{Budget, Permit, Waiting},
+    budget::{Budget, Permit, Waiting, charge_order},
     feedback::Reaction,
-    limit::{LimitSet, members},
+    limit::{Limit, LimitSet, members},
+    meter::Moment,
     outcome::{Outcome, Report, Reported},
     refusal::{Reason, Refusal},
     request::{Event, PermitKey, Ticket},
@@ -37,13 +38,13 @@ impl<W: Clone> Budget<W> {
             Outcome::Cancelled => Amounts::nothing(),
             _ => report.actual.settle(&ended.charge),
         };
-        self.settle(now, &ended, set, &used, report.outcome != Outcome::Cancelled);
+        self.settle(now, permit.as_u64(), &ended, set, &used, report.outcome != Outcome::Cancelled);
         if ended.open_output
             && let Some(output) = report.actual.output_used()
         {
             self.outputs.learn(ended.tenant, ended.model, output);
         }
-        self.learn(now, set, ended.granted, report, events);
+        self.learn(now, set, (ended.granted, &ended.charge), report, events);
         let reported = self.answer(now, set, report, true);
         self.answers.remember(serial, &reported);
         self.dispatch(now, events);
@@ -78,7 +79,7 @@ impl<W: Clone> Budget<W> {
             let ended = self.take_permit(key).expect("only live permits have an expiry");
             let set = self.touched(ended.tenant, ended.model);
             // The call may have been made: the charge stays, the slot comes back.
-            self.settle(now, &ended, set, &ended.charge, true);
+            self.settle(now, key, &ended, set, &ended.charge, true);
             self.answers.expect_late(serial_of(key), ended.tenant, ended.model);
             self.totals.expired += 1;
             events.push(Event::Expired { waiter: ended.waiter, permit: PermitKey::from_u64(key) });
@@ -111,32 +112,33 @@ impl<W: Clone> Budget<W> {
     }
 
     /// Replaces what a permit held by what was used, on every limit that it touched, and corrects its tenant's tag.
-    fn settle(&mut self, now: Time, ended: &Permit<W>, set: LimitSet, used: &Amounts, sent: bool) {
+    fn settle(&mut self, now: Time, key: u64, ended: &Permit<W>, set: LimitSet, used: &Amounts, sent: bool) {
+        let (debited, charged) = (self.moment(now), Moment { time: ended.granted, order: charge_order(key) });
         let Self { limits, tenants, .. } = self;
         let tenant = &mut tenants[ended.tenant];
         tenant.in_flight -= 1;
         for at in members(set) {
             let Some((rule, meter)) = meter_of(limits, tenant, at) else { continue };
             meter.advance(now);
+            rule.shrink_cushion(now);
             let held = rule.cost(&ended.charge);
             let used = if rule.is_rate() { rule.cost(used) } else { 0 };
             if used < held {
-                meter.give_back(ended.granted, held - used);
+                meter.give_back(charged, held - used);
             } else {
-                meter.take(now, used - held);
+                meter.take(debited, used - held);
             }
         }
         self.models[ended.model].uses -= 1;
-        let charged = ended.worth;
         let actual = match sent {
-            true if *used == ended.charge => charged,
+            true if *used == ended.charge => ended.worth,
             true => self.worth(set, used),
             false => 0,
         };
         let tenant = &mut self.tenants[ended.tenant];
         let flow = &mut tenant.flows[ended.class.index()];
-        if charged != actual {
-            self.fair.correct(ended.class, flow, tenant.weight, charged, actual);
+        if ended.worth != actual {
+            self.fair.correct(ended.class, flow, tenant.weight, ended.worth, actual);
             self.queue.reorder(flow);
         }
         if self.queue.has_parked() {
@@ -160,7 +162,7 @@ impl<W: Clone> Budget<W> {
         &mut self,
         now: Time,
         set: LimitSet,
-        granted: Time,
+        (granted, charge): (Time, &Amounts),
         report: &Report,
         events: &mut Vec<Event<W>>,
     ) {
@@ -169,18 +171,41 @@ impl<W: Clone> Budget<W> {
         }
         match self.feedback.heard(report.outcome, report.retry_after, granted, now) {
             Reaction::Nothing => {}
-            Reaction::FreezeTouched(until) => {
+            Reaction::FreezeTouched { until, news } => {
                 for at in members(set) {
                     let rule = &mut self.limits[at].rule;
                     if rule.is_rate() {
                         rule.frozen_until = rule.frozen_until.max(until);
                     }
                 }
+                if news {
+                    self.believe_empty(now, set, charge);
+                }
             }
             Reaction::Exhausted => {
                 let until = self.feedback.exhausted(now).flatten();
                 self.refuse_waiting(Reason::QuotaExhausted, until.map(|until| until.since(now)), events);
             }
+        }
+    }
+
+    /// The provider refused for a rate although we saw room. Which one it does not say: of those touched, the one of which we know
+    /// least to be left is taken to be empty, as the provider's was, and its cushion grows.
+    fn believe_empty(&mut self, now: Time, set: LimitSet, charge: &Amounts) {
+        let moment = self.moment(now);
+        let shortest = members(set)
+            .filter_map(|at| {
+                let Limit { rule, meter: Some(meter) } = &mut self.limits[at] else { return None };
+                meter.advance(now);
+                let shared_by_all = rule.is_rate() && rule.spec.tenants.is_empty();
+                shared_by_all.then(|| (meter.fullness(), at))
+            })
+            .min();
+        if let Some((_, at)) = shortest
+            && let Limit { rule, meter: Some(meter) } = &mut self.limits[at]
+        {
+            meter.exhaust(moment);
+            rule.widen_cushion(charge, now);
         }
     }
 
@@ -195,7 +220,7 @@ impl<W: Clone> Budget<W> {
         if let Some((tenant, model)) = self.answers.take_late(serial) {
             let set = self.touched(tenant, model);
             // It was under way for longer than a permit lives: what it says is news.
-            self.learn(now, set, now, report, events);
+            self.learn(now, set, (now, &Amounts::nothing()), report, events);
             let reported = self.answer(now, set, report, false);
             self.answers.remember(serial, &reported);
             self.dispatch(now, events);

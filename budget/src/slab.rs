@@ -53,6 +53,11 @@ impl<T> Slab<T> {
         self.len == SLAB_MAX
     }
 
+    /// The serial that the next item gets.
+    pub(crate) const fn next_serial(&self) -> u64 {
+        self.serial
+    }
+
     /// Callers see to it that the slab is not full.
     pub(crate) fn insert(&mut self, item: T) -> u64 {
         let slot = match self.free.pop() {

@@ -1,6 +1,7 @@
 //! A token bucket: refills `amount` every `per`, continuously, and holds at most `burst`. In any stretch of time it grants at most
 //! `burst + amount / per x stretch` (Turner's leaky bucket as a meter, "New directions in communications", 1986).
 
+use super::peaks::{Order, Peaks};
 use crate::time::Time;
 
 /// One unit is `per` parts (nanoseconds of the window), so a nanosecond refills `amount` parts.
@@ -8,6 +9,7 @@ use crate::time::Time;
 pub(crate) struct Bucket {
     /// In parts; negative is debt.
     level: i128,
+    peaks: Peaks,
     /// When `level` was right.
     updated: Time,
     pub(super) amount: u64,
@@ -17,7 +19,7 @@ pub(crate) struct Bucket {
 
 impl Bucket {
     pub(super) fn new(amount: u64, per: u64, burst: u64, now: Time) -> Self {
-        let mut bucket = Self { level: 0, updated: now, amount, per, burst };
+        let mut bucket = Self { level: 0, peaks: Peaks::default(), updated: now, amount, per, burst };
         bucket.level = bucket.parts(burst);
         bucket
     }
@@ -50,29 +52,33 @@ impl Bucket {
         self.refill(then.nanos_since(now))
     }
 
-    pub(super) fn take(&mut self, _now: Time, units: u64) {
+    pub(super) fn take(&mut self, order: Order, units: u64) {
+        if units > 0 {
+            self.peaks.charge(order, self.level);
+        }
         // Debt is at most one window's amount.
         let floor = -self.parts(self.amount);
         self.level = (self.level - self.parts(units)).max(floor.min(self.level));
     }
 
-    pub(super) fn give_back(&mut self, _taken: Time, units: u64) {
-        self.level = (self.level + self.parts(units)).min(self.parts(self.burst));
+    pub(super) fn give_back(&mut self, order: Order, units: u64) {
+        let room = self.parts(self.burst) - self.peaks.since(order, self.level);
+        self.level += self.parts(units).min(room.max(0));
     }
 
-    pub(super) fn take_over(&mut self, old: &Bucket) {
+    pub(super) fn take_over(&mut self, old: &mut Bucket) {
         self.updated = old.updated;
         // The window is part of a limit's identity, so a unit has the same parts as before.
         debug_assert_eq!(self.per, old.per, "a limit with another window is another limit");
-        self.level = if old.level < 0 {
-            old.level
-        } else {
-            proportion(
-                old.level.unsigned_abs(),
-                old.parts(old.burst).unsigned_abs(),
-                self.parts(self.burst).unsigned_abs(),
-            )
+        let (full, new_full) = (old.parts(old.burst).unsigned_abs(), self.parts(self.burst).unsigned_abs());
+        let rescaled = |level: i128| match u128::try_from(level) {
+            Ok(level) => proportion(level, full, new_full),
+            // Debt stays as it is.
+            Err(_) => level,
         };
+        self.level = rescaled(old.level);
+        self.peaks = std::mem::take(&mut old.peaks);
+        self.peaks.rescale(rescaled);
     }
 
     fn refill(&self, span: u64) -> i128 {
@@ -104,7 +110,7 @@ mod tests {
     #[test]
     fn one_a_day_is_exact() {
         let mut bucket = Bucket::new(1, DAY, 1, at(0));
-        bucket.take(at(0), 1);
+        bucket.take(1, 1);
         bucket.advance(at(DAY - 1));
         assert!(bucket.available() < bucket.parts(1));
         assert_eq!(bucket.ready_at(at(DAY - 1), bucket.parts(1)), at(DAY));
@@ -117,8 +123,8 @@ mod tests {
     fn refills_the_same_in_any_steps() {
         let mut steps = Bucket::new(10_000_000, 60 * S, 1_000, at(0));
         let mut leap = steps.clone();
-        steps.take(at(0), 1_000);
-        leap.take(at(0), 1_000);
+        steps.take(1, 1_000);
+        leap.take(1, 1_000);
         for step in 0..=999 {
             steps.advance(at(step * 7 + 3));
         }
@@ -130,27 +136,39 @@ mod tests {
     #[test]
     fn survives_the_largest_numbers() {
         let mut bucket = Bucket::new(u64::MAX, 366 * DAY, u64::MAX, at(0));
-        bucket.take(at(0), u64::MAX);
+        bucket.take(1, u64::MAX);
         assert_eq!(bucket.available(), 0);
-        bucket.take(at(0), u64::MAX);
-        bucket.take(at(0), u64::MAX);
+        bucket.take(1, u64::MAX);
+        bucket.take(1, u64::MAX);
         assert_eq!(bucket.available(), -bucket.parts(u64::MAX));
         bucket.advance(at(u64::MAX));
         assert!(bucket.available() <= bucket.parts(u64::MAX));
-        bucket.give_back(at(0), u64::MAX);
+        bucket.give_back(1, u64::MAX);
         assert!(bucket.available() <= bucket.parts(u64::MAX));
+    }
+
+    /// Goal: giving back what was charged while the bucket has filled up meanwhile mints nothing: the call that was never sent did not
+    /// keep the provider's bucket from being full.
+    #[test]
+    fn giving_back_late_mints_nothing() {
+        let mut bucket = Bucket::new(100, 60 * S, 100, at(0));
+        bucket.take(1, 100);
+        bucket.advance(at(30 * S));
+        bucket.take(2, 50);
+        bucket.give_back(1, 100);
+        assert_eq!(bucket.available(), bucket.parts(50), "the provider had 100, and 50 were taken");
     }
 
     /// Goal: a change keeps the level in proportion to the burst, and debt as it is.
     #[test]
     fn takes_over_in_proportion() {
         let mut old = Bucket::new(100, 60 * S, 100, at(0));
-        old.take(at(0), 25);
+        old.take(1, 25);
         let mut new = Bucket::new(200, 60 * S, 200, at(0));
-        new.take_over(&old);
+        new.take_over(&mut old.clone());
         assert_eq!(new.available(), new.parts(150));
-        old.take(at(0), 105);
-        new.take_over(&old);
+        old.take(1, 105);
+        new.take_over(&mut old.clone());
         assert_eq!(new.available(), -new.parts(30));
     }
 }

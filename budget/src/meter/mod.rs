@@ -6,6 +6,7 @@
 
 mod bucket;
 mod fixed;
+mod peaks;
 mod sliding;
 mod slots;
 
@@ -14,10 +15,19 @@ use fixed::Fixed;
 use sliding::Sliding;
 use slots::Slots;
 
+pub(crate) use peaks::Order;
+
 use crate::{
     spec::{LimitSpec, Window},
     time::{Time, nanos},
 };
+
+/// When something is charged: the time, and the order among charges at the same time.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Moment {
+    pub(crate) time: Time,
+    pub(crate) order: Order,
+}
 
 /// One way of counting. All methods but the constructors expect to be advanced to now.
 #[derive(Clone, Debug)]
@@ -90,6 +100,11 @@ impl Meter {
         }
     }
 
+    /// How full it is, in millionths.
+    pub(crate) fn fullness(&self) -> i128 {
+        self.available().saturating_mul(1_000_000) / self.capacity().max(1)
+    }
+
     /// So many units in parts.
     pub(crate) fn parts(&self, units: u64) -> i128 {
         match self {
@@ -132,14 +147,31 @@ impl Meter {
         i128::try_from(nanos.saturating_mul(u128::from(amount)) / u128::from(per)).unwrap_or(i128::MAX / 2)
     }
 
-    /// Takes `units` as of `taken`, into debt if need be. Not before anything that was taken earlier.
-    pub(crate) fn take(&mut self, taken: Time, units: u64) {
-        each_kind!(self, meter => meter.take(taken, units));
+    /// Takes `units` as of `moment`, into debt if need be. Not before anything that was taken earlier.
+    pub(crate) fn take(&mut self, moment: Moment, units: u64) {
+        match self {
+            Self::Bucket(bucket) => bucket.take(moment.order, units),
+            Self::Fixed(fixed) => fixed.take(moment.time, units),
+            Self::Sliding(sliding) => sliding.take(moment.time, units),
+            Self::Slots(slots) => slots.take(units),
+        }
     }
 
-    /// Gives back `units` of what was taken at `taken`, as far as they still count.
-    pub(crate) fn give_back(&mut self, taken: Time, units: u64) {
-        each_kind!(self, meter => meter.give_back(taken, units));
+    /// Gives back `units` of what was taken at `moment`, as far as they still count.
+    pub(crate) fn give_back(&mut self, moment: Moment, units: u64) {
+        match self {
+            Self::Bucket(bucket) => bucket.give_back(moment.order, units),
+            Self::Fixed(fixed) => fixed.give_back(moment.time, units),
+            Self::Sliding(sliding) => sliding.give_back(moment.time, units),
+            Self::Slots(slots) => slots.give_back(units),
+        }
+    }
+
+    /// Takes all that is left: the provider says that there is nothing.
+    pub(crate) fn exhaust(&mut self, moment: Moment) {
+        let scale = self.parts(1).max(1);
+        let left = u128::try_from(self.available()).unwrap_or(0).div_ceil(scale.unsigned_abs());
+        self.take(moment, u64::try_from(left).unwrap_or(u64::MAX));
     }
 
     /// What is left in whole units, rounded down.
@@ -151,7 +183,8 @@ impl Meter {
 
     /// Takes over from a meter of the same limit before it was changed. A bucket keeps its level in proportion and its debt as it
     /// is. Windows and slots keep what was used as it is: the provider counts the same calls against the new amount.
-    pub(crate) fn take_over(&mut self, before: &Meter, now: Time) {
+    pub(crate) fn take_over(&mut self, before: &mut Meter, moment: Moment) {
+        let now = moment.time;
         match (&mut *self, before) {
             (Self::Bucket(new), Self::Bucket(old)) => new.take_over(old),
             (Self::Fixed(new), Self::Fixed(old)) => new.take_over(old, now),
@@ -160,7 +193,7 @@ impl Meter {
             // Another way of counting: what was taken of the old amount is taken of the new.
             (new, old) => {
                 let used = i128::from(old.capacity_units()) - i128::from(old.level());
-                new.take(now, u64::try_from(used).unwrap_or(0));
+                new.take(moment, u64::try_from(used).unwrap_or(0));
             }
         }
     }

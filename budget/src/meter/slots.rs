@@ -1,7 +1,5 @@
 //! So many at once.
 
-use crate::time::Time;
-
 /// Parts are units.
 #[derive(Clone, Debug)]
 pub(crate) struct Slots {
@@ -18,11 +16,11 @@ impl Slots {
         i128::from(self.amount) - i128::from(self.used)
     }
 
-    pub(super) fn take(&mut self, _now: Time, units: u64) {
+    pub(super) fn take(&mut self, units: u64) {
         self.used = self.used.saturating_add(units);
     }
 
-    pub(super) fn give_back(&mut self, _taken: Time, units: u64) {
+    pub(super) fn give_back(&mut self, units: u64) {
         self.used = self.used.saturating_sub(units);
     }
 

@@ -1,0 +1,84 @@
+//! How full a bucket has been since a charge. A charge that is given back raises the level by no more than the bucket would have had
+//! room for all the time since: what it would have held above its burst would have been lost, and giving it back now would
+//! mint it.
+//!
+//! With `l(t)` the level, the bucket without a charge `x` at time `a` would now hold `min(x, min over t in [a, now] of burst - l(t))`
+//! more, so the highest level since `a` is all that has to be known. It is kept as a stack of falling levels, each with the
+//! last charge before which it was reached (the monotone queue of sliding-window maxima).
+
+/// Levels that are kept apart. Past it, the two that are closest are taken for the higher one, which gives back less, never more.
+const PEAKS_MAX: usize = 32;
+
+/// The order of charges: each is later than those with a smaller number.
+pub(crate) type Order = u64;
+
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Peaks(Vec<Peak>);
+
+#[derive(Clone, Copy, Debug)]
+struct Peak {
+    order: Order,
+    level: i128,
+}
+
+impl Peaks {
+    /// A charge is about to lower the level, which is a peak.
+    pub(crate) fn charge(&mut self, order: Order, level: i128) {
+        while self.0.last().is_some_and(|last| last.level <= level) {
+            self.0.pop();
+        }
+        self.0.push(Peak { order, level });
+        if self.0.len() > PEAKS_MAX {
+            self.merge_closest();
+        }
+    }
+
+    /// The highest level before any charge later than `order`; `level` is the one now.
+    pub(crate) fn since(&self, order: Order, level: i128) -> i128 {
+        let later = self.0.partition_point(|peak| peak.order <= order);
+        self.0.get(later).map_or(level, |peak| peak.level.max(level))
+    }
+
+    /// Another bucket, which holds so much more or less at the same level.
+    pub(crate) fn rescale(&mut self, rescaled: impl Fn(i128) -> i128) {
+        for peak in &mut self.0 {
+            peak.level = rescaled(peak.level);
+        }
+    }
+
+    fn merge_closest(&mut self) {
+        let gap = |at: usize| self.0[at].level - self.0[at + 1].level;
+        let closest = (0..self.0.len() - 1).min_by_key(|at| gap(*at)).expect("there are more than two");
+        self.0[closest + 1].level = self.0[closest].level;
+        self.0.remove(closest);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Goal: the highest level since a charge is known, and never underestimated, however many charges there were.
+    #[test]
+    fn knows_the_highest_level_since() {
+        let mut peaks = Peaks::default();
+        for (order, level) in [(1, 100), (2, 90), (3, 80), (4, 85), (5, 40)] {
+            peaks.charge(order, level);
+        }
+        assert_eq!(peaks.since(0, 0), 100);
+        assert_eq!(peaks.since(1, 0), 90);
+        assert_eq!(peaks.since(2, 0), 85);
+        assert_eq!(peaks.since(4, 0), 40);
+        assert_eq!(peaks.since(4, 50), 50);
+        assert_eq!(peaks.since(5, 30), 30);
+
+        let mut many = Peaks::default();
+        for order in 1..=1_000 {
+            many.charge(order, 1_000 - i128::from(order));
+        }
+        for order in 0..1_000 {
+            let (found, exact) = (many.since(order, 0), 999 - i128::from(order));
+            assert!((exact..=exact + 80).contains(&found), "since {order}: {found}, not {exact}");
+        }
+    }
+}
