@@ -85,9 +85,12 @@ pub(crate) fn obstacle(
         if need + rule.reserved.now <= meter.available() {
             continue;
         }
-        // What those ahead leave does not grow until they have gone.
-        let ready =
-            meter.ready_at(now, need + rule.reserved.then).map(|ready| ready.max(rule.reserved.until));
+        // What those ahead leave does not grow until they have gone; beside them, it may never be enough.
+        let beside = need + rule.reserved.then;
+        let ready = match rule.is_rate() && beside > meter.capacity() && rule.reserved.until <= now {
+            true => Some(Time::MAX),
+            false => meter.ready_at(now, beside).map(|ready| ready.max(rule.reserved.until)),
+        };
         match (each, ready) {
             // Until a permit of the tenant ends is the longest of all.
             (true, None) => own = Some(None),

@@ -71,14 +71,12 @@ impl Bucket {
         // The window is part of a limit's identity, so a unit has the same parts as before.
         debug_assert_eq!(self.per, old.per, "a limit with another window is another limit");
         let (full, new_full) = (old.parts(old.burst).unsigned_abs(), self.parts(self.burst).unsigned_abs());
-        let rescaled = |level: i128| match u128::try_from(level) {
-            Ok(level) => proportion(level, full, new_full),
-            // Debt stays as it is.
-            Err(_) => level,
-        };
-        self.level = rescaled(old.level);
+        // Debt stays as it is.
+        let rescaled =
+            |level: i128| u128::try_from(level).map_or(level, |level| proportion(level, full, new_full));
         self.peaks = std::mem::take(&mut old.peaks);
         self.peaks.rescale(rescaled);
+        self.level = rescaled(old.level);
     }
 
     fn refill(&self, span: u64) -> i128 {
