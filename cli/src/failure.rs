@@ -2,10 +2,11 @@
 
 use std::{fmt, process::ExitCode, time::Duration};
 
-use permitd_server::config::DurationText;
 use serde_json::json;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
+
+use crate::format::rough;
 
 /// What failed for good, by `sysexits`.
 const FAILED: u8 = 1;
@@ -113,7 +114,7 @@ impl fmt::Display for Failure {
             write!(f, "\n  try: {hint}")?;
         }
         if let Some(wait) = self.retry_after {
-            write!(f, "\n  try: again in {}", DurationText(wait))?;
+            write!(f, "\n  try: again in {}", rough(wait))?;
         }
         Ok(())
     }
