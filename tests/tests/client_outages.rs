@@ -111,8 +111,8 @@ async fn cut_under_load() {
             })
         })
         .collect();
-    for cut in 1..=10 {
-        until("some calls", async || done.load(Ordering::Relaxed) >= cut * CALLERS * CALLS / 12).await;
+    for cut in 1..=6 {
+        until("some calls", async || done.load(Ordering::Relaxed) >= cut * CALLERS * CALLS / 8).await;
         proxy.cut();
     }
     for caller in callers {
@@ -176,7 +176,7 @@ async fn reports_survive() {
     let server = Server::with(vec![rate("tokens", 1_000, DAY)]).await;
     let proxy = Proxy::start(server.address).await;
     let client = connect([proxy.url()]).await;
-    for round in 1..=20 {
+    for round in 1..=8 {
         let guard = soon("a permit", client.acquire("p/k").tokens(10).into_future()).await.expect("no error");
         let reporting = guard.report(Report::success().tokens(5));
         if round % 2 == 0 {

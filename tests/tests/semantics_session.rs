@@ -249,6 +249,23 @@ async fn s38_cancels() {
     server.stop().await;
 }
 
+/// Goal (38): of several permits, a cancel takes back what still waits; what was granted stays with its holder.
+#[tokio::test]
+async fn s38_cancelling_the_rest() {
+    let server = with_grace(LONG).await;
+    let mut session = server.session("").await;
+    session.ask(1, AcquireRequest { count: 3, ..ask("k") }).await;
+    let permit = session.permit(1).await;
+    session.cancel(1).await;
+    assert_eq!(session.refusal(1).await.says(), (Code::Cancelled, "CANCELLED"));
+    let state = server.state("k").await;
+    assert_eq!((state.in_flight, state.waiting), (1, 0));
+    session.settle(&permit).await;
+    session.barrier().await;
+    assert!(session.granted.is_empty(), "no more of them");
+    server.stop().await;
+}
+
 /// Goal (38, invariant 6): whichever of cancel and grant comes first, nothing is lost and nothing is left: the request ends cancelled
 /// and the slot is free, or its holder knows of it.
 #[tokio::test]
