@@ -168,12 +168,15 @@ fn reserved(model: &Model, group: &[Asked], asked: &Asked, limit: usize) -> u128
     group.iter().filter(needs).map(|other| u128::from(model.cost(limit, &other.cost))).sum()
 }
 
+/// Limits, each with whose meter of it, and those who need them.
+type Group = (BTreeSet<(usize, String)>, Vec<Asked>);
+
 /// Those who wait, first of their lanes only, by who shares a limit with whom. After a change of the limits lanes may have
 /// merged, and then all who wait stand for themselves.
 fn competitors(model: &Model) -> Vec<Vec<Asked>> {
     let settled = model.waiting.iter().all(|asked| asked.epoch == model.epoch);
     let heads = model.waiting.iter().filter(|asked| !settled || model.is_head(asked));
-    let mut groups: Vec<(BTreeSet<(usize, String)>, Vec<Asked>)> = Vec::new();
+    let mut groups: Vec<Group> = Vec::new();
     for asked in heads {
         let touched = model.touched(&asked.tenant, &asked.model);
         let mut limits: BTreeSet<(usize, String)> =

@@ -222,27 +222,35 @@ impl Day {
     }
 }
 
-/// Adds up a bucket over every stretch from one grant to another: what was charged and debited in it, less what came back, is at most
-/// the burst and what flows in.
+/// Adds up a bucket over every stretch from one grant to another: what was granted in it, as settled by its end, and the debits that
+/// became known in it, are at most the burst and what flows in.
 fn bucket_holds(calls: &[Call], of: impl Fn(&Call) -> bool, burst: u64, amount: u64) {
-    let mut moves: Vec<(Time, u8, i128)> = Vec::new();
-    for call in calls.iter().filter(|call| of(call)) {
-        moves.push((call.granted, 1, i128::from(call.charged)));
-        moves.extend(call.refund.map(|(at, back)| (at, 0, -i128::from(back))));
-        moves.extend(call.debit.map(|(at, more)| (at, 2, i128::from(more))));
-    }
-    // Of one instant: refunds, then grants, then debits, which is how they can have happened.
-    moves.sort_unstable_by_key(|(at, kind, _)| (*at, *kind));
-    for first in (0..moves.len()).filter(|at| moves[*at].1 == 1) {
+    let calls: Vec<&Call> = calls.iter().filter(|call| of(call)).collect();
+    for (at, first) in calls.iter().enumerate() {
+        // What is taken off or put on later than its grant, by time.
         let mut taken = 0;
-        for (at, kind, amounts) in &moves[first..] {
-            taken += amounts;
-            let passed = i128::try_from(at.since(moves[first].0).as_nanos()).expect("a day");
+        let mut later: Vec<(Time, i128)> = Vec::new();
+        for call in &calls[..at] {
+            later.extend(
+                call.debit.filter(|(at, _)| *at > first.granted).map(|(at, more)| (at, i128::from(more))),
+            );
+        }
+        for call in &calls[at..] {
+            taken += i128::from(call.charged);
+            later.extend(call.refund.map(|(at, back)| (at, -i128::from(back))));
+            later.extend(call.debit.map(|(at, more)| (at, i128::from(more))));
+            // Of one instant: refunds, then grants, then debits, which is how they can have happened.
+            let due = |at: Time, amount: i128| at < call.granted || (at == call.granted && amount < 0);
+            taken +=
+                later.iter().filter(|(at, amount)| due(*at, *amount)).map(|(_, amount)| amount).sum::<i128>();
+            later.retain(|(at, amount)| !due(*at, *amount));
+            let passed = i128::try_from(call.granted.since(first.granted).as_nanos()).expect("a day");
             let most = i128::from(burst) * 60_000_000_000 + i128::from(amount) * passed;
             assert!(
-                *kind != 1 || taken * 60_000_000_000 <= most,
-                "over from {} to {at}: {taken}",
-                moves[first].0
+                taken * 60_000_000_000 <= most,
+                "over from {} to {}: {taken}",
+                first.granted,
+                call.granted
             );
         }
     }

@@ -163,8 +163,7 @@ impl Harness {
             remaining: ask.count,
             arrived: now,
             deadline,
-            now_or_never: deadline.is_some_and(|deadline| deadline <= instant(now))
-                && ask.gives_up.is_none_or(|after| !after.is_zero()),
+            now_or_never: self.model.deadline(ask.max_wait, None) == Some(instant(now)),
             epoch: self.model.epoch,
             ticket: None,
         }
@@ -215,7 +214,9 @@ impl Harness {
             );
             let possible = self.model.alone(Side::Most, asked);
             let hint = refusal.retry_after.map(|after| instant(self.model.now + after));
-            let honest = possible.is_none_or(|at| hint.is_some_and(|hint| hint >= at));
+            // A hint saturates at 584 years.
+            let honest =
+                possible.is_none_or(|at| hint.is_some_and(|hint| hint >= at.min(i128::from(u64::MAX))));
             ensure!(
                 honest,
                 "{id} is told to try again in {:?}; alone it fits at {possible:?}",

@@ -164,19 +164,33 @@ impl Meter {
         let mut spec = &self.first;
         let mut level = burst(spec) * parts;
         let mut last = self.since;
+        // The level before each entry, as it would have been without what was given back since; and where in it permits were charged.
+        let mut history: Vec<i128> = Vec::new();
+        let mut charged: Vec<(u64, usize)> = Vec::new();
         for entry in &self.log {
             let at = moment(entry);
             level = refill(level, spec, at - last);
             last = at;
+            history.push(level);
             match entry {
-                Entry::Charge { amount, .. } => {
+                Entry::Charge { permit, amount, .. } => {
                     level -= i128::from(*amount) * parts;
                     if side == Side::Most {
                         level = level.max(-i128::from(spec.amount) * parts);
                     }
+                    charged.push((*permit, history.len()));
                 }
-                Entry::Refund { amount, .. } => {
-                    level = (level + i128::from(*amount) * parts).min(burst(spec) * parts);
+                Entry::Refund { permit, amount, .. } => {
+                    // What would have overflowed without the charge does not come back. Of a charge made under another way of
+                    // counting nothing may come back.
+                    let since = charged.iter().find(|(of, _)| of == permit).map(|(_, at)| *at);
+                    let unknown = if side == Side::Most { history.len() - 1 } else { 0 };
+                    let since = since.unwrap_or(unknown);
+                    let peak = history[since..].iter().max().expect("the level of now is there");
+                    let room = (burst(spec) * parts - peak).max(0);
+                    let back = if since == 0 { 0 } else { room.min(i128::from(*amount) * parts) };
+                    history[since..].iter_mut().for_each(|level| *level += back);
+                    level += back;
                 }
                 Entry::Debit { most, .. } => {
                     let capped = (level - most * parts).max(-i128::from(spec.amount) * parts);
@@ -184,6 +198,9 @@ impl Meter {
                 }
                 Entry::Change { to, .. } => {
                     level = rescale(side, level, burst(spec), burst(to), parts);
+                    for before in &mut history {
+                        *before = rescale(side, *before, burst(spec), burst(to), parts);
+                    }
                     // Debt stays absolute, and is capped at one window's amount, perhaps at once.
                     if side == Side::Most {
                         level = level.max(-i128::from(to.amount) * parts);
@@ -236,7 +253,10 @@ impl Meter {
             Entry::Debit { most, .. } if side == Side::Most => *most,
             Entry::Debit { least, .. } => *least,
             Entry::Known { level, .. } => {
-                (i128::from(capacity(&self.spec)) - level - i128::from(side == Side::Most)).max(0)
+                let used = i128::from(capacity(&self.first)) - level;
+                // Refunds of what was charged before are honest, and may come too late.
+                let back = if side == Side::Most { self.refunds_of_earlier() + 1 } else { 0 };
+                (used - back).max(0)
             }
             Entry::Refund { .. } | Entry::Change { .. } => 0,
         }
@@ -291,6 +311,17 @@ impl Meter {
             next = Some(at + 1);
         }
         (carried - next.map_or(0, |next| (now - next) * amount)).max(0)
+    }
+
+    fn refunds_of_earlier(&self) -> i128 {
+        let charged = |of: u64| {
+            self.log.iter().any(|entry| matches!(entry, Entry::Charge { permit, .. } if *permit == of))
+        };
+        let refund = |entry: &Entry| match entry {
+            Entry::Refund { permit, amount, .. } if !charged(*permit) => i128::from(*amount),
+            _ => 0,
+        };
+        self.log.iter().map(refund).sum()
     }
 
     fn refunds(&self, of: u64, counts: impl Fn(i128) -> bool) -> i128 {

@@ -282,7 +282,9 @@ impl Model {
         match &refusal.reason {
             Reason::NotInTime => {
                 // At the very moment of its deadline a request is in time, if it fits.
-                let fits = self.exact && crate::demands::admissible(self, asked);
+                let fits = self.exact
+                    && asked.deadline > Some(instant(asked.arrived))
+                    && crate::demands::admissible(self, asked);
                 let over =
                     asked.deadline.is_some_and(|deadline| now > deadline || (now == deadline && !fits));
                 let hopeless = asked.deadline.is_some_and(|deadline| {
@@ -305,7 +307,10 @@ impl Model {
                 );
                 ensure!(refusal.retry_after.is_none(), "{id} refused for good with a hint: {refusal:?}");
             }
-            Reason::Paused => ensure!(self.paused && asked.now_or_never, "{id} refused {refusal:?}"),
+            Reason::Paused => {
+                let at_once = asked.now_or_never || asked.deadline.is_some_and(|deadline| deadline <= now);
+                ensure!(self.paused && at_once, "{id} refused {refusal:?}");
+            }
             Reason::QueueFull { max_waiting } => {
                 let full = self.waiting.len() as u64 >= u64::from(*max_waiting);
                 ensure!(

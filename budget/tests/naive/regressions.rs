@@ -204,3 +204,89 @@ fn nobody_is_polled_for_in_vain() {
     }
     assert!(polls <= 10, "polled {polls} times for two grants");
 }
+
+/// Goal: nor while the one ahead waits for a slot, which no clock brings back, and keeps a part of the bucket that another one needs whole.
+#[test]
+fn nobody_is_polled_for_in_vain_beside_a_slot() {
+    let slot = LimitSpec { models: "large".to_owned(), ..LimitSpec::in_flight(1) };
+    let mut heart = budget(vec![slot, LimitSpec::rate("requests", 60, 60 * SECOND)]);
+    let mut events = Vec::new();
+    let asks = |model, requests, waiter| Request {
+        model,
+        estimate: Usage { requests: Some(requests), ..Usage::default() },
+        ..request(waiter)
+    };
+    for (waiter, (model, requests)) in (0..).zip([("large", 1), ("large", 1), ("mini", 60)]) {
+        let answer = heart.acquire(Time::ZERO, asks(model, requests, waiter), &mut events);
+        assert!(answer.is_ok(), "{answer:?}");
+    }
+    let mut polls = 0;
+    while heart.waiting() > 1 {
+        let next = heart.next_poll().expect("the first permit expires");
+        let _ = heart.poll(next, &mut events);
+        polls += 1;
+    }
+    assert!(polls <= 10, "polled {polls} times for one grant");
+}
+
+/// Goal: those who wait on one limit go when they fit beside what others, who wait for another limit, keep of it.
+#[test]
+fn who_fits_beside_those_stuck_elsewhere_goes() {
+    let shared = LimitSpec { window: Window::Sliding, ..LimitSpec::rate("input_tokens", 100, SECOND) };
+    let elsewhere =
+        LimitSpec { tenants: "x*".to_owned(), ..LimitSpec::rate("output_tokens", 100, 3_600 * SECOND) };
+    let limits = vec![shared, elsewhere, LimitSpec { tenants: "y".to_owned(), ..LimitSpec::in_flight(3) }];
+    let more = BudgetSpec { limits: limits.clone(), ..BudgetSpec::default() }.check().expect("makes sense");
+    let mut heart = budget(limits[..2].to_vec());
+    let mut events = Vec::new();
+    let asks = |tenant, priority, input, output, waiter| Request {
+        tenant,
+        priority,
+        estimate: Usage { input_tokens: Some(input), output_tokens: Some(output), ..Usage::default() },
+        ..request(waiter)
+    };
+    for (waiter, (tenant, priority, input, output)) in (0..).zip([
+        ("x1", Priority::Standard, 0, 60),
+        ("x2", Priority::Standard, 2, 50),
+        ("x1", Priority::Batch, 0, 0),
+        ("z", Priority::Batch, 50, 0),
+        ("z", Priority::Interactive, 90, 0),
+    ]) {
+        if waiter == 2 {
+            heart.pause();
+        }
+        let answer = heart.acquire(Time::ZERO, asks(tenant, priority, input, output, waiter), &mut events);
+        assert!(answer.is_ok(), "{answer:?}");
+    }
+    heart.configure(Time::ZERO, &more, &mut events);
+    heart.resume(Time::ZERO, &mut events);
+    let now = Time::ZERO + Duration::from_millis(1_001);
+    let next = heart.next_poll();
+    let _ = heart.poll(now, &mut events);
+    let granted = events.iter().any(|event| matches!(event, Event::Granted { waiter: 3, .. }));
+    assert!(granted && next.is_some_and(|next| next <= now), "next poll {next:?}, {events:?}");
+}
+
+/// Goal: what two calls that were never sent give back is what the bucket had room for, together.
+#[test]
+fn two_refunds_do_not_use_the_same_room() {
+    let mut heart = budget(vec![LimitSpec::rate("requests", 100, 60 * SECOND)]);
+    let mut events = Vec::new();
+    let half =
+        |waiter| Request { estimate: Usage { requests: Some(50), ..Usage::default() }, ..request(waiter) };
+    let mut permits = Vec::new();
+    let half_a_minute = Time::ZERO + 30 * SECOND;
+    for (waiter, now) in (0..).zip([Time::ZERO, Time::ZERO, half_a_minute]) {
+        let answer = heart.acquire(now, half(waiter), &mut events);
+        let Ok(Acquired::Granted(grant)) = answer else { panic!("it fits: {answer:?}") };
+        permits.push(grant.permit);
+    }
+    for (permit, level) in permits.into_iter().zip([50, 50, 100]) {
+        let _ = heart.report(half_a_minute, permit, &Report::new(Outcome::Cancelled), &mut events);
+        assert_eq!(
+            heart.snapshot(half_a_minute).limits[0].level,
+            level,
+            "the provider has 100 less what was sent at 30 s"
+        );
+    }
+}

@@ -19,7 +19,7 @@ pub(crate) fn try_all<S: Strategy>(
         failure_persistence: Some(Box::new(FileFailurePersistence::Direct(failures))),
         source_file: Some(file!()),
         max_shrink_iters: 4_000,
-        max_shrink_time: 15_000,
+        max_shrink_time: 20_000,
         ..Config::default()
     };
     let mut seed = [0_u8; 32];
@@ -34,8 +34,9 @@ pub(crate) fn try_all<S: Strategy>(
 }
 
 fn from_environment<T: FromStr>(name: &str) -> Option<T> {
-    let value = env::var(name).ok()?;
-    Some(value.parse().unwrap_or_else(|_| panic!("{name} is {value}, not a number")))
+    let value = env::var_os(name)?;
+    let number = value.to_str().and_then(|value| value.parse().ok());
+    Some(number.unwrap_or_else(|| panic!("{name} is {value:?}, not a number")))
 }
 
 /// A small reproducible source of numbers, for runs that are no proptest.
