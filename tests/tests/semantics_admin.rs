@@ -142,7 +142,7 @@ async fn s30_validate_only() {
     server.stop().await;
 }
 
-/// Goal (31): the level is the raw bucket, whatever is frozen; of an `each` limit it is the least tenant's.
+/// Goal (31): the level is the raw bucket; of an `each` limit it is the least tenant's.
 #[tokio::test]
 async fn s31_levels() {
     let each = Limit { tenants: "each".to_owned(), ..rate("tokens", 100, DAY) };
@@ -153,13 +153,21 @@ async fn s31_levels() {
         server.granted_now(request).await;
     }
     assert_eq!(server.level("k", "tokens").await, 60);
+    assert_eq!(server.level("k", "requests").await, 47);
+    server.stop().await;
+}
+
+/// Goal (31): a freeze and a cushion are no part of the level: what was not taken is there.
+#[tokio::test]
+async fn s31_levels_know_no_freeze() {
+    let server = Server::with(vec![rate("requests", 50, DAY)]).await;
     let permit = server.granted_now(ask("k")).await;
-    let mut frozen = report(&permit.permit_id, Outcome::RateLimited);
-    frozen.retry_after = span(HOUR);
-    server.report(frozen).await;
+    let mut refused = report(&permit.permit_id, Outcome::RateLimited);
+    refused.retry_after = span(HOUR);
+    server.report(refused).await;
     let limit = server.limit("k", "requests", "").await;
     assert!(limit.frozen_until.is_some());
-    assert_eq!((limit.level, limit.effective_amount), (46, 50));
+    assert_eq!((limit.level, limit.effective_amount), (49, 50));
     server.stop().await;
 }
 

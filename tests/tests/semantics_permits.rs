@@ -108,7 +108,7 @@ async fn s19_repeats_and_contradictions() {
 /// Goal (19): a repeat of a refusal is answered as the first was, also after the freeze was lifted by time.
 #[tokio::test]
 async fn s19_repeats_of_refusals() {
-    let server = Server::with(vec![rate("tokens", 100, DAY)]).await;
+    let server = Server::with(vec![rate("tokens", 100, SHORTEST)]).await;
     let permit = server.granted_now(tokens("k", 1)).await;
     let refused = ReportRequest {
         retry_after: span(Duration::from_millis(300)),
@@ -227,7 +227,8 @@ async fn s21_lives() {
         assert!((SHORTEST..=DAY).contains(&ttl));
         let expires = std::time::SystemTime::try_from(permit.expires_at.expect("an end")).expect("in range");
         let left = expires.duration_since(std::time::SystemTime::now()).expect("in the future");
-        assert!(left <= ttl && left + Duration::from_secs(60) > ttl, "{left:?} of {ttl:?}");
+        let tolerance = Duration::from_secs(1);
+        assert!(left <= ttl + tolerance && left + tolerance * 60 > ttl, "{left:?} of {ttl:?}");
     }
     server.stop().await;
 }

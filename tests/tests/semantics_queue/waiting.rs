@@ -229,7 +229,8 @@ async fn raises_apply_at_once() {
     let server = Server::with(vec![in_flight(1), rate("tokens", 100, DAY)]).await;
     server.granted_now(tokens("k", 100)).await;
     let (mut for_tokens, _) = server.waiting(tokens("k", 50)).await;
-    let (mut for_a_slot, _) = server.waiting(tokens("k", 0)).await;
+    // Of another tenant, or it would stand in line behind the first one.
+    let (mut for_a_slot, _) = server.waiting(tenant("other", tokens("k", 0))).await;
     server.set("k", vec![in_flight(3), rate("tokens", 100, DAY)]).await;
     for_a_slot.permit().await;
     // Without the limit on tokens there is nothing to wait for.
