@@ -19,7 +19,7 @@ pub(crate) fn try_all<S: Strategy>(
         failure_persistence: Some(Box::new(FileFailurePersistence::Direct(failures))),
         source_file: Some(file!()),
         max_shrink_iters: 4_000,
-        max_shrink_time: 20_000,
+        max_shrink_time: 15_000,
         ..Config::default()
     };
     let mut seed = [0_u8; 32];
