@@ -85,11 +85,11 @@ pub(crate) fn obstacle(
         if need + rule.reserved.now <= meter.available() {
             continue;
         }
-        // What those ahead leave does not grow until they have gone; beside them, it may never be enough.
+        // What those ahead leave does not grow before there is enough for them too. If there never is, they go first.
         let beside = need + rule.reserved.then;
-        let ready = match rule.is_rate() && beside > meter.capacity() && rule.reserved.until <= now {
-            true => Some(Time::MAX),
-            false => meter.ready_at(now, beside).map(|ready| ready.max(rule.reserved.until)),
+        let ready = match rule.is_rate() && beside > meter.capacity() && beside > need {
+            true => Some(if rule.reserved.until > now { rule.reserved.until } else { Time::MAX }),
+            false => meter.ready_at(now, beside),
         };
         match (each, ready) {
             // Until a permit of the tenant ends is the longest of all.

@@ -29,15 +29,18 @@ impl<W: Clone> Budget<W> {
             return;
         }
         self.unpark_due(now);
-        for limit in &mut self.limits {
-            limit.rule.reserved = Reserved::default();
-        }
+        self.reserve_nothing();
         // Groups whose first cannot go: everyone else in them needs the same limits.
         let mut held: SmallVec<[u32; 8]> = SmallVec::new();
         let mut granted = 0;
         while let Some(lane) = self.next_lane(&held) {
             if self.offer(lane, now, &mut held, events) {
                 granted += 1;
+                if !held.is_empty() {
+                    // What those ahead have to keep depends on what is left now.
+                    held.clear();
+                    self.reserve_nothing();
+                }
                 if granted == GRANTS_MAX || self.permits.is_full() {
                     self.wake_by(if self.permits.is_full() { Time::MAX } else { now });
                     break;
@@ -46,6 +49,12 @@ impl<W: Clone> Budget<W> {
         }
         if let Some((until, _)) = self.queue.first_parked() {
             self.wake_by(until);
+        }
+    }
+
+    fn reserve_nothing(&mut self) {
+        for limit in &mut self.limits {
+            limit.rule.reserved = Reserved::default();
         }
     }
 

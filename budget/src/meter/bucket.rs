@@ -63,7 +63,9 @@ impl Bucket {
 
     pub(super) fn give_back(&mut self, order: Order, units: u64) {
         let room = self.parts(self.burst) - self.peaks.since(order, self.level);
-        self.level += self.parts(units).min(room.max(0));
+        let back = self.parts(units).min(room.max(0));
+        self.peaks.give_back(order, back);
+        self.level += back;
     }
 
     pub(super) fn take_over(&mut self, old: &mut Bucket) {

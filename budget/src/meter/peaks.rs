@@ -39,6 +39,19 @@ impl Peaks {
         self.0.get(later).map_or(level, |peak| peak.level.max(level))
     }
 
+    /// What was charged at `order` was given back: without it, every level since would have been higher by so much.
+    pub(crate) fn give_back(&mut self, order: Order, parts: i128) {
+        let later = self.0.partition_point(|peak| peak.order <= order);
+        for peak in &mut self.0[later..] {
+            peak.level += parts;
+        }
+        // Those before the charge that are not higher any more.
+        if let Some(raised) = self.0.get(later).map(|peak| peak.level) {
+            let higher = self.0[..later].partition_point(|peak| peak.level > raised);
+            self.0.drain(higher..later);
+        }
+    }
+
     /// Another bucket, which holds so much more or less at the same level.
     pub(crate) fn rescale(&mut self, rescaled: impl Fn(i128) -> i128) {
         for peak in &mut self.0 {
