@@ -173,7 +173,7 @@ impl Rule {
 
     /// The provider refused `charge` although we saw room: calls overtake each other on their way, by more than was thought.
     pub(crate) fn widen_cushion(&mut self, charge: &Amounts, now: Time) {
-        if matches!(self.spec.window, Window::Bucket) {
+        if self.is_rate() && self.spec.window == Window::Bucket && self.spec.tenants.is_empty() {
             self.cushion.shrink(now);
             let jitter = self.spec.amount / (self.spec.per.map_or(1, nanos) / JITTER_NANOS).max(1);
             let first = self.cost(charge).max(jitter).max(1);

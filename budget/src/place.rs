@@ -58,11 +58,12 @@ impl<W: Clone> Budget<W> {
             None if alone.full.is_some() => self.expiries.first().unwrap_or(ready).max(ready),
             _ => ready,
         };
+        let wait = retry_at.since(now);
         Refusal {
             reason: Reason::NotInTime,
             limit: alone.binding.or(alone.full).map(|at| self.limits[at].rule.spec.to_string()),
-            // At least a moment: "now" has just been tried.
-            retry_after: Some(retry_at.since(now).max(Duration::from_millis(1))),
+            // At least a moment: "now" has just been tried. Where only a pause is in the way, nobody knows.
+            retry_after: (retry_at > now || !self.paused).then(|| wait.max(Duration::from_millis(1))),
         }
     }
 

@@ -179,7 +179,7 @@ impl<W: Clone> Budget<W> {
                     }
                 }
                 if news {
-                    self.believe_empty(now, set, charge);
+                    self.widen_cushions(now, set, charge);
                 }
             }
             Reaction::Exhausted => {
@@ -189,23 +189,16 @@ impl<W: Clone> Budget<W> {
         }
     }
 
-    /// The provider refused for a rate although we saw room. Which one it does not say: of those touched, the one of which we know
-    /// least to be left is taken to be empty, as the provider's was, and its cushion grows.
-    fn believe_empty(&mut self, now: Time, set: LimitSet, charge: &Amounts) {
-        let moment = self.moment(now);
-        let shortest = members(set)
-            .filter_map(|at| {
-                let Limit { rule, meter: Some(meter) } = &mut self.limits[at] else { return None };
+    /// The provider refused for a rate although we saw room. Where little was left, calls that overtook each other on their way
+    /// explain it: those cushions grow.
+    fn widen_cushions(&mut self, now: Time, set: LimitSet, charge: &Amounts) {
+        for at in members(set) {
+            if let Limit { rule, meter: Some(meter) } = &mut self.limits[at] {
                 meter.advance(now);
-                let shared_by_all = rule.is_rate() && rule.spec.tenants.is_empty();
-                shared_by_all.then(|| (meter.fullness(), at))
-            })
-            .min();
-        if let Some((_, at)) = shortest
-            && let Limit { rule, meter: Some(meter) } = &mut self.limits[at]
-        {
-            meter.exhaust(moment);
-            rule.widen_cushion(charge, now);
+                if meter.available().saturating_mul(4) < meter.capacity() {
+                    rule.widen_cushion(charge, now);
+                }
+            }
         }
     }
 

@@ -100,11 +100,6 @@ impl Meter {
         }
     }
 
-    /// How full it is, in millionths.
-    pub(crate) fn fullness(&self) -> i128 {
-        self.available().saturating_mul(1_000_000) / self.capacity().max(1)
-    }
-
     /// So many units in parts.
     pub(crate) fn parts(&self, units: u64) -> i128 {
         match self {
@@ -165,13 +160,6 @@ impl Meter {
             Self::Sliding(sliding) => sliding.give_back(moment.time, units),
             Self::Slots(slots) => slots.give_back(units),
         }
-    }
-
-    /// Takes all that is left: the provider says that there is nothing.
-    pub(crate) fn exhaust(&mut self, moment: Moment) {
-        let scale = self.parts(1).max(1);
-        let left = u128::try_from(self.available()).unwrap_or(0).div_ceil(scale.unsigned_abs());
-        self.take(moment, u64::try_from(left).unwrap_or(u64::MAX));
     }
 
     /// What is left in whole units, rounded down.

@@ -13,7 +13,11 @@ mod summary;
 use std::time::Duration;
 
 pub use crate::bench::summary::Summary;
-use crate::bench::{load::Load, servers::Servers, summary::Figures};
+use crate::bench::{
+    load::Load,
+    servers::Servers,
+    summary::{Figures, Latencies},
+};
 
 /// What to measure with.
 #[derive(Clone, Debug)]
@@ -28,11 +32,20 @@ pub struct Plan {
     pub window: usize,
     /// Budgets that the acquires go round.
     pub budgets: usize,
+    /// Only the session, and no latency: for a profiler.
+    pub session_only: bool,
 }
 
 impl Default for Plan {
     fn default() -> Self {
-        Self { rounds: 5, turn: Duration::from_secs(2), connections: 8, window: 64, budgets: 1 }
+        Self {
+            rounds: 5,
+            turn: Duration::from_secs(2),
+            connections: 8,
+            window: 64,
+            budgets: 1,
+            session_only: false,
+        }
     }
 }
 
@@ -47,15 +60,19 @@ pub fn run(plan: &Plan, mut progress: impl FnMut(&str)) -> Result<Summary, Error
     let servers = Servers::start()?;
     let mut figures = Figures::default();
     for round in 1..=plan.rounds {
-        for load in Load::ALL {
+        for load in Load::ALL.into_iter().filter(|load| !plan.session_only || *load == Load::Session) {
             progress(&format!("round {round} of {}: {load}", plan.rounds));
             figures.add(load, load.run(plan, &servers)?);
         }
     }
-    progress("half load: latency");
-    let half = figures.median(Load::Session) / 2.0;
-    let permitd = latency::run(plan, &servers, latency::Server::Permitd, half)?;
-    let echo = latency::run(plan, &servers, latency::Server::Echo, half)?;
+    let mut latencies = None;
+    if !plan.session_only {
+        progress("half load: latency");
+        let half = figures.median(Load::Session) / 2.0;
+        let permitd = latency::run(plan, &servers, latency::Server::Permitd, half)?;
+        let echo = latency::run(plan, &servers, latency::Server::Echo, half)?;
+        latencies = Some(Latencies { half, permitd, echo });
+    }
     servers.stop();
-    Ok(Summary::new(plan, &figures, half, &permitd, &echo))
+    Ok(Summary::new(plan, &figures, latencies.as_ref()))
 }

@@ -35,18 +35,33 @@ impl Figures {
     }
 }
 
+/// Acquire to grant at half load, in nanoseconds.
+#[derive(Debug)]
+pub(super) struct Latencies {
+    /// Items a second.
+    pub(super) half: f64,
+    pub(super) permitd: Histogram<u64>,
+    pub(super) echo: Histogram<u64>,
+}
+
+impl fmt::Display for Latencies {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\nacquire to grant at half load ({:.0} items/s, sent every millisecond)", self.half)?;
+        for (name, waits) in [("bare echo", &self.echo), ("permitd", &self.permitd)] {
+            let at = |quantile| Duration::from_nanos(waits.value_at_quantile(quantile));
+            let [half, most, nearly_all] = [at(0.5), at(0.99), at(0.999)];
+            write!(f, "\n{name:<12} p50 {half:>9.3?}   p99 {most:>9.3?}   p99.9 {nearly_all:>9.3?}")?;
+        }
+        Ok(())
+    }
+}
+
 /// The outcome of a benchmark, for people.
 #[derive(Debug)]
 pub struct Summary(String);
 
 impl Summary {
-    pub(super) fn new(
-        plan: &Plan,
-        figures: &Figures,
-        half: f64,
-        permitd: &Histogram<u64>,
-        echo: &Histogram<u64>,
-    ) -> Self {
+    pub(super) fn new(plan: &Plan, figures: &Figures, latencies: Option<&Latencies>) -> Self {
         let mut lines = vec![format!(
             "{} connections x {} under way, {} budget(s), {} rounds of {:?}, {} cores shared by servers and load; medians",
             plan.connections,
@@ -64,21 +79,14 @@ impl Summary {
             (Load::EchoCall, Load::EchoCall),
             (Load::Unary, Load::EchoCall),
         ] {
+            if !figures.0.contains_key(&load) {
+                continue;
+            }
             let share = 100.0 * figures.median(load) / figures.median(ceiling);
             let (items, cpu) = (figures.median(load), figures.cpu(load));
             lines.push(format!("{:<30} {items:>12.0} {cpu:>12.2} {share:>10.0} %", load.to_string()));
         }
-        lines.push(String::new());
-        lines.push(format!("acquire to grant at half load ({half:.0} items/s, sent every millisecond)"));
-        for (name, waits) in [("bare echo", echo), ("permitd", permitd)] {
-            let at = |quantile| Duration::from_nanos(waits.value_at_quantile(quantile));
-            lines.push(format!(
-                "{name:<12} p50 {:>9.3?}   p99 {:>9.3?}   p99.9 {:>9.3?}",
-                at(0.5),
-                at(0.99),
-                at(0.999)
-            ));
-        }
+        lines.extend(latencies.map(ToString::to_string));
         Self(lines.join("\n"))
     }
 }

@@ -22,6 +22,9 @@ pub(crate) struct Arguments {
     /// Budgets that the acquires go round.
     #[arg(long, default_value_t = 1)]
     budgets: usize,
+    /// Only permitd's session: to look at with a profiler.
+    #[arg(long)]
+    session_only: bool,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<(), bench::Error> {
@@ -29,7 +32,14 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), bench::Error> {
     let [rounds, connections, window, budgets] =
         [arguments.rounds, arguments.connections, arguments.window, arguments.budgets]
             .map(|number| number.max(1));
-    let plan = Plan { rounds, turn, connections, window: window.max(16), budgets };
+    let plan = Plan {
+        rounds,
+        turn,
+        connections,
+        window: window.max(16),
+        budgets,
+        session_only: arguments.session_only,
+    };
     let summary = bench::run(&plan, |step| eprintln!("{step}"))?;
     println!("{summary}");
     Ok(())
