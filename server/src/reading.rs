@@ -14,11 +14,14 @@ pub(crate) fn outcome(http_status: u32) -> Outcome {
         429 => Outcome::RateLimited,
         503 | 529 => Outcome::Overloaded,
         413 => Outcome::TooLarge,
-        // A timeout is worth another try; every other 4xx would fail again.
-        408 => Outcome::Failed { retryable: true },
-        400..=499 => Outcome::Failed { retryable: false },
-        _ => Outcome::Failed { retryable: true },
+        _ => failed(http_status),
     }
+}
+
+/// A failure, whatever class the status is of. Every 4xx would fail again, but for a timeout; without a status it was a timeout
+/// or a connection that broke.
+pub(crate) fn failed(http_status: u32) -> Outcome {
+    Outcome::Failed { retryable: http_status == 408 || !(400..=499).contains(&http_status) }
 }
 
 /// Reads the wait that the provider asks for: `retry-after-ms`, else `retry-after` in seconds.
@@ -67,6 +70,7 @@ mod tests {
         assert_eq!(outcome(413), Outcome::TooLarge);
         assert_eq!(outcome(400), Outcome::Failed { retryable: false });
         assert_eq!(outcome(500), Outcome::Failed { retryable: true });
+        assert_eq!(outcome(408), Outcome::Failed { retryable: true });
         assert_eq!(outcome(u32::MAX), Outcome::Failed { retryable: true });
     }
 

@@ -180,11 +180,7 @@ fn outcome(request: &v1::ReportRequest) -> Result<Outcome, Fault> {
         Wire::AccelerationLimited => Outcome::AccelerationLimited,
         Wire::QuotaExhausted => Outcome::QuotaExhausted,
         Wire::TooLarge => Outcome::TooLarge,
-        Wire::Failed => match reading::outcome(request.http_status) {
-            failed @ Outcome::Failed { .. } => failed,
-            // Without a status that says otherwise: a timeout, or a connection that broke.
-            _ => Outcome::Failed { retryable: true },
-        },
+        Wire::Failed => reading::failed(request.http_status),
         Wire::Cancelled => Outcome::Cancelled,
     })
 }
@@ -300,10 +296,13 @@ mod tests {
         request.retry_after = wait(1_000_000, 0);
         let read = report(&request).expect("fine");
         assert_eq!((read.outcome, read.retry_after), (Outcome::Overloaded, Some(reading::RETRY_AFTER_MAX)));
-        for (http_status, retryable) in [(0, true), (404, false), (502, true)] {
+        let statuses =
+            [(0, true), (404, false), (408, true), (413, false), (429, false), (502, true), (503, true)];
+        for (http_status, retryable) in statuses {
             let failed =
                 ReportRequest { outcome: v1::Outcome::Failed.into(), http_status, ..Default::default() };
-            assert_eq!(report(&failed).expect("fine").outcome, Outcome::Failed { retryable });
+            let read = report(&failed).expect("fine");
+            assert_eq!(read.outcome, Outcome::Failed { retryable }, "{http_status}");
         }
     }
 }
