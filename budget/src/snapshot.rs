@@ -13,6 +13,10 @@ pub struct Snapshot {
     pub in_flight: u32,
     /// Whether an administrator paused it.
     pub paused: bool,
+    /// Whether the provider said that its quota is used up: nothing is granted before a reset.
+    pub exhausted: bool,
+    /// When the quota is there again, if that is known.
+    pub exhausted_until: Option<Time>,
     /// Tenants with something to tell, by name.
     pub tenants: Vec<TenantSnapshot>,
     /// Permits ever granted.
@@ -72,11 +76,14 @@ impl<W: Clone> Budget<W> {
             })
             .collect();
         tenants.sort_by(|a, b| a.tenant.cmp(&b.tenant));
+        let exhausted = self.feedback.exhausted(now);
         Snapshot {
             limits,
             waiting: self.waiting(),
             in_flight: self.in_flight(),
             paused: self.paused,
+            exhausted: exhausted.is_some(),
+            exhausted_until: exhausted.flatten(),
             tenants,
             granted_total: self.totals.granted,
             refused_total: self.totals.refused,
@@ -108,6 +115,52 @@ impl<W: Clone> Budget<W> {
             level,
             frozen_until: Some(rule.frozen_until.max(self.feedback.frozen(now).unwrap_or(now)))
                 .filter(|until| *until > now),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::{Acquired, BudgetSpec, Outcome, Priority, Report, Request, Usage};
+
+    fn ask() -> Request<'static, ()> {
+        let (priority, estimate) = (Priority::Standard, Usage::default());
+        Request {
+            tenant: "t",
+            model: "",
+            priority,
+            estimate,
+            count: 1,
+            max_wait: None,
+            gives_up: None,
+            waiter: (),
+        }
+    }
+
+    /// Goal: an exhausted quota is seen until its reset, or until an administrator resumes the budget.
+    #[test]
+    fn shows_an_exhausted_quota() {
+        let spec = BudgetSpec::default().check().expect("makes sense");
+        let seen = |budget: &mut Budget<()>, now| {
+            let snapshot = budget.snapshot(now);
+            (snapshot.exhausted, snapshot.exhausted_until)
+        };
+        let (now, hour) = (Time::ZERO, Duration::from_secs(3_600));
+        for retry_after in [Some(hour), None] {
+            let mut budget = Budget::new(&spec, now);
+            assert_eq!(seen(&mut budget, now), (false, None));
+            let Ok(Acquired::Granted(grant)) = budget.acquire(now, ask(), &mut Vec::new()) else {
+                panic!("nothing is in the way");
+            };
+            let report = Report { retry_after, ..Report::new(Outcome::QuotaExhausted) };
+            budget.report(now, grant.permit, &report, &mut Vec::new());
+            assert_eq!(seen(&mut budget, now), (true, retry_after.map(|wait| now + wait)));
+            assert_eq!(seen(&mut budget, now + hour), (retry_after.is_none(), None), "{retry_after:?}");
+            budget.resume(now + hour, &mut Vec::new());
+            assert_eq!(seen(&mut budget, now + hour), (false, None));
         }
     }
 }

@@ -175,6 +175,7 @@ struct Figures {
     waiting: u64,
     in_flight: u64,
     paused: u64,
+    exhausted: u64,
     limits: Vec<(String, i64, u64)>,
 }
 
@@ -188,10 +189,11 @@ const COUNTERS: [Column; 4] = [
     ("permits_expired", "Permits that ended without a report.", |figures| figures.expired),
 ];
 
-const GAUGES: [Column; 3] = [
+const GAUGES: [Column; 4] = [
     ("waiting", "Requests in the queue.", |figures| figures.waiting),
     ("in_flight", "Unreported permits.", |figures| figures.in_flight),
     ("paused", "1 while an administrator paused the budget.", |figures| figures.paused),
+    ("quota_exhausted", "1 while the provider's quota is used up.", |figures| figures.exhausted),
 ];
 
 impl Collector for Budgets {
@@ -260,6 +262,7 @@ impl Figures {
         self.waiting += u64::from(snapshot.waiting);
         self.in_flight += u64::from(snapshot.in_flight);
         self.paused += u64::from(snapshot.paused);
+        self.exhausted += u64::from(snapshot.exhausted);
         if with_limits {
             let limits = snapshot.limits.iter();
             self.limits.extend(

@@ -61,8 +61,19 @@ fn limit_cells(limit: &v1::LimitState) -> [String; 3] {
 
 fn condition(state: &v1::BudgetState, first: Option<&v1::LimitState>) -> String {
     let paused = state.paused.then(|| "paused".to_owned());
+    let halted: Vec<String> = paused.into_iter().chain(exhausted(state)).collect();
+    if !halted.is_empty() {
+        return halted.join(", ");
+    }
     let unlimited = state.limits.is_empty().then(|| "no limits".to_owned());
-    paused.or_else(|| first.and_then(frozen)).or(unlimited).unwrap_or_default()
+    first.and_then(frozen).or(unlimited).unwrap_or_default()
+}
+
+fn exhausted(state: &v1::BudgetState) -> Option<String> {
+    state.exhausted.then(|| match &state.exhausted_until {
+        Some(until) => format!("exhausted until {}", moment(until)),
+        None => "exhausted".to_owned(),
+    })
 }
 
 fn frozen(limit: &v1::LimitState) -> Option<String> {
@@ -155,6 +166,8 @@ pub(super) fn state_json(state: &v1::BudgetState) -> Value {
         "key": budget.key,
         "etag": budget.etag,
         "paused": state.paused,
+        "exhausted": state.exhausted,
+        "exhausted_until": state.exhausted_until.as_ref().map(moment),
         "waiting": state.waiting,
         "in_flight": state.in_flight,
         "granted_total": state.granted_total,
@@ -253,11 +266,26 @@ mod tests {
         assert!(lines[2].trim_start().starts_with("requests/1m model=claude-*"), "{text}");
     }
 
+    /// Goal: what holds everybody back is told in a word, a quota that is used up with its reset if that is known.
+    #[test]
+    fn tells_what_halts() {
+        let until = Some(prost_types::Timestamp { seconds: 1, nanos: 0 });
+        let exhausted = v1::BudgetState { exhausted: true, ..v1::BudgetState::default() };
+        for (state, word) in [
+            (v1::BudgetState::default(), "no limits"),
+            (exhausted.clone(), "exhausted"),
+            (v1::BudgetState { paused: true, ..exhausted.clone() }, "paused, exhausted"),
+            (v1::BudgetState { exhausted_until: until, ..exhausted }, "exhausted until 1970-01-01T00:00:01Z"),
+        ] {
+            assert_eq!(condition(&state, None), word);
+        }
+    }
+
     /// Goal: JSON has every field even where nothing is declared.
     #[test]
     fn json_is_complete() {
         let json = state_json(&v1::BudgetState::default());
-        for field in ["budget", "etag", "paused", "waiting", "limits", "tenants", "declared"] {
+        for field in ["budget", "etag", "paused", "exhausted", "waiting", "limits", "tenants", "declared"] {
             assert!(json.get(field).is_some(), "{field} is missing");
         }
         assert_eq!(budget_json(&budget())["limits"][1]["limit"], "requests=60/1m,models=claude-*");

@@ -101,6 +101,8 @@ fn json_is_stable() {
         "budget",
         "declared",
         "etag",
+        "exhausted",
+        "exhausted_until",
         "granted_total",
         "in_flight",
         "key",
@@ -154,6 +156,24 @@ fn etags_and_dry_runs() {
     assert!(stale.stderr.contains("ETAG_MISMATCH"), "{stale:#?}");
     let stale = server.say(&["budgets", "delete", "a/x", "--etag", &first]);
     assert!(stale.stderr.contains("ETAG_MISMATCH"), "{stale:#?}");
+}
+
+/// Goal: a quota that is used up can be seen wherever budgets are looked at, metrics included, until the budget is resumed.
+#[test]
+fn an_exhausted_quota_is_seen() {
+    let server = Server::start();
+    server.say(&["budgets", "set", "a/x", "--limit", "requests=10/1d"]).well();
+    let id = server.say(&["acquire", "a/x"]).well().stdout.trim().to_owned();
+    let listed = || server.say(&["budgets", "list"]).well().stdout;
+    let metric = |value: u8| format!("permitd_quota_exhausted{{provider=\"a\",key=\"x\"}} {value}\n");
+    assert!(!listed().contains("exhausted") && server.get("/metrics").contains(&metric(0)));
+    server.say(&["report", &id, "--outcome", "quota-exhausted", "--retry-after", "1h"]).well();
+    assert!(listed().contains("  exhausted until "), "{}", listed());
+    let state = server.state("a/x");
+    assert!(state["exhausted"] == true && state["exhausted_until"].is_string(), "{state:#}");
+    assert!(server.get("/metrics").contains(&metric(1)));
+    server.say(&["budgets", "resume", "a/x"]).well();
+    assert!(!listed().contains("exhausted") && server.get("/metrics").contains(&metric(0)));
 }
 
 /// Goal: what makes no sense is told with its field.

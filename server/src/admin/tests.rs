@@ -346,6 +346,32 @@ async fn watches_tell_what_changed() {
     timeout(PATIENCE, server.running).await.expect("in time").expect("no panic").expect("ends well");
 }
 
+/// Goal: a quota that is used up can be seen, until when if that is known, and no longer once the budget is resumed.
+#[tokio::test]
+async fn shows_an_exhausted_quota() {
+    let mut server = Server::start("").await;
+    server.set(budget("a/x", requests(10, 86_400))).await.expect("right");
+    for reset in [None, Some(prost_types::Duration { seconds: 3_600, nanos: 0 })] {
+        let state = server.state("a/x").await.expect("there");
+        assert_eq!((state.exhausted, state.exhausted_until), (false, None));
+        let mut answers = server.permits.acquire(acquire("a/x", 0)).await.expect("granted").into_inner();
+        let answer = answers.message().await.expect("no failure").expect("an answer");
+        let Some(Event::Granted(permit)) = answer.event else { panic!("granted at once, not {answer:?}") };
+        let report = v1::ReportRequest {
+            permit_id: permit.permit_id,
+            outcome: v1::Outcome::QuotaExhausted.into(),
+            retry_after: reset,
+            ..v1::ReportRequest::default()
+        };
+        assert!(server.permits.report(report).await.expect("taken").into_inner().settled);
+        let state = server.state("a/x").await.expect("there");
+        assert_eq!((state.exhausted, state.exhausted_until.is_some()), (true, reset.is_some()));
+        let resume = v1::ResumeBudgetRequest { provider: "a".to_owned(), key: "x".to_owned() };
+        server.admin.resume_budget(resume).await.expect("there");
+    }
+    assert!(!server.state("a/x").await.expect("there").exhausted);
+}
+
 /// Goal: watches are bounded, in number and in pace, and one that ends makes room.
 #[tokio::test]
 async fn watches_are_bounded() {

@@ -79,6 +79,8 @@ pub(crate) fn write_state(name: &BudgetName, declared: &Declared, snapshot: Snap
         granted_total: snapshot.granted_total,
         refused_total: snapshot.refused_total,
         rate_limited_total: snapshot.rate_limited_total,
+        exhausted: snapshot.exhausted,
+        exhausted_until: snapshot.exhausted_until.map(encode::timestamp),
     }
 }
 
