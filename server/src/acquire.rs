@@ -91,15 +91,9 @@ fn try_acquire(
     let gives_up = timeout(metadata).map(|timeout| shared.clock.now() + timeout);
     let inbox = Arc::new(Inbox::default());
     let mut recent = RecentCells::default();
-    let (cell, acquired) = shared.acquire(&mut recent, &request.provider, &request.key, || Request {
-        tenant: ask.tenant,
-        model: ask.model,
-        priority: ask.priority,
-        estimate: ask.estimate.clone(),
-        count: ask.count,
-        max_wait: ask.max_wait,
-        gives_up,
-        waiter: Waiter { inbox: Arc::clone(&inbox), request_id: request.request_id },
+    let (cell, acquired) = shared.acquire(&mut recent, &request.provider, &request.key, || {
+        let waiter = Waiter { inbox: Arc::clone(&inbox), request_id: request.request_id };
+        Request { gives_up, ..ask.clone().for_waiter(waiter) }
     })?;
     let mut stream = AcquireStream {
         shared: Arc::clone(shared),

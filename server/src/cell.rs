@@ -193,17 +193,34 @@ impl Cell {
 
     /// Joins the queue.
     pub(crate) fn acquire(&self, request: Request<'_, Waiter>) -> Result<Acquired, NotTaken> {
-        self.with(|state, now, events| match state.life {
-            Life::Deleted => Err(NotTaken::Gone),
-            Life::Draining => Err(NotTaken::Refused(Refusal::new(Reason::Draining))),
-            Life::Serving if state.heart.in_flight() >= IN_FLIGHT_MAX => Err(NotTaken::TooManyPermits),
-            Life::Serving => state.heart.acquire(now, request, events).map_err(NotTaken::Refused),
-        })
+        self.with(|state, now, events| state.acquire(now, request, events))
+    }
+
+    /// Joins the queue with several requests under one lock, which for a busy budget is most of the cost of joining.
+    pub(crate) fn acquire_all<'a>(
+        &self,
+        requests: impl Iterator<Item = Request<'a, Waiter>>,
+        answers: &mut Vec<Result<Acquired, NotTaken>>,
+    ) {
+        self.with(|state, now, events| {
+            answers.extend(requests.map(|request| state.acquire(now, request, events)));
+        });
     }
 
     /// Settles a permit. The waiter is who asked for it, if this report is what ended it.
     pub(crate) fn report(&self, permit: PermitKey, report: &Report) -> (Reported, Option<Waiter>) {
         self.with(|state, now, events| state.heart.report(now, permit, report, events))
+    }
+
+    /// Settles several permits under one lock.
+    pub(crate) fn report_all<'a>(
+        &self,
+        reports: impl Iterator<Item = (PermitKey, &'a Report)>,
+        answers: &mut Vec<(Reported, Option<Waiter>)>,
+    ) {
+        self.with(|state, now, events| {
+            answers.extend(reports.map(|(permit, report)| state.heart.report(now, permit, report, events)));
+        });
     }
 
     /// Returns permits whose grant reached nobody.
@@ -311,6 +328,20 @@ impl Cell {
 }
 
 impl State {
+    fn acquire(
+        &mut self,
+        now: Time,
+        request: Request<'_, Waiter>,
+        events: &mut Vec<Event<Waiter>>,
+    ) -> Result<Acquired, NotTaken> {
+        match self.life {
+            Life::Deleted => Err(NotTaken::Gone),
+            Life::Draining => Err(NotTaken::Refused(Refusal::new(Reason::Draining))),
+            Life::Serving if self.heart.in_flight() >= IN_FLIGHT_MAX => Err(NotTaken::TooManyPermits),
+            Life::Serving => self.heart.acquire(now, request, events).map_err(NotTaken::Refused),
+        }
+    }
+
     fn give_back(&mut self, now: Time, permits: &[PermitKey], events: &mut Vec<Event<Waiter>>) {
         let unused = Report::new(Outcome::Cancelled);
         for &permit in permits {

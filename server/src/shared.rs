@@ -62,9 +62,13 @@ impl Shared {
     }
 
     /// The budget that a request names, made if its provider has defaults.
-    fn cell(&self, recent: &mut RecentCells, provider: &str, key: &str) -> Result<Arc<Cell>, Fault> {
-        let known = |name: &BudgetName| name.key() == key && name.provider() == provider;
-        if let Some(cell) = recent.cells.iter().find(|cell| known(cell.name())) {
+    pub(crate) fn cell(
+        &self,
+        recent: &mut RecentCells,
+        provider: &str,
+        key: &str,
+    ) -> Result<Arc<Cell>, Fault> {
+        if let Some(cell) = recent.cells.iter().find(|cell| RecentCells::is_named(cell, provider, key)) {
             return Ok(Arc::clone(cell));
         }
         let cell = self.registry.find_or_make(&BudgetName::new(provider, key)?)?;
@@ -86,13 +90,7 @@ impl Shared {
                 Ok(acquired) => return Ok((cell, acquired)),
                 // Deleted since it was found. Its name is free: the next look finds a new one, or nothing.
                 Err(NotTaken::Gone) => recent.forget(&cell),
-                Err(NotTaken::TooManyPermits) => {
-                    let message = format!(
-                        "{IN_FLIGHT_MAX} permits of {} are neither reported nor expired; report each permit when its call ends",
-                        cell.name()
-                    );
-                    return Err(Fault::exhausted("TOO_MANY_PERMITS", cell.name().to_string(), message));
-                }
+                Err(NotTaken::TooManyPermits) => return Err(too_many_permits(&cell)),
                 Err(NotTaken::Refused(refusal)) => return Err(Fault::from(refusal)),
             }
         }
@@ -101,11 +99,15 @@ impl Shared {
     /// The cell and permit that an id names, if this server issued it.
     pub(crate) fn permit(&self, recent: &RecentCells, permit_id: &str) -> Option<(Arc<Cell>, PermitKey)> {
         let (id, permit) = self.permit_ids.read(permit_id)?;
-        let cell = match recent.cells.iter().find(|cell| cell.id() == id) {
-            Some(cell) => Arc::clone(cell),
-            None => self.registry.by_id(id)?,
-        };
-        Some((cell, permit))
+        Some((self.cell_by_id(recent, id)?, permit))
+    }
+
+    /// The cell of a permit that this server issued.
+    pub(crate) fn cell_by_id(&self, recent: &RecentCells, id: u32) -> Option<Arc<Cell>> {
+        match recent.cells.iter().find(|cell| cell.id() == id) {
+            Some(cell) => Some(Arc::clone(cell)),
+            None => self.registry.by_id(id),
+        }
     }
 
     /// Settles a permit. Ids that this server never issued have no effect. A fault comes with the permit_id, for the answer.
@@ -136,6 +138,11 @@ impl Shared {
 }
 
 impl RecentCells {
+    /// Whether this is the budget that a request names. An empty key never is: it stands for another.
+    pub(crate) fn is_named(cell: &Cell, provider: &str, key: &str) -> bool {
+        cell.name().key() == key && cell.name().provider() == provider
+    }
+
     fn keep(&mut self, cell: Arc<Cell>) {
         if self.cells.len() < RECENT_CELLS_MAX {
             return self.cells.push(cell);
@@ -148,6 +155,15 @@ impl RecentCells {
         self.cells.retain(|cell| !Arc::ptr_eq(cell, gone));
         self.oldest = 0;
     }
+}
+
+/// More permits of a budget are out than a server keeps.
+pub(crate) fn too_many_permits(cell: &Cell) -> Fault {
+    let message = format!(
+        "{IN_FLIGHT_MAX} permits of {} are neither reported nor expired; report each permit when its call ends",
+        cell.name()
+    );
+    Fault::exhausted("TOO_MANY_PERMITS", cell.name().to_string(), message)
 }
 
 /// Tells whoever asked for a permit that it ended.
@@ -169,7 +185,7 @@ pub(crate) fn shown(mut permit_id: String) -> String {
 }
 
 /// The answer about a permit that nobody knows: what the outcome alone tells.
-fn unknown(outcome: Outcome) -> Reported {
+pub(crate) fn unknown(outcome: Outcome) -> Reported {
     let retry = match outcome {
         Outcome::RateLimited
         | Outcome::ConcurrencyLimited

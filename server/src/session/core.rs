@@ -3,8 +3,8 @@
 
 use std::{sync::Arc, time::Duration};
 
-use permitd_budget::{Acquired, Outcome, Reason, Refusal, Report, Request, Ticket, Time};
-use permitd_proto::v1::{AcquireRequest, Granted, Hello, ReportRequest, SessionRequest, Welcome};
+use permitd_budget::{Outcome, Reason, Refusal, Report, Ticket, Time};
+use permitd_proto::v1::{Granted, Hello, SessionRequest, Welcome};
 use tonic::Code;
 
 use super::{
@@ -14,10 +14,10 @@ use super::{
 };
 use crate::{
     cell::Cell,
-    inbox::{Delivery, Inbox, News, Waiter},
-    shared::{RecentCells, Shared, shown, tell_ended},
+    inbox::{Delivery, Inbox, News},
+    shared::{RecentCells, Shared, shown},
     status::Fault,
-    wire::{decode, encode},
+    wire::encode,
 };
 
 /// Permits of one session that are waited for or live. Past it, acquires are refused until some are reported.
@@ -28,12 +28,12 @@ const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
 /// A session's state.
 #[derive(Debug)]
 pub(crate) struct Core {
-    inbox: Arc<Inbox>,
-    tenant: String,
-    progress: bool,
-    ledger: Ledger,
-    recent: RecentCells,
-    shares: Shares,
+    pub(super) inbox: Arc<Inbox>,
+    pub(super) tenant: String,
+    pub(super) progress: bool,
+    pub(super) ledger: Ledger,
+    pub(super) recent: RecentCells,
+    pub(super) shares: Shares,
     /// When the places are looked at again, while anything waits and the client wants to know.
     next_progress: Option<Time>,
     pub(super) out: Outgoing,
@@ -81,15 +81,11 @@ impl Core {
     pub(super) fn handle(&mut self, shared: &Shared, message: SessionRequest) -> usize {
         let items =
             message.report.len() + message.extend.len() + message.acquire.len() + message.cancel.len();
-        for request in message.report {
-            self.report(shared, request);
-        }
+        self.report_all(shared, message.report);
         for permit_id in message.extend {
             self.extend(shared, permit_id);
         }
-        for request in message.acquire {
-            self.acquire(shared, request);
-        }
+        self.acquire_all(shared, &message.acquire);
         // After the acquires: a message may take back what it asks for.
         for request_id in message.cancel {
             self.cancel(shared, request_id);
@@ -157,54 +153,10 @@ impl Core {
         self.shares = Shares::default();
     }
 
-    fn acquire(&mut self, shared: &Shared, request: AcquireRequest) {
-        let request_id = request.request_id;
-        if self.ledger.find(request_id).is_some() {
-            return self.repeat(shared, request_id);
-        }
-        if let Err(fault) = self.try_acquire(shared, &request) {
-            shared.metrics.refused(fault.reason());
-            let refused = fault.into_refused_request(request_id);
-            self.ledger.refused_at_once(request_id, refused.clone());
-            self.out.refused(refused);
-        }
-    }
-
-    fn try_acquire(&mut self, shared: &Shared, request: &AcquireRequest) -> Result<(), Fault> {
-        let ask = decode::acquire(request, &self.tenant)?;
-        self.check_room(shared, ask.count as usize)?;
-        let request_id = request.request_id;
-        let (cell, acquired) =
-            shared.acquire(&mut self.recent, &request.provider, &request.key, || Request {
-                tenant: ask.tenant,
-                model: ask.model,
-                priority: ask.priority,
-                estimate: ask.estimate.clone(),
-                count: ask.count,
-                max_wait: ask.max_wait,
-                gives_up: None,
-                waiter: Waiter { inbox: Arc::clone(&self.inbox), request_id },
-            })?;
-        self.shares.used(&cell, shared, &mut self.out);
-        match acquired {
-            Acquired::Granted(grant) => {
-                let permit = shared.permit_of(&cell, grant.clone());
-                self.ledger.granted_at_once(request_id, cell, grant);
-                self.out.granted(Granted { request_id, permit: Some(permit) });
-            }
-            Acquired::Waiting(ticket) => {
-                self.ledger.waits(request_id, cell, ticket, ask.count);
-                if self.progress {
-                    self.tell_place(request_id);
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn check_room(&self, shared: &Shared, count: usize) -> Result<(), Fault> {
+    /// Whether `requests` more with `count` permits in all may be asked for.
+    pub(super) fn check_room(&self, shared: &Shared, requests: usize, count: usize) -> Result<(), Fault> {
         let waiting_max = shared.config.bounds.waiting_per_session;
-        if self.ledger.waiting() >= waiting_max {
+        if self.ledger.waiting() + requests > waiting_max {
             let message = format!(
                 "{waiting_max} requests of this session wait already; slow down or open another session"
             );
@@ -220,7 +172,7 @@ impl Core {
     }
 
     /// The same answer once more, as far as there is one.
-    fn repeat(&mut self, shared: &Shared, request_id: u64) {
+    pub(super) fn repeat(&mut self, shared: &Shared, request_id: u64) {
         // Where the answer was a refusal in the end, permits that ended are no part of it.
         let live_only = self.ledger.find(request_id).is_some_and(|asked| asked.refused.is_some());
         self.grants_again(shared, request_id, live_only);
@@ -276,22 +228,6 @@ impl Core {
         }
     }
 
-    fn report(&mut self, shared: &Shared, request: ReportRequest) {
-        match shared.report(&self.recent, request) {
-            Ok(answered) => {
-                match answered.ended {
-                    Some((waiter, permit)) if Arc::ptr_eq(&waiter.inbox, &self.inbox) => {
-                        self.ledger.ended(waiter.request_id, permit);
-                    }
-                    Some((waiter, permit)) => tell_ended(waiter, permit),
-                    None => {}
-                }
-                self.out.reported(answered.response);
-            }
-            Err((fault, permit_id)) => self.out.refused(fault.into_refused_permit(permit_id)),
-        }
-    }
-
     /// Says nothing if all is well: the client knows the ttl.
     fn extend(&mut self, shared: &Shared, permit_id: String) {
         let extended = shared.permit(&self.recent, &permit_id).and_then(|(cell, permit)| cell.extend(permit));
@@ -343,7 +279,7 @@ impl Core {
     }
 
     /// Tells where a request stands, if that is not what the client knows.
-    fn tell_place(&mut self, request_id: u64) {
+    pub(super) fn tell_place(&mut self, request_id: u64) {
         let Some(asked) = self.ledger.find_mut(request_id) else { return };
         let place = asked.cell.as_ref().zip(asked.ticket).and_then(|(cell, ticket)| cell.place(ticket));
         let Some(place) = place else { return };

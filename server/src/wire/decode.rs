@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use permitd_budget::{COUNT_MAX, OTHER_UNITS_MAX, Outcome, Priority, Report, Usage, check_name};
+use permitd_budget::{COUNT_MAX, OTHER_UNITS_MAX, Outcome, Priority, Report, Request, Usage, check_name};
 use permitd_proto::v1;
 
-use crate::{reading, status::Fault};
+use crate::{inbox::Waiter, reading, status::Fault};
 
 /// The tenant of whoever names none.
 const DEFAULT_TENANT: &str = "default";
@@ -20,7 +20,7 @@ const SECONDS_MAX: u64 = 315_576_000_000;
 const NAMED_UNITS: [&str; 5] = ["requests", "tokens", "input_tokens", "output_tokens", "in_flight"];
 
 /// What is asked for, but for the budget's name, which whoever looks the budget up checks.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Ask<'a> {
     pub(crate) tenant: &'a str,
     pub(crate) model: &'a str,
@@ -28,6 +28,14 @@ pub(crate) struct Ask<'a> {
     pub(crate) estimate: Usage,
     pub(crate) count: u32,
     pub(crate) max_wait: Option<Duration>,
+}
+
+impl<'a> Ask<'a> {
+    /// As the heart takes it.
+    pub(crate) fn for_waiter(self, waiter: Waiter) -> Request<'a, Waiter> {
+        let Self { tenant, model, priority, estimate, count, max_wait } = self;
+        Request { tenant, model, priority, estimate, count, max_wait, gives_up: None, waiter }
+    }
 }
 
 /// Reads an acquire. `tenant` stands in where it names none.
