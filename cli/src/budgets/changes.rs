@@ -88,17 +88,9 @@ fn budget_of(change: &v1::Change) -> String {
 fn difference(change: &v1::Change) -> String {
     let of = |budget: &Option<v1::Budget>| budget.as_ref().map(facts).unwrap_or_default();
     let (before, after) = (of(&change.before), of(&change.after));
-    let gone = before.iter().filter(|fact| !after.contains(fact)).map(|fact| format!("-{}", told(fact)));
-    let new = after.iter().filter(|fact| !before.contains(fact)).map(|fact| format!("+{}", told(fact)));
+    let gone = before.iter().filter(|fact| !after.contains(fact)).map(|fact| format!("-{}", fact.told()));
+    let new = after.iter().filter(|fact| !before.contains(fact)).map(|fact| format!("+{}", fact.told()));
     gone.chain(new).collect::<Vec<_>>().join(" ")
-}
-
-/// Limits speak for themselves.
-fn told((flag, value): &(&'static str, String)) -> String {
-    match *flag {
-        "limit" => value.clone(),
-        flag => format!("{flag}={value}"),
-    }
 }
 
 fn change_json(change: &v1::Change) -> Value {

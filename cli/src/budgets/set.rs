@@ -4,10 +4,11 @@ use std::{collections::BTreeMap, time::Duration};
 
 use clap::{Args, ValueEnum};
 use permitd_budget::LimitSpec;
-use permitd_proto::v1;
+use permitd_proto::v1::{self, admin_service_client::AdminServiceClient};
 use permitd_server::{admin::write_limit, config::BudgetName};
+use tonic::{Code, transport::Channel};
 
-use super::show::{budget_json, declared, name};
+use super::show::{budget_json, declared, name, removed};
 use crate::{
     failure::Failure,
     format::{print, wire_span},
@@ -35,8 +36,9 @@ A limit is unit=amount/window, with options behind commas. A call has to fit all
   quantum=1s     for quantised: no more than its part of the amount in any quantum
   phase=TIME     for fixed: some instant at which a window begins
 
-What is declared is replaced as a whole. Balances are kept in proportion, and everyone waiting
-is looked at again. To change only what you have seen, give the etag of your last look:
+What is declared is replaced as a whole: what you leave out is removed, and said to be. Balances
+are kept in proportion, and everyone waiting is looked at again. `permitd budgets get` prints the
+command that declares the budget as it stands. To change only what you have seen, give the etag of your last look:
   --etag \"$(permitd budgets get openai/team --json | jq -r .etag)\"";
 
 /// Creates a budget, or replaces all that is declared about it.
@@ -97,14 +99,32 @@ impl Set {
             validate_only: self.dry_run,
             reason: self.reason.clone(),
         };
+        let before = self.declared_now(&mut admin).await?;
         let answer = admin.set_budget(request).await.map_err(|status| self.remote.failure(&status))?;
         let set = answer.into_inner().budget.unwrap_or_default();
+        let gone = removed(&before, &set);
         if self.remote.json {
-            return print(budget_json(&set).to_string());
+            let mut json = budget_json(&set);
+            json["removed"] = gone.into();
+            return print(json.to_string());
         }
-        let done = if self.dry_run { "would be set (nothing changed)" } else { "is set" };
+        let (done, would_be) =
+            if self.dry_run { ("would be set (nothing changed)", "would be ") } else { ("is set", "") };
         eprintln!("{} {done}", name(&set));
+        if !gone.is_empty() {
+            eprintln!("{would_be}removed: {}; set replaces the whole declaration", gone.join(", "));
+        }
         print(declared(&set))
+    }
+
+    /// What stands just before the change; nothing if the budget is new.
+    async fn declared_now(&self, admin: &mut AdminServiceClient<Channel>) -> Result<v1::Budget, Failure> {
+        let (provider, key) = (self.budget.provider().to_owned(), self.budget.key().to_owned());
+        match admin.get_budget(v1::GetBudgetRequest { provider, key }).await {
+            Ok(answer) => Ok(answer.into_inner().state.and_then(|state| state.budget).unwrap_or_default()),
+            Err(status) if status.code() == Code::NotFound => Ok(v1::Budget::default()),
+            Err(status) => Err(self.remote.failure(&status)),
+        }
     }
 
     fn wire(&self) -> Result<v1::Budget, Failure> {

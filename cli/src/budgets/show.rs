@@ -1,5 +1,7 @@
 //! How budgets look, as tables and as JSON.
 
+use std::collections::BTreeSet;
+
 use permitd_proto::v1;
 use serde_json::{Value, json};
 
@@ -108,7 +110,7 @@ pub(super) fn at_length(state: &v1::BudgetState) -> String {
 /// What is declared about a budget, as `permitd budgets set` would take it.
 pub(super) fn declared(budget: &v1::Budget) -> String {
     let mut flags: Vec<String> =
-        facts(budget).into_iter().map(|(flag, value)| format!("--{flag} {}", quoted(&value))).collect();
+        facts(budget).iter().map(|fact| format!("--{} {}", fact.flag, quoted(&fact.value))).collect();
     if budget.limits.is_empty() {
         flags.insert(0, "--unlimited".to_owned());
     }
@@ -116,24 +118,58 @@ pub(super) fn declared(budget: &v1::Budget) -> String {
     format!("declared  permitd budgets set {} {}{etag}", quoted(&name(budget)), flags.join(" "))
 }
 
-/// Everything that is declared, as names and values of flags.
-pub(super) fn facts(budget: &v1::Budget) -> Vec<(&'static str, String)> {
-    let mut facts: Vec<_> = budget.limits.iter().map(|limit| ("limit", shown(limit).text)).collect();
+/// One thing that is declared.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Fact {
+    /// The flag that declares it.
+    flag: &'static str,
+    /// Which of those that the flag declares: a limit's name, a tenant's name. Empty where there is but one.
+    about: String,
+    /// The flag's value.
+    value: String,
+}
+
+impl Fact {
+    /// For people: limits speak for themselves.
+    pub(super) fn told(&self) -> String {
+        match self.flag {
+            "limit" => self.value.clone(),
+            flag => format!("{flag}={}", self.value),
+        }
+    }
+}
+
+/// Everything that is declared.
+pub(super) fn facts(budget: &v1::Budget) -> Vec<Fact> {
+    let only = |flag, value| Fact { flag, about: String::new(), value };
+    let mut facts = Vec::new();
+    for limit in &budget.limits {
+        let shown = shown(limit);
+        facts.push(Fact { flag: "limit", about: shown.name, value: shown.text });
+    }
     for (name, tenant) in &budget.tenants {
         let part = if tenant.max_waiting == 0 { String::new() } else { format!(":{}", tenant.max_waiting) };
-        facts.push(("tenant", format!("{name}={}{part}", tenant.weight.max(1))));
+        let value = format!("{name}={}{part}", tenant.weight.max(1));
+        facts.push(Fact { flag: "tenant", about: name.clone(), value });
     }
     if let Some(queue) = &budget.queue {
         if queue.max_waiting != 0 {
-            facts.push(("max-waiting", queue.max_waiting.to_string()));
+            facts.push(only("max-waiting", queue.max_waiting.to_string()));
         }
-        facts.extend(queue.max_wait.as_ref().map(|wait| ("max-wait", span_text(wait))));
+        facts.extend(queue.max_wait.as_ref().map(|wait| only("max-wait", span_text(wait))));
         if queue.overflow() == v1::Overflow::Reject {
-            facts.push(("overflow", "reject".to_owned()));
+            facts.push(only("overflow", "reject".to_owned()));
         }
     }
-    facts.extend(budget.permit_ttl.as_ref().map(|ttl| ("permit-ttl", span_text(ttl))));
+    facts.extend(budget.permit_ttl.as_ref().map(|ttl| only("permit-ttl", span_text(ttl))));
     facts
+}
+
+/// What was declared before and has nothing in its place after. What has another value is not removed.
+pub(super) fn removed(before: &v1::Budget, after: &v1::Budget) -> Vec<String> {
+    let after = facts(after);
+    let kept: BTreeSet<_> = after.iter().map(|fact| (fact.flag, &fact.about)).collect();
+    facts(before).iter().filter(|fact| !kept.contains(&(fact.flag, &fact.about))).map(Fact::told).collect()
 }
 
 /// For a shell.
@@ -240,6 +276,25 @@ mod tests {
         let expected = "declared  permitd budgets set anthropic/prod --limit requests=60/1m --limit \
                         'requests=60/1m,models=claude-*' --tenant 'a b=3:7' --overflow reject\netag      e1";
         assert_eq!(declared(&budget()), expected);
+    }
+
+    /// Goal: what is left out is removed; what is given another value, in any of its parts, is not.
+    #[test]
+    fn tells_what_is_removed() {
+        let before = budget();
+        assert!(removed(&before, &before).is_empty());
+        let gone = removed(&before, &v1::Budget::default());
+        assert_eq!(
+            gone,
+            ["requests=60/1m", "requests=60/1m,models=claude-*", "tenant=a b=3:7", "overflow=reject"]
+        );
+        let mut after = before.clone();
+        let glob = after.limits.pop().expect("two limits");
+        after.limits[0] = v1::Limit { amount: 90, burst: 5, ..after.limits[0].clone() };
+        after.tenants.insert("a b".to_owned(), v1::Tenant::default());
+        assert_eq!(removed(&before, &after), ["requests=60/1m,models=claude-*"]);
+        after.limits.push(v1::Limit { models: "claude-opus-*".to_owned(), ..glob });
+        assert_eq!(removed(&before, &after), ["requests=60/1m,models=claude-*"]);
     }
 
     /// Goal: a row for each limit, the budget's own figures in the first.

@@ -140,6 +140,27 @@ fn json_is_stable() {
     assert_eq!(error["error"]["reason"], "BUDGET_UNKNOWN");
 }
 
+/// Goal: nobody loses a limit without being told, neither for real nor in a dry run; what only changes is not lost.
+#[test]
+fn set_tells_what_it_removes() {
+    let server = Server::start();
+    let set = |more: &[&str]| {
+        server.say(&[&["budgets", "set", "a/x", "--limit", "requests=60/1m"], more].concat()).well()
+    };
+    let both = ["--limit", "input_tokens=450k/1m", "--limit", "in_flight=50", "--tenant", "web=3"];
+    assert!(!set(&both).stderr.contains("removed"), "there was nothing before");
+    let told =
+        "removed: input_tokens=450000/1m, in_flight=50, tenant=web=3; set replaces the whole declaration\n";
+    let dry = set(&["--dry-run"]);
+    assert!(dry.stderr.ends_with(&format!("would be {told}")), "{dry:#?}");
+    assert!(!set(&[&both[..], &["--permit-ttl", "1m"]].concat()).stderr.contains("removed"));
+    let json = set(&["--dry-run", "--json"]).json().remove(0);
+    assert_eq!(json["removed"][3], "permit-ttl=1m", "{json:#}");
+    set(&both);
+    let real = server.say(&["budgets", "set", "a/x", "--limit", "requests=90/1m"]).well();
+    assert!(real.stderr.ends_with(&format!("a/x is set\n{told}")), "{real:#?}");
+}
+
 /// Goal: a change that rests on an old look is refused, and a dry run changes nothing.
 #[test]
 fn etags_and_dry_runs() {
