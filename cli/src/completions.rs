@@ -1,11 +1,11 @@
 //! `permitd completions`
 
-use std::{io, process::ExitCode};
+use std::process::ExitCode;
 
 use clap::{Args, CommandFactory as _};
 use clap_complete::Shell;
 
-use crate::{Arguments, failure::Failure};
+use crate::{Arguments, failure::Failure, format::print};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -23,7 +23,10 @@ pub(crate) struct Completions {
 
 impl Completions {
     pub(crate) fn run(self) -> Result<ExitCode, Failure> {
-        clap_complete::generate(self.shell, &mut Arguments::command(), "permitd", &mut io::stdout());
+        // Not to stdout: it would panic if whoever reads that goes away.
+        let mut script = Vec::new();
+        clap_complete::generate(self.shell, &mut Arguments::command(), "permitd", &mut script);
+        print(String::from_utf8_lossy(&script).trim_end())?;
         Ok(ExitCode::SUCCESS)
     }
 }

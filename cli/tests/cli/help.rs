@@ -1,5 +1,7 @@
 //! What teaches: help, and completions.
 
+use std::{io, process::Stdio};
+
 use crate::support::{permitd, say};
 
 /// Goal: every command shows examples.
@@ -13,7 +15,13 @@ fn every_command_has_examples() {
         assert!(said.stdout.contains("Example"), "{arguments:?}: {}", said.stdout);
         assert!(said.stdout.contains("permitd "), "{arguments:?}: {}", said.stdout);
     }
-    assert!(say(&mut permitd(&["--help"])).well().stdout.contains("permitd run"));
+    let said = say(&mut permitd(&["--help"])).well();
+    assert!(
+        said.stdout.contains("A first look:\n  permitd demo "),
+        "begins with nothing to set up: {}",
+        said.stdout
+    );
+    assert!(said.stdout.contains("permitd run"), "{}", said.stdout);
 }
 
 /// Goal: shells can complete commands.
@@ -22,6 +30,21 @@ fn completes() {
     for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
         let said = say(&mut permitd(&["completions", shell])).well();
         assert!(said.stdout.contains("budgets"), "{shell}");
+        assert!(said.stdout.ends_with('\n') && !said.stdout.ends_with("\n\n"), "{shell}");
+    }
+}
+
+/// Goal: whoever reads the first lines and goes away, as `head` does, is no failure.
+#[test]
+fn completes_for_whoever_goes_away() {
+    for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
+        let (reader, writer) = io::pipe().expect("a pipe");
+        drop(reader);
+        let mut command = permitd(&["completions", shell]);
+        let child = command.stdout(writer).stderr(Stdio::piped()).spawn().expect("the binary can be run");
+        let output = child.wait_with_output().expect("it ends");
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success() && stderr.is_empty(), "{shell}: {} {stderr}", output.status);
     }
 }
 
