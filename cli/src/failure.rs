@@ -113,7 +113,10 @@ impl fmt::Display for Failure {
         if let Some(hint) = &self.hint {
             write!(f, "\n  try: {hint}")?;
         }
-        if let Some(wait) = self.retry_after {
+        // Some messages say it themselves, among other things to do; two roundings of one wait would only puzzle.
+        if let Some(wait) = self.retry_after
+            && !self.what.contains("try again in ")
+        {
             write!(f, "\n  try: again in {}", rough(wait))?;
         }
         Ok(())
@@ -127,4 +130,20 @@ pub(crate) fn root_cause(error: &dyn std::error::Error) -> String {
         cause = inner;
     }
     cause.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Goal: the wait is told once, whether or not the message has it.
+    #[test]
+    fn tells_the_wait_once() {
+        let told = |what: &str| {
+            let retry_after = Some(Duration::from_millis(598_400));
+            Failure { retry_after, ..Failure::new(what) }.to_string()
+        };
+        assert_eq!(told("the quota is used up"), "error: the quota is used up\n  try: again in 9m59s");
+        assert_eq!(told("short; try again in 598s"), "error: short; try again in 598s");
+    }
 }
