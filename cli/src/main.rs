@@ -30,7 +30,7 @@ static ALLOCATOR: MiMalloc = MiMalloc;
 
 const EXAMPLES: &str = "\
 A first look:
-  permitd demo                                                see what it is good for, in half a minute
+  permitd demo                                                see what it is good for
   permitd serve                                               start a server on this machine
   permitd budgets set anthropic/prod --limit requests=60/1m   say what the provider allows
   permitd run anthropic/prod -- ./call-the-provider           run something when there is room
