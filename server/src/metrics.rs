@@ -79,7 +79,7 @@ impl Metrics {
         metered.register("connections", "Open connections", connections.clone());
         metered.register("watches", "WatchBudgets calls", watches.clone());
         let refusals = Family::default();
-        metered.register("refusals", "Requests refused, by reason", refusals.clone());
+        metered.register("refusals", "Acquires refused, by reason", refusals.clone());
         let unsettled = Counter::default();
         metered.register(
             "reports_unsettled",
@@ -102,7 +102,7 @@ impl Metrics {
         }
     }
 
-    /// A request was refused. `reason` is one of the code's own words, which is what bounds the label.
+    /// An acquire was refused. `reason` is one of the code's own words, which is what bounds the label.
     pub fn refused(&self, reason: &'static str) {
         self.refusals.get_or_create(&ReasonLabel { reason }).inc();
     }
@@ -184,7 +184,7 @@ type Column = (&'static str, &'static str, fn(&Figures) -> u64);
 
 const COUNTERS: [Column; 4] = [
     ("grants", "Permits granted.", |figures| figures.granted),
-    ("budget_refusals", "Requests refused by the budget.", |figures| figures.refused),
+    ("budget_refusals", "Acquires refused by the budget.", |figures| figures.refused),
     ("rate_limited", "Calls that the provider refused for rate.", |figures| figures.rate_limited),
     ("permits_expired", "Permits that ended without a report.", |figures| figures.expired),
 ];
@@ -337,6 +337,7 @@ mod tests {
         let text = metrics.render();
         for line in [
             "permitd_sessions 1",
+            "# HELP permitd_refusals Acquires refused, by reason.",
             "permitd_refusals_total{reason=\"QUEUE_FULL\"} 1",
             "permitd_reports_total{outcome=\"failed\"} 1",
             "permitd_reports_total{outcome=\"rate_limited\"} 0",
