@@ -11,7 +11,8 @@ const ACTUAL: &str = "What the call used (default: as charged)";
 /// What one call is expected to use.
 #[derive(Clone, Debug, Default, Args)]
 pub(crate) struct Estimate {
-    /// Tokens, input and output together.
+    /// Input tokens; what comes out is learned from reports and charged on top. Next to --input-tokens or
+    /// --output-tokens: both together.
     #[arg(help_heading = ESTIMATE, long, value_name = "N", value_parser = amount)]
     tokens: Option<u64>,
     /// Input tokens.

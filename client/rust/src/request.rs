@@ -88,7 +88,8 @@ impl Request {
         self
     }
 
-    /// What the call is expected to use, in tokens: short for [`estimate`](Self::estimate).
+    /// How many tokens go in: short for [`estimate`](Self::estimate). What comes out is learned from reports and charged on top;
+    /// bound it with [`Usage::max_output_tokens`].
     #[must_use]
     pub fn tokens(mut self, tokens: u64) -> Self {
         self.tokens = Some(tokens);

@@ -19,7 +19,7 @@ use permitd_proto::v1 as wire;
 pub struct Usage {
     /// Calls; absent means 1.
     pub requests: Option<u64>,
-    /// Input and output together.
+    /// Input and output together; but alone in an estimate it is the input, and what comes out is learned and charged on top.
     pub tokens: Option<u64>,
     /// What goes into the model.
     pub input_tokens: Option<u64>,
@@ -47,7 +47,8 @@ impl Usage {
         self
     }
 
-    /// So many tokens, input and output together.
+    /// So many tokens, input and output together; but alone in an estimate it is the input, and what comes out is learned and
+    /// charged on top.
     #[must_use]
     pub fn tokens(mut self, amount: u64) -> Self {
         self.tokens = Some(amount);
