@@ -6,6 +6,7 @@ use hdrhistogram::Histogram;
 
 use super::{
     Plan,
+    latency::STEP,
     load::{Load, Turn},
 };
 
@@ -46,7 +47,7 @@ pub(super) struct Latencies {
 
 impl fmt::Display for Latencies {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "\nacquire to grant at half load ({:.0} items/s, sent every millisecond)", self.half)?;
+        write!(f, "\nacquire to grant at half load ({:.0} items/s, sent every {STEP:?})", self.half)?;
         for (name, waits) in [("bare echo", &self.echo), ("permitd", &self.permitd)] {
             let at = |quantile| Duration::from_nanos(waits.value_at_quantile(quantile));
             let [half, most, nearly_all] = [at(0.5), at(0.99), at(0.999)];
