@@ -91,7 +91,9 @@ impl Command {
     /// Whether failures are for machines.
     fn json(&self) -> bool {
         match self {
-            Command::Serve(_) | Command::DemoClient | Command::DemoServer(_) | Command::Completions(_) => false,
+            Command::Serve(_) | Command::DemoClient | Command::DemoServer(_) | Command::Completions(_) => {
+                false
+            }
             Command::Demo(demo) => demo.json,
             Command::Check(check) => check.json,
             Command::Budgets(budgets) => budgets.json(),
