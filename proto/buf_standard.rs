@@ -81,7 +81,11 @@ fn messages_and_fields_are_named_by_the_rules() {
             assert_ne!(field.name(), "descriptor", "FIELD_NO_DESCRIPTOR: {}", field.full_name());
         }
         for oneof in message.oneofs() {
-            assert!(is_lower_snake(oneof.name().trim_start_matches('_')), "ONEOF_LOWER_SNAKE_CASE: {}", oneof.full_name());
+            assert!(
+                is_lower_snake(oneof.name().trim_start_matches('_')),
+                "ONEOF_LOWER_SNAKE_CASE: {}",
+                oneof.full_name()
+            );
         }
         message.child_messages().filter(|child| !child.is_map_entry()).for_each(|child| check(&child));
         message.child_enums().for_each(|child| check_enum(&child));
@@ -99,7 +103,10 @@ fn check_enum(found: &EnumDescriptor) {
     }
     let zero = found.get_value(0).expect("proto3 enums have a zero");
     assert_eq!(zero.name(), format!("{prefix}UNSPECIFIED"), "ENUM_ZERO_VALUE_SUFFIX, ENUM_FIRST_VALUE_ZERO");
-    assert!(!found.enum_descriptor_proto().options.as_ref().is_some_and(|options| options.allow_alias()), "ENUM_NO_ALLOW_ALIAS");
+    assert!(
+        !found.enum_descriptor_proto().options.as_ref().is_some_and(|options| options.allow_alias()),
+        "ENUM_NO_ALLOW_ALIAS"
+    );
 }
 
 #[test]
@@ -113,7 +120,11 @@ fn services_have_requests_and_responses_of_their_own() {
     let services: Vec<ServiceDescriptor> = files().iter().flat_map(|file| file.services()).collect();
     assert_eq!(services.len(), 2);
     for service in &services {
-        assert!(is_pascal(service.name()) && service.name().ends_with("Service"), "SERVICE_SUFFIX: {}", service.name());
+        assert!(
+            is_pascal(service.name()) && service.name().ends_with("Service"),
+            "SERVICE_SUFFIX: {}",
+            service.name()
+        );
         for method in service.methods() {
             let name = method.name();
             assert!(is_pascal(name), "RPC_PASCAL_CASE: {name}");
