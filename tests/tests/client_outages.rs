@@ -279,6 +279,8 @@ async fn drained_with_another_up() {
         waiting.push(waits(&client, &first).await);
     }
     first.terminate();
+    // Not before it drains: until then, a report makes room for the next on the first one.
+    until("the calls to move", async || second.state("k").await.granted_total > 0).await;
     // Taken by the first one if the client is still there; the other one knows nothing of it. No error, either way.
     soon("an answer to a report", held.report(Report::success())).await.expect("no error");
     for call in waiting {
