@@ -28,7 +28,7 @@ bench: ## The heart's benchmark, then the server's against a bare echo
 	$(CARGO) run --release -p permitd-lab -- bench
 
 soak: ## Hours, not minutes: the property tests with many more cases
-	PROPTEST_CASES=20000 $(CARGO) test --release -p permitd-budget
+	PERMITD_PROPTEST_CASES=20000 $(CARGO) test --release -p permitd-budget
 
 demo: ## A fleet of clients shares a provider, first without permitd, then with it
 	$(CARGO) run --release -- demo
