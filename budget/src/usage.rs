@@ -22,7 +22,7 @@ pub type OtherUnit = (Box<str>, u64);
 pub struct Usage {
     /// Calls; unknown means 1.
     pub requests: Option<u64>,
-    /// Input and output together.
+    /// Input and output together; alone, in an estimate, it counts as input.
     pub tokens: Option<u64>,
     /// What goes in.
     pub input_tokens: Option<u64>,
