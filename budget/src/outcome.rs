@@ -30,6 +30,25 @@ pub enum Outcome {
     Cancelled,
 }
 
+impl Outcome {
+    /// Whether the same call may succeed later, so that it is worth acquiring again for.
+    #[must_use]
+    pub const fn is_worth_retrying(self) -> bool {
+        match self {
+            Outcome::RateLimited
+            | Outcome::ConcurrencyLimited
+            | Outcome::Overloaded
+            | Outcome::AccelerationLimited
+            | Outcome::Failed { retryable: true } => true,
+            Outcome::Success
+            | Outcome::QuotaExhausted
+            | Outcome::TooLarge
+            | Outcome::Failed { retryable: false }
+            | Outcome::Cancelled => false,
+        }
+    }
+}
+
 /// What the caller says about one permit.
 #[derive(Clone, Debug)]
 pub struct Report {

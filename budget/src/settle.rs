@@ -223,18 +223,7 @@ impl<W: Clone> Budget<W> {
     }
 
     fn answer(&self, now: Time, set: LimitSet, report: &Report, settled: bool) -> Reported {
-        let retry = match report.outcome {
-            Outcome::RateLimited
-            | Outcome::ConcurrencyLimited
-            | Outcome::Overloaded
-            | Outcome::AccelerationLimited
-            | Outcome::Failed { retryable: true } => true,
-            Outcome::Success
-            | Outcome::QuotaExhausted
-            | Outcome::TooLarge
-            | Outcome::Failed { retryable: false }
-            | Outcome::Cancelled => false,
-        };
+        let retry = report.outcome.is_worth_retrying();
         let frozen = members(set).map(|at| self.limits[at].rule.frozen_until).max().unwrap_or(now);
         let until = frozen.max(self.feedback.frozen(now).unwrap_or(now));
         let wait = until.since(now);

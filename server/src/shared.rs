@@ -186,17 +186,5 @@ pub(crate) fn shown(mut permit_id: String) -> String {
 
 /// The answer about a permit that nobody knows: what the outcome alone tells.
 pub(crate) fn unknown(outcome: Outcome) -> Reported {
-    let retry = match outcome {
-        Outcome::RateLimited
-        | Outcome::ConcurrencyLimited
-        | Outcome::Overloaded
-        | Outcome::AccelerationLimited
-        | Outcome::Failed { retryable: true } => true,
-        Outcome::Success
-        | Outcome::QuotaExhausted
-        | Outcome::TooLarge
-        | Outcome::Failed { retryable: false }
-        | Outcome::Cancelled => false,
-    };
-    Reported { outcome, settled: false, retry, retry_after: None }
+    Reported { outcome, settled: false, retry: outcome.is_worth_retrying(), retry_after: None }
 }
