@@ -39,7 +39,7 @@
 //! | room | what is there |
 //! |---|---|
 //! | `spec` | what may be declared, and the one place that checks it |
-//! | `request`, `outcome`, `refusal`, `usage`, `snapshot` | what goes in and comes out |
+//! | `request`, `outcome`, `observed`, `refusal`, `usage`, `snapshot` | what goes in and comes out |
 //! | `acquire` -> `dispatch` -> `settle` | the life of a request: asked, granted in turn, ended |
 //! | `admission` | whether a permit fits all its limits, what is in the way, what is reserved |
 //! | `meter` | how a limit counts: bucket, fixed, sliding, slots |
@@ -68,6 +68,7 @@ mod glob;
 mod limit;
 mod meter;
 mod names;
+mod observed;
 mod outcome;
 mod outputs;
 mod place;
@@ -84,6 +85,7 @@ mod usage;
 
 pub use budget::Budget;
 pub use glob::Glob;
+pub use observed::{OBSERVED_MAX, Observed, Tripped};
 pub use outcome::{Outcome, Report, Reported};
 pub use refusal::{Reason, Refusal};
 pub use request::{Acquired, COUNT_MAX, Event, Grant, PermitKey, Place, Priority, Request, Ticket};

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use crate::usage::Usage;
+use crate::{
+    observed::{Observed, Tripped},
+    usage::Usage,
+};
 
 /// How a call went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -58,13 +61,26 @@ pub struct Report {
     pub actual: Usage,
     /// The wait that the provider asked for.
     pub retry_after: Option<Duration>,
+    /// The dimensions that a refusal is about; empty means unknown.
+    pub tripped: Vec<Tripped>,
+    /// What the response tells of the provider's limits, at most [`OBSERVED_MAX`](crate::OBSERVED_MAX) of them.
+    pub observed: Vec<Observed>,
+    /// How long the call took.
+    pub latency: Option<Duration>,
 }
 
 impl Report {
     /// `outcome` with everything as charged.
     #[must_use]
     pub fn new(outcome: Outcome) -> Self {
-        Self { outcome, actual: Usage::default(), retry_after: None }
+        Self {
+            outcome,
+            actual: Usage::default(),
+            retry_after: None,
+            tripped: Vec::new(),
+            observed: Vec::new(),
+            latency: None,
+        }
     }
 }
 

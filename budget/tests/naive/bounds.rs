@@ -196,7 +196,7 @@ fn survive(spec: &CheckedSpec, start: u64, steps: &[Wild]) -> Result<(), String>
             Wild::Report { which, amount, outcome, retry_after } => {
                 let key = permits.get(*which).copied().unwrap_or(PermitKey::from_u64(*amount));
                 let actual = Usage { requests: Some(*amount), tokens: Some(*amount), ..Usage::default() };
-                let report = Report { outcome: *outcome, actual, retry_after: *retry_after };
+                let report = Report { actual, retry_after: *retry_after, ..Report::new(*outcome) };
                 let _ = heart.report(now, key, &report, &mut events);
             }
             Wild::Extend { which } => {

@@ -170,7 +170,7 @@ impl Driver {
             other => panic!("no such outcome: {other}"),
         };
         let retry_after = said.get("retry_after").map(|wait| span(wait));
-        let report = Report { outcome, actual: usage(said), retry_after };
+        let report = Report { actual: usage(said), retry_after, ..Report::new(outcome) };
         let (now, key, mut events) = (self.now, self.permit(permit), Vec::new());
         let (reported, waiter) = self.budget().report(now, key, &report, &mut events);
         let mut line = format!("{permit} {}", if reported.settled { "settled" } else { "not settled" });

@@ -231,7 +231,11 @@ impl Report {
             },
         };
         let actual = crate::usage::heart_usage(&self.actual.into_wire());
-        permitd_budget::Report { outcome, actual, retry_after: self.retry_after }
+        permitd_budget::Report {
+            actual,
+            retry_after: self.retry_after,
+            ..permitd_budget::Report::new(outcome)
+        }
     }
 }
 

@@ -95,7 +95,7 @@ pub(crate) fn report(request: &v1::ReportRequest) -> Result<Report, Fault> {
         None => Usage::default(),
     };
     refuse_contradiction("actual.tokens", &actual)?;
-    Ok(Report { outcome, actual, retry_after })
+    Ok(Report { actual, retry_after, ..Report::new(outcome) })
 }
 
 /// Reads a span of time that can't be negative.
