@@ -45,6 +45,9 @@ impl Check {
                 return Ok(ExitCode::FAILURE);
             }
         };
+        if let Some(tls) = &config.server.tls {
+            permitd_server::tls::check(tls).map_err(|error| Failure::new(error.to_string()))?;
+        }
         let rendered = config.to_string();
         if self.json {
             let table: toml::Table =

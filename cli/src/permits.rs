@@ -5,13 +5,13 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use permitd_proto::v1::{self, acquire_response::Event, permit_service_client::PermitServiceClient};
 use permitd_server::config::BudgetName;
-use tonic::{Streaming, transport::Channel};
+use tonic::Streaming;
 
 use crate::{
     failure::Failure,
     format::{rough, span, wire_span},
     limits::{budget, duration},
-    remote::Remote,
+    remote::{Connection, Remote},
     usage::Estimate,
 };
 
@@ -80,7 +80,7 @@ impl<'a> Permits<'a> {
     /// Joins the queue.
     pub(crate) async fn ask(
         remote: &'a Remote,
-        client: &mut PermitServiceClient<Channel>,
+        client: &mut PermitServiceClient<Connection>,
         request: v1::AcquireRequest,
         verbose: bool,
     ) -> Result<Self, Failure> {

@@ -15,11 +15,14 @@ use tokio::{
     sync::OwnedSemaphorePermit,
     time::{Sleep, sleep},
 };
-use tonic::transport::server::{Connected, TcpConnectInfo};
+use tokio_rustls::TlsAcceptor;
+use tonic::transport::server::Connected;
+
+use crate::tls::{Peer, Socket};
 
 /// HTTP/2's preface, which every client sends first.
 const PREFACE_BYTES: usize = 24;
-/// How long a client may take to send it. Later on, pings find out who is gone.
+/// How long a client may take to send it, a TLS handshake before it included. Later on, pings find out who is gone.
 const PREFACE_WAIT: Duration = Duration::from_secs(10);
 
 /// Room for one connection, given back when dropped.
@@ -45,7 +48,7 @@ impl Drop for Room {
 /// A connection on the worker that serves it.
 #[derive(Debug)]
 pub(crate) struct Connection {
-    stream: TcpStream,
+    stream: Socket,
     /// Until the preface has come: how much of it is missing, and when that is too late.
     preface: Option<(usize, Pin<Box<Sleep>>)>,
     _room: Room,
@@ -53,17 +56,21 @@ pub(crate) struct Connection {
 
 impl Connection {
     /// Has to be called on the worker's runtime, which then watches the socket.
-    pub(crate) fn adopt(stream: std::net::TcpStream, room: Room) -> io::Result<Self> {
+    pub(crate) fn adopt(
+        stream: std::net::TcpStream,
+        tls: Option<TlsAcceptor>,
+        room: Room,
+    ) -> io::Result<Self> {
         let preface = Some((PREFACE_BYTES, Box::pin(sleep(PREFACE_WAIT))));
-        Ok(Self { stream: TcpStream::from_std(stream)?, preface, _room: room })
+        Ok(Self { stream: Socket::new(TcpStream::from_std(stream)?, tls), preface, _room: room })
     }
 }
 
 impl Connected for Connection {
-    type ConnectInfo = TcpConnectInfo;
+    type ConnectInfo = Peer;
 
-    fn connect_info(&self) -> TcpConnectInfo {
-        self.stream.connect_info()
+    fn connect_info(&self) -> Peer {
+        self.stream.peer()
     }
 }
 

@@ -14,7 +14,7 @@ use axum::{
 use tokio::{net::TcpListener, sync::watch, task};
 
 use self::guard::Guard;
-use crate::metrics::Metrics;
+use crate::{metrics::Metrics, tls::Tls};
 
 /// What the server is up to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -38,8 +38,9 @@ struct World {
 ///
 /// # Errors
 /// Those of the listener.
-pub async fn serve(
+pub(crate) async fn serve(
     listener: TcpListener,
+    tls: Option<Arc<Tls>>,
     phase: watch::Receiver<Phase>,
     metrics: Arc<Metrics>,
     shutdown: impl Future<Output = ()> + Send + 'static,
@@ -50,7 +51,7 @@ pub async fn serve(
         .route("/readyz", get(readyz))
         .route("/metrics", get(render_metrics))
         .with_state(World { phase, metrics });
-    axum::serve(Guard::new(listener), router).with_graceful_shutdown(shutdown).await
+    axum::serve(Guard::new(listener, tls), router).with_graceful_shutdown(shutdown).await
 }
 
 async fn index() -> &'static str {
@@ -112,7 +113,7 @@ mod tests {
         let address = listener.local_addr().expect("bound");
         let mut stops = phases.clone();
         let stopped = async move { drop(stops.wait_for(|phase| *phase == Phase::Draining).await) };
-        let serving = tokio::spawn(serve(listener, phases, metrics, stopped));
+        let serving = tokio::spawn(serve(listener, None, phases, metrics, stopped));
 
         let answer = ask(address, "/readyz").await;
         assert!(answer.starts_with("HTTP/1.1 503") && answer.ends_with("starting\n"), "{answer}");

@@ -23,11 +23,13 @@ pub mod http;
 pub mod metrics;
 pub mod registry;
 pub mod status;
+pub mod tls;
 
 mod acquire;
 mod alarm;
 mod connection;
 mod drain;
+mod files;
 mod health;
 mod inbox;
 mod listeners;
@@ -41,7 +43,7 @@ mod worker;
 
 use std::{future::Future, io, net::SocketAddr, sync::Arc};
 
-use tokio::sync::watch;
+use tokio::{sync::watch, task::JoinSet};
 
 pub use crate::listeners::Listeners;
 use crate::{
@@ -58,6 +60,7 @@ use crate::{
     registry::{Registry, RegistryError},
     session::Sessions,
     shared::Shared,
+    tls::{Tls, TlsError},
     worker::{Stop, Workers},
 };
 
@@ -79,6 +82,9 @@ pub enum Error {
     /// The configured budgets do not fit the configured bounds.
     #[error("can't declare the configured budgets: {0}")]
     Budgets(#[from] RegistryError),
+    /// The configured certificates can't be used.
+    #[error("can't serve TLS: {0}")]
+    Tls(#[from] TlsError),
     /// One of the server's threads panicked.
     #[error("a thread of the server panicked; its message stands above")]
     Panicked,
@@ -94,6 +100,7 @@ pub async fn run(
     listeners: Listeners,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), Error> {
+    let (tls, tls_files) = config.server.tls.as_ref().map(Tls::load).transpose()?.unzip();
     let clock = Clock::start();
     let (grant_alarms, grant_thread) = Alarms::start("grants", clock)?;
     let (alarms, stream_thread) = Alarms::start("streams", clock)?;
@@ -113,16 +120,23 @@ pub async fn run(
         permit_ids: PermitIds::new(Seal::random()),
         metrics,
         phase: phases.clone(),
+        tls: tls.clone(),
     });
+    // What is in it ends with it.
+    let mut background = JoinSet::new();
+    if let (Some(tls), Some(files)) = (tls, tls_files) {
+        background.spawn(files.watch(move || tls.reload()));
+    }
     let health = Health::new().await;
     let mut workers = Workers::start(&shared, &admin, &health, &stops)?;
     let Listeners { grpc, http, ready } = listeners;
-    let accepting = tokio::spawn(workers.accept(grpc, &shared, stops.clone()));
-    let watching = http.map(|listener| {
+    background.spawn(workers.accept(grpc, &shared, stops.clone()));
+    if let Some(listener) = http {
         let mut stops = stops.clone();
         let stopped = async move { drop(stops.wait_for(|&stop| stop > Stop::Run).await) };
-        tokio::spawn(http::serve(listener, phases, Arc::clone(&shared.metrics), stopped))
-    });
+        let serving = http::serve(listener, shared.tls.clone(), phases, Arc::clone(&shared.metrics), stopped);
+        background.spawn(async move { drop(serving.await) });
+    }
     phase.send_replace(Phase::Serving);
     health.report(true).await;
     if let Some(ready) = ready {
@@ -133,10 +147,7 @@ pub async fn run(
     shutdown.await;
     drain::drain(&shared, &phase, &health, &stop, &mut workers).await;
 
-    accepting.abort();
-    if let Some(watching) = watching {
-        watching.abort();
-    }
+    drop(background);
     let sound = workers.join() & grant_thread.join() & stream_thread.join();
     if sound { Ok(()) } else { Err(Error::Panicked) }
 }

@@ -18,6 +18,7 @@ use crate::{
     registry::Registry,
     session::Sessions,
     status::Fault,
+    tls::Tls,
     wire::{decode, encode},
 };
 
@@ -38,6 +39,8 @@ pub(crate) struct Shared {
     pub(crate) sessions: Sessions,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) phase: watch::Receiver<Phase>,
+    /// `None`: in the clear.
+    pub(crate) tls: Option<Arc<Tls>>,
 }
 
 /// A report that was answered.

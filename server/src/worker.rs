@@ -19,6 +19,7 @@ use crate::{
     health::Health,
     service::Permits,
     shared::Shared,
+    tls::Tls,
 };
 
 /// Connections handed to one worker that it has not taken yet.
@@ -64,10 +65,10 @@ impl Workers {
             let (handover, handed_over) = mpsc::channel(HANDOVER_MAX);
             let (finish, finished) = oneshot::channel();
             let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
-            let (config, stop) = (shared.config.clone(), stop.clone());
+            let (config, tls, stop) = (shared.config.clone(), shared.tls.clone(), stop.clone());
             let routes = routes(shared, admin, health);
             let serve = move || {
-                runtime.block_on(serve(&config, routes, handed_over, stop));
+                runtime.block_on(serve(&config, tls, routes, handed_over, stop));
                 // Dropped here, with whatever is still open.
                 drop(runtime);
                 // Nobody listens if the server was dropped midway.
@@ -152,6 +153,7 @@ fn routes(shared: &Arc<Shared>, admin: &Admin, health: &Health) -> Routes {
 
 async fn serve(
     config: &ServerConfig,
+    tls: Option<Arc<Tls>>,
     routes: Routes,
     handed_over: mpsc::Receiver<Handover>,
     mut stop: watch::Receiver<Stop>,
@@ -159,7 +161,7 @@ async fn serve(
     let streams = u32::try_from(config.bounds.streams_per_connection).unwrap_or(u32::MAX);
     // An error would end the worker, so a socket that can't be watched is dropped.
     let connections = ReceiverStream::new(handed_over).filter_map(|(stream, room)| {
-        let adopted = Connection::adopt(stream, room);
+        let adopted = Connection::adopt(stream, tls.as_deref().map(Tls::grpc), room);
         adopted
             .inspect_err(|error| tracing::warn!(%error, "could not serve a connection"))
             .ok()

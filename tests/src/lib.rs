@@ -1,7 +1,10 @@
 //! What the end-to-end suites stand on: servers in this process and in processes of their own, hands on calls and sessions, and a
 //! proxy that breaks connections. Everything is reached over real sockets, and judged by what the wire says.
 
+mod authority;
 mod facts;
+mod folder;
+mod line;
 mod peer;
 mod process;
 mod proxy;
@@ -11,7 +14,10 @@ mod session;
 mod wait;
 mod words;
 
+pub use authority::{Authority, Issued};
 pub use facts::{Facts, facts, refused_facts};
+pub use folder::Folder;
+pub use line::Line;
 pub use peer::{Call, Peer};
 pub use process::{Permitd, raise_open_files, steady_port};
 pub use proxy::Proxy;

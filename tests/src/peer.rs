@@ -9,10 +9,14 @@ use permitd_proto::v1::{
     permit_service_client::PermitServiceClient,
 };
 use tokio::sync::OnceCell;
-use tonic::{IntoRequest, Status, Streaming, transport::Channel};
+use tonic::{
+    IntoRequest, Status, Streaming,
+    transport::{Channel, ClientTlsConfig},
+};
 
 use crate::{
     facts::{Facts, facts},
+    line::{Line, sign},
     session::Session,
     wait::soon,
     words::{budget, hello, report, success},
@@ -23,38 +27,67 @@ use crate::{
 pub struct Peer {
     /// Where gRPC is served.
     pub address: SocketAddr,
-    shared: OnceCell<Channel>,
+    shared: OnceCell<Line>,
+    tls: Option<ClientTlsConfig>,
+    token: Option<String>,
 }
 
 impl Peer {
     /// The server at that address.
     #[must_use]
     pub fn new(address: SocketAddr) -> Self {
-        Self { address, shared: OnceCell::new() }
+        Self { address, shared: OnceCell::new(), tls: None, token: None }
+    }
+
+    /// The same server, talked to through TLS.
+    #[must_use]
+    pub fn through(&self, tls: ClientTlsConfig) -> Self {
+        Self { tls: Some(tls), token: self.token.clone(), ..Self::new(self.address) }
+    }
+
+    /// The same server, as it is to whoever has this token.
+    #[must_use]
+    pub fn with_token(&self, token: &str) -> Self {
+        Self { tls: self.tls.clone(), token: Some(token.to_owned()), ..Self::new(self.address) }
     }
 
     /// Where it is, as clients want it.
     #[must_use]
     pub fn url(&self) -> String {
-        format!("http://{}", self.address)
+        format!("{}://{}", if self.tls.is_some() { "https" } else { "http" }, self.address)
     }
 
     /// A connection of its own.
     ///
     /// # Panics
     /// If nobody listens.
-    pub async fn channel(&self) -> Channel {
-        let endpoint = Channel::from_shared(self.url()).expect("an address");
-        soon("a connection", endpoint.connect()).await.expect("it listens")
+    pub async fn channel(&self) -> Line {
+        self.try_channel().await.expect("it listens")
+    }
+
+    /// A connection of its own, or not.
+    ///
+    /// # Errors
+    /// The innermost reason.
+    ///
+    /// # Panics
+    /// If the TLS configured for it makes no sense.
+    pub async fn try_channel(&self) -> Result<Line, String> {
+        let mut endpoint = Channel::from_shared(self.url()).expect("an address");
+        if let Some(tls) = &self.tls {
+            endpoint = endpoint.tls_config(tls.clone()).expect("sound certificates");
+        }
+        let channel = soon("a connection", endpoint.connect()).await.map_err(|error| innermost(&error))?;
+        Ok(sign(channel, self.token.as_deref()))
     }
 
     /// Unary calls, on a connection that all of them share.
-    pub async fn permits(&self) -> PermitServiceClient<Channel> {
+    pub async fn permits(&self) -> PermitServiceClient<Line> {
         PermitServiceClient::new(self.shared.get_or_init(|| self.channel()).await.clone())
     }
 
     /// Administration, on the connection that all calls share.
-    pub async fn admin(&self) -> AdminServiceClient<Channel> {
+    pub async fn admin(&self) -> AdminServiceClient<Line> {
         AdminServiceClient::new(self.shared.get_or_init(|| self.channel()).await.clone())
     }
 
@@ -220,6 +253,10 @@ impl Peer {
     pub async fn session(&self, session_id: &str) -> Session {
         Session::open(self.channel().await, hello(session_id)).await
     }
+}
+
+fn innermost(error: &dyn std::error::Error) -> String {
+    error.source().map_or_else(|| error.to_string(), innermost)
 }
 
 /// One unary acquire under way.

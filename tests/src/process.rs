@@ -132,6 +132,12 @@ impl Permitd {
         line.split_whitespace().next()?.parse().ok()
     }
 
+    /// What it has said on stderr until now.
+    #[must_use]
+    pub fn said(&self) -> String {
+        text(&self.stderr)
+    }
+
     fn assert_no_panic(&mut self) {
         // Its end of the pipe is closed by now, so this ends.
         self.reader.take().expect("only once").join().expect("no panic");

@@ -6,10 +6,9 @@ use tonic::{
     client::Grpc,
     codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
     codegen::http::uri::PathAndQuery,
-    transport::Channel,
 };
 
-use crate::wait::soon;
+use crate::{line::Line, wait::soon};
 
 /// Every method of the service.
 pub const METHODS: [&str; 11] = [
@@ -34,7 +33,7 @@ pub const METHODS: [&str; 11] = [
 /// # Panics
 /// If nothing comes.
 pub async fn call_with_bytes(
-    channel: Channel,
+    channel: Line,
     method: &'static str,
     bytes: Vec<u8>,
 ) -> Result<Option<Vec<u8>>, Status> {

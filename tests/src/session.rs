@@ -8,10 +8,11 @@ use permitd_proto::v1::{
 };
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Status, Streaming, transport::Channel};
+use tonic::{Status, Streaming};
 
 use crate::{
     facts::{Facts, refused_facts},
+    line::Line,
     wait::soon,
     words::{acquires, success},
 };
@@ -43,7 +44,7 @@ impl Session {
     ///
     /// # Panics
     /// If it is not.
-    pub async fn open(channel: Channel, hello: Hello) -> Self {
+    pub async fn open(channel: Line, hello: Hello) -> Self {
         Self::open_with(channel, SessionRequest { hello: Some(hello), ..SessionRequest::default() }).await
     }
 
@@ -51,7 +52,7 @@ impl Session {
     ///
     /// # Panics
     /// If it is not welcomed.
-    pub async fn open_with(channel: Channel, first: SessionRequest) -> Self {
+    pub async fn open_with(channel: Line, first: SessionRequest) -> Self {
         Self::try_open(channel, first).await.expect("a welcome")
     }
 
@@ -62,7 +63,7 @@ impl Session {
     ///
     /// # Panics
     /// If it ended politely without a word.
-    pub async fn try_open(channel: Channel, first: SessionRequest) -> Result<Self, Status> {
+    pub async fn try_open(channel: Line, first: SessionRequest) -> Result<Self, Status> {
         let (requests, outbound) = mpsc::channel(1_024);
         requests.send(first).await.expect("room");
         let mut client = PermitServiceClient::new(channel).max_encoding_message_size(ENCODED_BYTES_MAX);

@@ -6,14 +6,14 @@ use clap::{Args, ValueEnum};
 use permitd_budget::LimitSpec;
 use permitd_proto::v1::{self, admin_service_client::AdminServiceClient};
 use permitd_server::{admin::write_limit, config::BudgetName};
-use tonic::{Code, transport::Channel};
+use tonic::Code;
 
 use super::show::{budget_json, declared, name, removed};
 use crate::{
     failure::Failure,
     format::{print, wire_span},
     limits::{Tenant, budget, duration, limit, tenant},
-    remote::Remote,
+    remote::{Connection, Remote},
 };
 
 const EXAMPLES: &str = "\
@@ -118,7 +118,7 @@ impl Set {
     }
 
     /// What stands just before the change; nothing if the budget is new.
-    async fn declared_now(&self, admin: &mut AdminServiceClient<Channel>) -> Result<v1::Budget, Failure> {
+    async fn declared_now(&self, admin: &mut AdminServiceClient<Connection>) -> Result<v1::Budget, Failure> {
         let (provider, key) = (self.budget.provider().to_owned(), self.budget.key().to_owned());
         match admin.get_budget(v1::GetBudgetRequest { provider, key }).await {
             Ok(answer) => Ok(answer.into_inner().state.and_then(|state| state.budget).unwrap_or_default()),

@@ -76,7 +76,7 @@ impl Served {
 
     /// Declares the provider's limits, and gives the budget's name.
     pub(crate) async fn declare(&self, limits: &[Declared]) -> Result<String, Failure> {
-        let remote = Remote { server: self.url.clone(), json: false };
+        let remote = Remote::at(&self.url);
         let minute = wire_span(Duration::from_secs(60));
         let limit = |declared: &Declared| v1::Limit {
             unit: declared.unit.to_owned(),

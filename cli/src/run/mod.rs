@@ -7,14 +7,13 @@ use std::{ffi::OsString, future::Future, process::ExitCode, time::Duration};
 use clap::Args;
 use permitd_proto::v1::{self, permit_service_client::PermitServiceClient};
 use tokio::time::{Instant, sleep};
-use tonic::transport::Channel;
 
 use self::child::{Child, Ended};
 use crate::{
     failure::{Failure, TRY_LATER},
     format::span,
     permits::{Ask, Permits},
-    remote::{Remote, block_on},
+    remote::{Connection, Remote, block_on},
 };
 
 const EXAMPLES: &str = "\
@@ -39,7 +38,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Between two tries to reach it; twice that at most, by chance, so that hundreds don't come at once.
 const PAUSE: Duration = Duration::from_millis(500);
 
-type Client = PermitServiceClient<Channel>;
+type Client = PermitServiceClient<Connection>;
 
 /// Waits for a permit, runs a command, and reports by its exit status.
 #[derive(Debug, Args)]

@@ -3,11 +3,12 @@
 use std::{sync::Arc, time::Duration};
 
 use tokio::sync::{Semaphore, watch};
-use tonic::transport::Endpoint;
+use tonic::{metadata::MetadataMap, transport::Endpoint};
 
 use crate::{
-    Client, Error,
+    Client, Error, Tls, Token,
     client::{Handle, Status},
+    credentials::Credentials,
     driver::{Driver, Settings},
     mailbox::Mailbox,
 };
@@ -48,6 +49,7 @@ const NEVER: Duration = Duration::from_secs(86_400 * 365);
 #[must_use = "a builder does nothing before connect()"]
 pub struct ClientBuilder {
     endpoints: Vec<String>,
+    credentials: Credentials,
     tenant: String,
     name: String,
     policy: OutagePolicy,
@@ -61,6 +63,7 @@ impl Default for ClientBuilder {
     fn default() -> Self {
         Self {
             endpoints: Vec::new(),
+            credentials: Credentials::default(),
             tenant: String::new(),
             name: concat!("permitd-client-rust/", env!("CARGO_PKG_VERSION")).to_owned(),
             policy: OutagePolicy::default(),
@@ -73,7 +76,7 @@ impl Default for ClientBuilder {
 }
 
 impl ClientBuilder {
-    /// One more server, as `http://HOST:PORT`. They are tried in this order.
+    /// One more server, as `http://HOST:PORT` or `https://HOST:PORT`. They are tried in this order.
     pub fn endpoint(mut self, endpoint: impl Into<String>) -> Self {
         self.endpoints.push(endpoint.into());
         self
@@ -86,6 +89,25 @@ impl ClientBuilder {
         I::Item: Into<String>,
     {
         self.endpoints.extend(endpoints.into_iter().map(Into::into));
+        self
+    }
+
+    /// Whom to trust, and what to show, where endpoints are `https://`. Default: the system's authorities, and nothing.
+    pub fn tls(mut self, tls: Tls) -> Self {
+        self.credentials.tls = Some(tls);
+        self
+    }
+
+    /// Shows a token, which says who this client is. It is not sent in the clear to other machines.
+    pub fn token(mut self, token: impl Into<Token>) -> Self {
+        self.credentials.token = Some(token.into());
+        self
+    }
+
+    /// Sends the token to `http://` endpoints on other machines too, where whoever is on the way can read it: only where the network
+    /// itself keeps strangers out.
+    pub fn insecure(mut self) -> Self {
+        self.credentials.insecure = true;
         self
     }
 
@@ -183,8 +205,10 @@ impl ClientBuilder {
         }
         let endpoints =
             self.endpoints.iter().map(|endpoint| self.endpoint_of(endpoint)).collect::<Result<_, _>>()?;
+        self.credentials.sign(&mut MetadataMap::new())?;
         Ok(Settings {
             endpoints,
+            credentials: self.credentials.clone(),
             tenant: self.tenant.clone(),
             name: self.name.clone(),
             policy: self.policy,
@@ -196,16 +220,18 @@ impl ClientBuilder {
     fn endpoint_of(&self, text: &str) -> Result<Endpoint, Error> {
         /// Room for what is in flight on the one stream and its connection.
         const WINDOW_BYTES: u32 = 4 * 1024 * 1024;
-        if text.starts_with("https://") {
-            return Err(Error::invalid("endpoints", format!("{text}: TLS is not supported; use http://")));
-        }
         let address = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
         let endpoint = Endpoint::from_shared(address)
             .ok()
-            .filter(|endpoint| endpoint.uri().scheme_str() == Some("http") && endpoint.uri().host().is_some())
+            .filter(|endpoint| {
+                matches!(endpoint.uri().scheme_str(), Some("http" | "https"))
+                    && endpoint.uri().host().is_some()
+            })
             .ok_or_else(|| {
                 Error::invalid("endpoints", format!("{text:?} is no address; write http://HOST:PORT"))
             })?;
+        // Files may change, so it is done again for every connection; what is wrong by now is better told now.
+        self.credentials.secure(endpoint.clone())?;
         Ok(endpoint
             .connect_timeout(self.connect_timeout)
             .tcp_nodelay(true)
@@ -231,7 +257,9 @@ mod tests {
         };
         let good = || Client::builder().endpoint("http://127.0.0.1:1");
         assert!(problem(Client::builder()).starts_with("endpoints: none"));
-        assert!(problem(good().endpoint("https://a:1")).contains("TLS"));
+        assert!(problem(good().tls(Tls::new())).contains("write https://"));
+        assert!(problem(good().token("")).starts_with("token"));
+        assert!(problem(good().token("t").endpoint("http://a:1")).contains("in the clear"));
         assert!(problem(good().endpoint("ftp://a:1")).contains("ftp://a:1"));
         assert!(problem(good().endpoint("")).contains("no address"));
         assert!(problem(good().tenant("x".repeat(257))).starts_with("tenant"));

@@ -22,7 +22,7 @@
 //!
 //! | to | use |
 //! |---|---|
-//! | connect | [`Client::connect`], or [`Client::builder`] for several endpoints, a tenant, an outage policy |
+//! | connect | [`Client::connect`], or [`Client::builder`] for several endpoints, [`Tls`], a [`Token`], a tenant, an outage policy |
 //! | get one permit | [`Client::acquire`], which gives a [`Guard`] |
 //! | get many | [`Acquire::many`], a stream of guards with one place in the queue |
 //! | say how it went | [`Guard::report`] with a [`Report`]; the answer is an [`Advice`] |
@@ -49,6 +49,7 @@ mod builder;
 mod call;
 mod client;
 mod convert;
+mod credentials;
 mod driver;
 mod error;
 mod guard;
@@ -59,6 +60,12 @@ mod request;
 pub mod tower;
 mod usage;
 
+/// For the command line of permitd, which secures connections as this crate does: no part of the interface.
+#[doc(hidden)]
+pub mod internal {
+    pub use crate::credentials::Credentials;
+}
+
 #[cfg(feature = "http")]
 pub use call::ByResponse;
 pub use {
@@ -66,6 +73,7 @@ pub use {
     builder::{ClientBuilder, OutagePolicy},
     call::{ByResult, CallError, Caller, Classify},
     client::Client,
+    credentials::{Tls, Token},
     error::Error,
     guard::{Guard, Permit, Reporting, Source},
     report::{Advice, BODY_BYTES_MAX, Outcome, Report},

@@ -9,6 +9,7 @@ use super::{
     Bounds, Config, ConfigError, Keepalive, Problem, ServerConfig,
     budgets::{read_budgets, read_providers},
     read::{Notes, Table, duration, flag, join, number, text},
+    security::read_tls,
 };
 
 /// What the `config` crate calls values from the environment.
@@ -134,6 +135,7 @@ fn read_server(mut table: Table<'_>) -> ServerConfig {
             24 * HOUR,
         ),
         keepalive: read_keepalive(table.table("keepalive")),
+        tls: read_tls(table.table("tls")),
         bounds: read_bounds(table.table("bounds")),
     };
     table.finish();

@@ -13,12 +13,14 @@ mod load;
 mod name;
 mod read;
 mod render;
+mod security;
 #[cfg(test)]
 mod tests;
 
 use std::{
     collections::BTreeMap,
     net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
     time::Duration,
 };
 
@@ -59,8 +61,40 @@ pub struct ServerConfig {
     pub share_valid_for: Duration,
     /// How dead connections are found.
     pub keepalive: Keepalive,
+    /// What is served with TLS; `None` serves in the clear.
+    pub tls: Option<TlsConfig>,
     /// What nobody may exceed.
     pub bounds: Bounds,
+}
+
+/// What TLS is served with, on both ports. The files are in PEM, and read again when they change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsConfig {
+    /// The server's certificate, with those between it and its authority behind it.
+    pub cert: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
+    /// The authorities of clients' certificates; `None` asks clients for none.
+    pub client_ca: Option<PathBuf>,
+    /// Whether a client needs one.
+    pub client_certs: ClientCerts,
+}
+
+/// Whether a client needs a certificate, where their authorities are configured.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ClientCerts {
+    /// None gets a connection without.
+    #[default]
+    Required,
+    /// Those without have to show something else.
+    Optional,
+}
+
+impl TlsConfig {
+    /// Every file that is read.
+    pub(crate) fn files(&self) -> impl Iterator<Item = &PathBuf> {
+        [&self.cert, &self.key].into_iter().chain(&self.client_ca)
+    }
 }
 
 /// How dead connections are found: HTTP/2 pings.
@@ -110,6 +144,7 @@ impl Default for ServerConfig {
             drain: Duration::from_secs(5),
             share_valid_for: Duration::from_secs(60),
             keepalive: Keepalive::default(),
+            tls: None,
             bounds: Bounds::default(),
         }
     }

@@ -1,12 +1,12 @@
 //! A [`Config`] as the TOML that would make it: what is in force, for people to check.
 
-use std::{fmt, time::Duration};
+use std::{fmt, path::PathBuf, time::Duration};
 
 use permitd_budget::{BudgetSpec, LimitSpec, Overflow, Window};
 use toml::{Table, Value};
 
 use super::{
-    Bounds, Config, DurationText, ServerConfig,
+    Bounds, ClientCerts, Config, DurationText, ServerConfig, TlsConfig,
     limit_text::{LimitText, parse_limit, time_text},
 };
 
@@ -44,7 +44,22 @@ fn server(server: &ServerConfig) -> Table {
             ])
             .into(),
         ),
+        ("tls", tls(server.tls.as_ref()).into()),
         ("bounds", bounds(&server.bounds).into()),
+    ])
+}
+
+fn tls(tls: Option<&TlsConfig>) -> Table {
+    let path = |path: Option<&PathBuf>| path.map_or("".into(), |path| path.display().to_string().into());
+    let client_certs = match tls.map(|tls| tls.client_certs).unwrap_or_default() {
+        ClientCerts::Required => "required",
+        ClientCerts::Optional => "optional",
+    };
+    table([
+        ("cert", path(tls.map(|tls| &tls.cert))),
+        ("key", path(tls.map(|tls| &tls.key))),
+        ("client_ca", path(tls.and_then(|tls| tls.client_ca.as_ref()))),
+        ("client_certs", client_certs.into()),
     ])
 }
 

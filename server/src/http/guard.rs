@@ -13,10 +13,12 @@ use std::{
 use axum::serve::Listener;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::{TcpListener, TcpStream},
+    net::TcpListener,
     sync::{OwnedSemaphorePermit, Semaphore},
     time::{Instant, Sleep, sleep},
 };
+
+use crate::tls::{Socket, Tls};
 
 /// Connections at once; further ones wait to be accepted.
 const CONNECTIONS: usize = 256;
@@ -27,6 +29,7 @@ const IDLE: Duration = Duration::from_secs(90);
 #[derive(Debug)]
 pub(super) struct Guard {
     listener: TcpListener,
+    tls: Option<Arc<Tls>>,
     room: Arc<Semaphore>,
     idle: Duration,
 }
@@ -34,19 +37,19 @@ pub(super) struct Guard {
 /// A connection with an end.
 #[derive(Debug)]
 pub(super) struct Guarded {
-    stream: TcpStream,
+    stream: Socket,
     idle: Duration,
     ends: Pin<Box<Sleep>>,
     _room: OwnedSemaphorePermit,
 }
 
 impl Guard {
-    pub(super) fn new(listener: TcpListener) -> Self {
-        Self::with_bounds(listener, CONNECTIONS, IDLE)
+    pub(super) fn new(listener: TcpListener, tls: Option<Arc<Tls>>) -> Self {
+        Self::with_bounds(listener, tls, CONNECTIONS, IDLE)
     }
 
-    pub(super) fn with_bounds(listener: TcpListener, connections: usize, idle: Duration) -> Self {
-        Self { listener, room: Arc::new(Semaphore::new(connections)), idle }
+    fn with_bounds(listener: TcpListener, tls: Option<Arc<Tls>>, connections: usize, idle: Duration) -> Self {
+        Self { listener, tls, room: Arc::new(Semaphore::new(connections)), idle }
     }
 }
 
@@ -57,6 +60,7 @@ impl Listener for Guard {
     async fn accept(&mut self) -> (Guarded, SocketAddr) {
         let room = Arc::clone(&self.room).acquire_owned().await.expect("the semaphore is never closed");
         let (stream, address) = Listener::accept(&mut self.listener).await;
+        let stream = Socket::new(stream, self.tls.as_deref().map(Tls::http));
         let ends = Box::pin(sleep(self.idle));
         (Guarded { stream, idle: self.idle, ends, _room: room }, address)
     }
@@ -114,7 +118,10 @@ impl AsyncWrite for Guarded {
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _},
+        net::TcpStream,
+    };
 
     use super::*;
 
@@ -123,7 +130,7 @@ mod tests {
     async fn idle_connections_make_room() {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("bound");
-        let mut guard = Guard::with_bounds(listener, 1, Duration::from_millis(20));
+        let mut guard = Guard::with_bounds(listener, None, 1, Duration::from_millis(20));
         let silent = TcpStream::connect(address).await.expect("it listens");
         let mut talking = TcpStream::connect(address).await.expect("it listens");
         talking.write_all(b"hello").await.expect("it is connected");

@@ -11,9 +11,11 @@ use tokio::{
 };
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{
-    Code, Status, Streaming,
+    Code, Request, Status, Streaming,
     transport::{Endpoint, Uri},
 };
+
+use crate::{Error, credentials::Credentials};
 
 /// Messages between the driver and the connection. One is being written, one is ready: what comes meanwhile is coalesced.
 const OUTBOUND_MESSAGES: usize = 1;
@@ -45,17 +47,25 @@ pub(crate) struct Problem {
 
 pub(crate) async fn dial(
     endpoint: Endpoint,
+    credentials: Credentials,
     hello: wire::Hello,
     patience: Duration,
 ) -> Result<Session, Problem> {
-    let opened = timeout(patience, open(&endpoint, hello)).await;
+    let opened = timeout(patience, open(&endpoint, &credentials, hello)).await;
     let opened =
         opened.unwrap_or_else(|_| Err(Problem::passing(format!("does not answer within {patience:?}"))));
     opened.map_err(|problem| problem.at(endpoint.uri()))
 }
 
-async fn open(endpoint: &Endpoint, hello: wire::Hello) -> Result<Session, Problem> {
-    let channel = endpoint
+async fn open(
+    endpoint: &Endpoint,
+    credentials: &Credentials,
+    hello: wire::Hello,
+) -> Result<Session, Problem> {
+    let unusable = |error: Error| Problem::definitive(format!("can't be connected to: {error}"));
+    let channel = credentials
+        .secure(endpoint.clone())
+        .map_err(unusable)?
         .connect()
         .await
         .map_err(|error| Problem::passing(format!("cannot be reached ({})", innermost(&error))))?;
@@ -63,7 +73,9 @@ async fn open(endpoint: &Endpoint, hello: wire::Hello) -> Result<Session, Proble
     let (outbound, messages) = mpsc::channel(OUTBOUND_MESSAGES);
     let opening = wire::SessionRequest { hello: Some(hello), ..wire::SessionRequest::default() };
     outbound.try_send(opening).expect("a new channel has room for one");
-    let mut inbound = match client.session(ReceiverStream::new(messages)).await {
+    let mut request = Request::new(ReceiverStream::new(messages));
+    credentials.sign(request.metadata_mut()).map_err(unusable)?;
+    let mut inbound = match client.session(request).await {
         Ok(response) => response.into_inner(),
         Err(status) => return Err(refused(endpoint.uri(), &status).await),
     };
@@ -95,6 +107,12 @@ impl Problem {
     /// Whose problem it is.
     pub(crate) fn at(self, endpoint: &Uri) -> Self {
         Self { text: format!("{endpoint} {}", self.text), ..self }
+    }
+
+    /// Reads how a session ended that was let in. A token that expired since may have been renewed.
+    pub(crate) fn midway(status: &Status) -> Self {
+        let problem = Self::of(status);
+        Self { definitive: problem.definitive && status.code() != Code::Unauthenticated, ..problem }
     }
 
     /// Reads how a stream ended.

@@ -6,6 +6,8 @@ use permitd_proto::v1 as wire;
 use tokio::time::{Instant, Sleep, sleep, timeout};
 use tonic::transport::Endpoint;
 
+use crate::credentials::Credentials;
+
 use super::{
     Settings, backoff,
     dial::{Problem, Session, dial},
@@ -19,6 +21,7 @@ pub(crate) struct Link {
     endpoints: Vec<Endpoint>,
     /// The one in use or to be tried next.
     at: usize,
+    credentials: Credentials,
     hello: wire::Hello,
     connect_timeout: Duration,
     /// Failures since the last session that lived.
@@ -57,6 +60,7 @@ impl Link {
         let mut link = Self {
             endpoints: settings.endpoints.clone(),
             at: 0,
+            credentials: settings.credentials.clone(),
             hello,
             connect_timeout: settings.connect_timeout,
             failures: 0,
@@ -98,7 +102,7 @@ impl Link {
                     return match response {
                         Ok(Some(response)) => LinkEvent::Response(Box::new(response)),
                         Ok(None) => LinkEvent::Lost(Problem::ended().at(uri)),
-                        Err(status) => LinkEvent::Lost(Problem::of(&status).at(uri)),
+                        Err(status) => LinkEvent::Lost(Problem::midway(&status).at(uri)),
                     };
                 }
             }
@@ -143,8 +147,9 @@ impl Link {
     }
 
     fn dial(&mut self) {
-        let endpoint = self.endpoints[self.at].clone();
-        self.state = State::Dialing(Box::pin(dial(endpoint, self.hello.clone(), self.connect_timeout)));
+        let (endpoint, credentials) = (self.endpoints[self.at].clone(), self.credentials.clone());
+        let dialing = dial(endpoint, credentials, self.hello.clone(), self.connect_timeout);
+        self.state = State::Dialing(Box::pin(dialing));
     }
 }
 

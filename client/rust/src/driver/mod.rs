@@ -28,6 +28,7 @@ use self::{
 use crate::{
     Advice, Error, OutagePolicy, Permit, Source, Usage,
     client::{CLOSE_WAIT, Status},
+    credentials::Credentials,
     guard::Hold,
     mailbox::{Command, Mailbox},
 };
@@ -39,6 +40,7 @@ const DRAIN_PATIENCE: Duration = Duration::from_millis(500);
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
     pub(crate) endpoints: Vec<Endpoint>,
+    pub(crate) credentials: Credentials,
     pub(crate) tenant: String,
     pub(crate) name: String,
     pub(crate) policy: OutagePolicy,

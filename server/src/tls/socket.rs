@@ -1,0 +1,134 @@
+//! A connection's bytes, in the clear or through TLS. The handshake is part of the first read or write, so whatever bounds the
+//! time of those bounds the handshake too, and it never keeps other connections waiting.
+
+use std::{
+    fmt,
+    future::Future as _,
+    io::{self, IoSlice},
+    pin::Pin,
+    sync::{Arc, OnceLock},
+    task::{Context, Poll, ready},
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+};
+use tokio_rustls::{Accept, TlsAcceptor, server::TlsStream};
+
+use super::names::names;
+
+/// Who is at the other end, as far as its connection tells.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Peer {
+    /// Set by a handshake with a client certificate.
+    names: Arc<OnceLock<Vec<String>>>,
+}
+
+/// A connection's bytes.
+pub(crate) struct Socket {
+    layer: Layer,
+    peer: Peer,
+}
+
+enum Layer {
+    Plain(TcpStream),
+    Handshake(Box<Accept<TcpStream>>),
+    Secure(Box<TlsStream<TcpStream>>),
+    /// The handshake failed.
+    Broken,
+}
+
+impl Socket {
+    pub(crate) fn new(stream: TcpStream, tls: Option<TlsAcceptor>) -> Self {
+        let layer = match tls {
+            None => Layer::Plain(stream),
+            Some(tls) => Layer::Handshake(Box::new(tls.accept(stream))),
+        };
+        Self { layer, peer: Peer::default() }
+    }
+
+    /// Told apart from others of its kind once the first bytes have come.
+    pub(crate) fn peer(&self) -> Peer {
+        self.peer.clone()
+    }
+
+    /// What bytes go through, once it stands.
+    fn open(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Pin<&mut dyn Stream>>> {
+        if let Layer::Handshake(accept) = &mut self.layer {
+            match ready!(Pin::new(accept).poll(context)) {
+                Ok(stream) => {
+                    if let Some([leaf, ..]) = stream.get_ref().1.peer_certificates() {
+                        self.peer.names.get_or_init(|| names(leaf));
+                    }
+                    self.layer = Layer::Secure(Box::new(stream));
+                }
+                Err(error) => {
+                    self.layer = Layer::Broken;
+                    tracing::debug!(%error, "a TLS handshake failed");
+                    return Poll::Ready(Err(error));
+                }
+            }
+        }
+        Poll::Ready(match &mut self.layer {
+            Layer::Plain(stream) => Ok(Pin::new(stream)),
+            Layer::Secure(stream) => Ok(Pin::new(&mut **stream)),
+            Layer::Handshake(_) | Layer::Broken => Err(io::ErrorKind::NotConnected.into()),
+        })
+    }
+}
+
+/// Both ways.
+trait Stream: AsyncRead + AsyncWrite + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin> Stream for T {}
+
+impl fmt::Debug for Socket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Socket").field("peer", &self.peer).finish_non_exhaustive()
+    }
+}
+
+impl AsyncRead for Socket {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        ready!(self.open(context))?.poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        ready!(self.open(context))?.poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.open(context))?.poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if matches!(self.layer, Layer::Handshake(_) | Layer::Broken) {
+            // Nothing was said that would need an end, and a silent peer is not waited for.
+            return Poll::Ready(Ok(()));
+        }
+        ready!(self.open(context))?.poll_shutdown(context)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        ready!(self.open(context))?.poll_write_vectored(context, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+}
