@@ -1,5 +1,7 @@
 //! Where permitd is measured: a provider that enforces its limits exactly ([`provider`]), to run fleets of clients
-//! against, and what the server costs beside its transport ([`mod@bench`]).
+//! against, what the server costs beside its transport ([`mod@bench`]), and how budgets follow limits that nobody told them, in
+//! virtual time ([`scenario`]).
 
 pub mod bench;
 pub mod provider;
+pub mod scenario;

@@ -19,6 +19,8 @@ enum Command {
     Bench(commands::bench::Arguments),
     /// Serve a simulated provider: Anthropic's and OpenAI's shapes, exact limits, counters.
     Provider(commands::provider::Arguments),
+    /// Play fleets of clients against providers whose true limits nobody told, in virtual time, and check what comes out.
+    Scenarios(commands::scenarios::Arguments),
 }
 
 // The allocator that the server's binary uses.
@@ -29,6 +31,7 @@ fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Bench(arguments) => commands::bench::run(&arguments),
         Command::Provider(arguments) => provider(arguments),
+        Command::Scenarios(arguments) => commands::scenarios::run(&arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

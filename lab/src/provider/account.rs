@@ -1,6 +1,6 @@
 //! All limits of one key: a call passes all of them or is refused by one, and then takes from none.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{
     buckets::{Bucket, Fit, Nanos},
@@ -8,7 +8,7 @@ use super::{
 };
 
 /// What a limit counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Dimension {
     /// Calls.

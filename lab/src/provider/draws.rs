@@ -28,8 +28,13 @@ pub(crate) fn overloaded(seed: u64, client: &str, sequence: u64, share: f64) -> 
     stream(seed, "overloaded", client, sequence).random::<f64>() < share
 }
 
+/// A number without a meaning of its own.
+pub(crate) fn number(seed: u64, purpose: &str, client: &str, number: u64) -> u64 {
+    stream(seed, purpose, client, number).random()
+}
+
 /// FNV-1a over everything that a draw depends on: stable over versions and platforms, which a seed has to be.
-fn stream(seed: u64, purpose: &str, client: &str, number: u64) -> Xoshiro256PlusPlus {
+pub(crate) fn stream(seed: u64, purpose: &str, client: &str, number: u64) -> Xoshiro256PlusPlus {
     let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
     let separated = [purpose.as_bytes(), &[0xff], client.as_bytes(), &[0xff]];
     let parts = [&seed.to_le_bytes()[..], &number.to_le_bytes()[..]];

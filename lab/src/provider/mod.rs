@@ -19,7 +19,7 @@ pub mod buckets;
 mod calls;
 mod config;
 mod connections;
-mod draws;
+pub(crate) mod draws;
 mod openai;
 mod shape;
 mod simulation;

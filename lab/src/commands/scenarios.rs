@@ -1,0 +1,74 @@
+//! `permitd-lab scenarios`
+
+use std::{
+    fmt::Write as _,
+    io::{self, ErrorKind, Write as _},
+    path::{Path, PathBuf},
+};
+
+use permitd_lab::scenario::{Clients, Scenario, ScenarioError, judge, judge_all, run as play, trace};
+
+/// Which scenarios, and what to show of them.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  permitd-lab scenarios
+  permitd-lab scenarios jittery-network --seeds 20
+  permitd-lab scenarios --trace true-limit-lower | less")]
+pub(crate) struct Arguments {
+    /// Scenarios by name, or files of your own; all of the folder if none is given.
+    #[arg(value_name = "NAME")]
+    names: Vec<String>,
+    /// The first seed.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// How many seeds, one after the other; the worst of each figure counts.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    seeds: u64,
+    /// Print what happens in one scenario, line by line.
+    #[arg(long, value_name = "NAME")]
+    trace: Option<String>,
+    /// Where the scenarios are.
+    #[arg(long, default_value = "lab/scenarios", value_name = "FOLDER")]
+    folder: PathBuf,
+}
+
+/// Fails if a promise was not kept.
+pub(crate) fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    if let Some(name) = &arguments.trace {
+        let scenario = find(&arguments.folder, name)?;
+        let lines = trace(&scenario, &play(&scenario, Clients::Managed, arguments.seed));
+        return Ok(show(&format!("{lines}{}", judge(&scenario, &[arguments.seed])))?);
+    }
+    let scenarios = match arguments.names.as_slice() {
+        [] => Scenario::load_all(&arguments.folder)?,
+        names => names.iter().map(|name| find(&arguments.folder, name)).collect::<Result<_, _>>()?,
+    };
+    let seeds: Vec<u64> = (0..arguments.seeds).map(|more| arguments.seed.wrapping_add(more)).collect();
+    let verdicts = judge_all(&scenarios, &seeds);
+    let mut text = String::new();
+    for verdict in &verdicts {
+        writeln!(text, "{verdict}")?;
+    }
+    let findings = || verdicts.iter().flat_map(|verdict| &verdict.findings);
+    let missed = findings().filter(|finding| !finding.holds()).count();
+    writeln!(text, "{} scenarios, {} promises, {missed} missed", verdicts.len(), findings().count())?;
+    show(&text)?;
+    if missed == 0 { Ok(()) } else { Err(format!("{missed} promises were not kept").into()) }
+}
+
+/// Prints; whoever reads may have had enough.
+fn show(text: &str) -> io::Result<()> {
+    match io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        written => written,
+    }
+}
+
+fn find(folder: &Path, name: &str) -> Result<Scenario, ScenarioError> {
+    let path = match name.strip_suffix(".toml") {
+        Some(_) => PathBuf::from(name),
+        None => folder.join(format!("{name}.toml")),
+    };
+    Scenario::load(&path)
+}
