@@ -44,6 +44,9 @@ pub(crate) struct Arguments {
     /// Refuse without saying how long to wait.
     #[arg(long)]
     no_retry_after: bool,
+    /// Tell no limits in headers, as some providers do.
+    #[arg(long)]
+    no_limit_headers: bool,
     /// The share of calls answered with 529 (503 in OpenAI's shape).
     #[arg(long, default_value_t = 0.0, value_name = "SHARE")]
     overloaded: f64,
@@ -92,6 +95,7 @@ impl Arguments {
             behaviour: Behaviour {
                 refused_calls_count: self.refused_calls_count,
                 retry_after: !self.no_retry_after,
+                limit_headers: !self.no_limit_headers,
                 overloaded: self.overloaded,
                 latency_median_ms: self.latency_median_ms,
                 latency_sigma: self.latency_sigma,

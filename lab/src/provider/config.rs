@@ -57,6 +57,8 @@ pub struct Behaviour {
     pub refused_calls_count: bool,
     /// Whether a refusal says how long to wait.
     pub retry_after: bool,
+    /// Whether answers and refusals tell the limits, and what is left of them.
+    pub limit_headers: bool,
     /// The share of calls that the provider has no capacity for (529, or 503 in OpenAI's shape). 0 to 1.
     pub overloaded: f64,
     /// Half of the calls take less than this.
@@ -74,6 +76,7 @@ impl Default for Behaviour {
         Self {
             refused_calls_count: false,
             retry_after: true,
+            limit_headers: true,
             overloaded: 0.0,
             latency_median_ms: 400,
             latency_sigma: 0.4,
