@@ -9,9 +9,9 @@ use tonic_types::StatusExt as _;
 use crate::format::rough;
 
 /// What failed for good, by `sysexits`.
-const FAILED: u8 = 1;
+pub(crate) const FAILED: u8 = 1;
 /// No server answers: `EX_UNAVAILABLE`.
-const UNAVAILABLE: u8 = 69;
+pub(crate) const UNAVAILABLE: u8 = 69;
 /// Not now, later perhaps: `EX_TEMPFAIL`.
 pub(crate) const TRY_LATER: u8 = 75;
 

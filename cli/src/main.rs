@@ -3,6 +3,7 @@
 //! Results go to stdout, everything else to stderr; failures say what failed, why, and what to do.
 
 mod acquire;
+mod batch;
 mod budgets;
 mod check;
 mod completions;
@@ -15,6 +16,7 @@ mod remote;
 mod report;
 mod run;
 mod serve;
+mod signals;
 mod table;
 mod usage;
 
@@ -56,6 +58,8 @@ enum Command {
     Budgets(budgets::Budgets),
     /// Run a command when there is room for it in the budget.
     Run(run::Run),
+    /// Make a file of API requests through permits, and go on where it stopped.
+    Batch(batch::Batch),
     /// Ask for a permit by hand.
     Acquire(acquire::Acquire),
     /// Say by hand how the call of a permit went.
@@ -79,6 +83,7 @@ impl Command {
             Command::Check(check) => check.run(),
             Command::Budgets(budgets) => budgets.run(),
             Command::Run(run) => run.run(),
+            Command::Batch(batch) => batch.run(),
             Command::Acquire(acquire) => acquire.run(),
             Command::Report(report) => report.run(),
             Command::Demo(demo) => demo.run(),
@@ -98,6 +103,7 @@ impl Command {
             Command::Check(check) => check.json,
             Command::Budgets(budgets) => budgets.json(),
             Command::Run(run) => run.remote.json,
+            Command::Batch(batch) => batch.remote.json,
             Command::Acquire(acquire) => acquire.remote.json,
             Command::Report(report) => report.remote.json,
         }
@@ -105,6 +111,8 @@ impl Command {
 }
 
 fn main() -> ExitCode {
+    // Of all the ways that rustls can be built; nothing else in this process chooses one.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let command = Arguments::parse().command;
     let json = command.json();
     command.run().unwrap_or_else(|failure| failure.show(json))

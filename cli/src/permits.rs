@@ -46,6 +46,16 @@ pub(crate) enum Priority {
     Batch,
 }
 
+impl From<Priority> for permitd_client::Priority {
+    fn from(priority: Priority) -> Self {
+        match priority {
+            Priority::Interactive => Self::Interactive,
+            Priority::Standard => Self::Standard,
+            Priority::Batch => Self::Batch,
+        }
+    }
+}
+
 impl Ask {
     /// For the wire, where `waited` of the time to wait is gone already.
     pub(crate) fn request(&self, count: u32, waited: Duration) -> v1::AcquireRequest {

@@ -3,7 +3,7 @@
 use std::{env, future::Future, path::PathBuf, time::Duration};
 
 use clap::Args;
-use permitd_client::{Tls, Token, internal::Credentials};
+use permitd_client::{Client, ClientBuilder, Tls, Token, internal::Credentials};
 use permitd_proto::v1::{
     admin_service_client::AdminServiceClient, permit_service_client::PermitServiceClient,
 };
@@ -142,6 +142,19 @@ impl Remote {
     /// Connects for permits.
     pub(crate) async fn permits(&self) -> Result<PermitServiceClient<Connection>, Failure> {
         Ok(PermitServiceClient::new(self.connect().await?))
+    }
+
+    /// A client with a session, to be connected.
+    pub(crate) fn client(&self) -> Result<ClientBuilder, Failure> {
+        let Credentials { tls, token, insecure } = self.security.credentials()?;
+        let mut client = Client::builder().endpoint(&self.server);
+        if let Some(tls) = tls {
+            client = client.tls(tls);
+        }
+        if let Some(token) = token {
+            client = client.token(token);
+        }
+        Ok(if insecure { client.insecure() } else { client })
     }
 
     /// What the server's status means.

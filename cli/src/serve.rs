@@ -15,7 +15,12 @@ use permitd_server::{
 };
 use tracing_subscriber::EnvFilter;
 
-use crate::{check::environment, failure::Failure, remote::block_on};
+use crate::{
+    check::environment,
+    failure::Failure,
+    remote::block_on,
+    signals::{INTERRUPTED, Signals},
+};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -124,8 +129,7 @@ fn announcement(listeners: &Listeners, budgets: usize) -> String {
 
 /// Resolves at the first signal; the second one ends the process.
 fn shutdown(drain: std::time::Duration) -> Result<impl Future<Output = ()>, Failure> {
-    let mut signals =
-        Signals::new().map_err(|error| Failure::new("can't listen for signals").because(error))?;
+    let mut signals = Signals::listen()?;
     Ok(async move {
         signals.next().await;
         let drain = DurationText(drain);
@@ -134,46 +138,9 @@ fn shutdown(drain: std::time::Duration) -> Result<impl Future<Output = ()>, Fail
         );
         tokio::spawn(async move {
             signals.next().await;
-            std::process::exit(130);
+            std::process::exit(INTERRUPTED.into());
         });
     })
-}
-
-#[cfg(unix)]
-struct Signals {
-    terminate: tokio::signal::unix::Signal,
-    interrupt: tokio::signal::unix::Signal,
-}
-
-#[cfg(unix)]
-impl Signals {
-    fn new() -> io::Result<Self> {
-        use tokio::signal::unix::{SignalKind, signal};
-        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
-    }
-
-    async fn next(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-        }
-    }
-}
-
-#[cfg(not(unix))]
-struct Signals;
-
-#[cfg(not(unix))]
-impl Signals {
-    fn new() -> io::Result<Self> {
-        Ok(Self)
-    }
-
-    async fn next(&mut self) {
-        if tokio::signal::ctrl_c().await.is_err() {
-            std::future::pending::<()>().await;
-        }
-    }
 }
 
 fn http(text: &str) -> Result<Http, String> {

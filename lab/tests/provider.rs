@@ -17,6 +17,8 @@ impl Simulator {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback has free ports");
         let address = listener.local_addr().expect("it is bound");
         tokio::spawn(Provider::serve(config, listener, pending()));
+        // The client can speak TLS and wants to know how, though nothing here does. It may be known from another test.
+        let _ = rustls::crypto::ring::default_provider().install_default();
         Self { address, client: Client::new() }
     }
 
@@ -262,6 +264,21 @@ async fn the_same_seed_gives_the_same_outputs_and_a_repeat_the_same_call() {
         outputs.push(sequence);
     }
     assert_eq!(outputs[0], outputs[1]);
+}
+
+/// Goal: limits can be hidden altogether, from answers and from refusals.
+#[tokio::test]
+async fn limits_can_be_hidden() {
+    let hidden =
+        Behaviour { limit_headers: false, retry_after: false, latency_median_ms: 0, ..Behaviour::default() };
+    let limits = Limits { requests: Some(Rate::per_minute(1, 0)), ..Limits::default() };
+    let simulator = Simulator::start(Config { limits, behaviour: hidden, ..Config::default() }).await;
+    for status in [200, 429] {
+        let (answered, headers, _) = send(simulator.anthropic("a", &message())).await;
+        assert_eq!(answered, status);
+        let telling = headers.keys().find(|name| name.as_str().contains("limit") || *name == "retry-after");
+        assert_eq!(telling, None, "{status}");
+    }
 }
 
 #[tokio::test]

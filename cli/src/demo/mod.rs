@@ -30,10 +30,13 @@ use self::{
     served::Served,
     summary::Summary,
 };
-use crate::{failure::Failure, format::print, remote::block_on, serve::Serve};
-
-/// Interrupted by Ctrl-C, as shells tell it.
-const INTERRUPTED: u8 = 130;
+use crate::{
+    failure::Failure,
+    format::print,
+    remote::block_on,
+    serve::Serve,
+    signals::{INTERRUPTED, Signals},
+};
 
 /// A fleet of clients shares a rate-limited provider: first with retries and backoff, then through permitd.
 #[derive(Debug, Args)]
@@ -66,9 +69,10 @@ impl Demo {
         let runtime = runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
         let runtime = runtime.map_err(|error| Failure::new("can't start the runtime").because(error))?;
         runtime.block_on(async {
+            let mut signals = Signals::listen()?;
             tokio::select! {
                 shown = self.show() => shown,
-                () = interrupted() => {
+                () = signals.next() => {
                     Err(Failure::new("interrupted; all processes of the demo are ended").exit_code(INTERRUPTED))
                 }
             }
@@ -109,25 +113,4 @@ pub(crate) fn run_client() -> Result<ExitCode, Failure> {
 /// The hidden command that the demo's server runs.
 pub(crate) fn run_server(serve: Serve) -> Result<ExitCode, Failure> {
     served::run(serve)
-}
-
-/// Ctrl-C, or a polite request to end.
-async fn interrupted() {
-    let terminated = async {
-        #[cfg(unix)]
-        if let Ok(mut signal) = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
-            signal.recv().await;
-            return;
-        }
-        std::future::pending::<()>().await;
-    };
-    let interrupt = async {
-        if tokio::signal::ctrl_c().await.is_err() {
-            std::future::pending::<()>().await;
-        }
-    };
-    tokio::select! {
-        () = terminated => {}
-        () = interrupt => {}
-    }
 }

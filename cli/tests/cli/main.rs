@@ -1,5 +1,6 @@
 //! The real binary, as people type it: a server on a port of its own, and commands that talk to it.
 
+mod batch;
 mod budgets;
 mod check;
 mod demo;
