@@ -141,7 +141,7 @@ async fn commands_parse() {
             seen.extend(command.first().cloned());
         }
     }
-    let all = ["acquire", "budgets", "check", "completions", "demo", "report", "run", "serve"];
+    let all = ["acquire", "batch", "budgets", "check", "completions", "demo", "report", "run", "serve"];
     assert_eq!(seen, all.map(str::to_owned).into(), "each command is shown somewhere");
 }
 

@@ -13,6 +13,8 @@ const HEADING: &str = "What every call carries";
 const ANTHROPIC_VERSION: (&str, &str) = ("anthropic-version", "2023-06-01");
 /// What stands for the secret wherever an answer repeats it.
 const REDACTED: &str = "[secret]";
+/// Shorter ones stand in any text, and keep nobody out.
+const SECRET_BYTES_MIN: usize = 8;
 
 /// What every call carries.
 #[derive(Clone, Debug, Args)]
@@ -76,7 +78,9 @@ impl Secret {
     /// A text of the provider's without the secret, should it repeat it.
     pub(super) fn hide_in(&self, text: String) -> String {
         match &self.0 {
-            Some(secret) if text.contains(secret) => text.replace(secret, REDACTED),
+            Some(secret) if secret.len() >= SECRET_BYTES_MIN && text.contains(secret) => {
+                text.replace(secret, REDACTED)
+            }
             _ => text,
         }
     }

@@ -53,8 +53,8 @@ pub(super) struct Caller {
 enum Next {
     /// It is made again; the queue holds it back as long as need be.
     Queue(Ended),
-    /// It is made again after a pause, since no limit holds it back.
-    Pause(Ended),
+    /// It is made again after a pause, since no limit holds it back; at least so long, if the provider said.
+    Pause(Ended, Option<Duration>),
     End(Ended),
 }
 
@@ -85,7 +85,7 @@ impl Caller {
             attempts_left -= u32::from(counts);
             let (last, again_after) = match next {
                 Next::Queue(last) => (last, None),
-                Next::Pause(last) => (last, Some(pause)),
+                Next::Pause(last, told) => (last, Some(scattered(pause).max(told.unwrap_or_default()))),
                 Next::End(ended) => return ended,
             };
             if attempts_left == 0 {
@@ -96,7 +96,7 @@ impl Caller {
                 pause = (pause * 2).min(PAUSE_MAX);
                 tokio::select! {
                     () = self.stopper.is(Stop::Finish) => return Ended::Left,
-                    () = sleep(scattered(span)) => {}
+                    () = sleep(span) => {}
                 }
             }
         }
@@ -140,11 +140,11 @@ impl Caller {
                 guard.cancel();
                 let stuck = Ended::Stuck(self.provider.unreachable(&why));
                 // One that never answered is nothing to wait for.
-                if self.board.heard() { Next::Pause(stuck) } else { Next::End(stuck) }
+                if self.board.heard() { Next::Pause(stuck, None) } else { Next::End(stuck) }
             }
             Err(NoAnswer::Lost(why)) => {
                 guard.report_detached(Report::failed());
-                Next::Pause(Ended::Failed("no_answer", format!("the call has no answer: {why}")))
+                Next::Pause(Ended::Failed("no_answer", format!("the call has no answer: {why}")), None)
             }
             Err(NoAnswer::Unusable(code, message)) => {
                 guard.report_detached(Report::success());
@@ -161,20 +161,17 @@ impl Caller {
             guard.report_detached(report);
             return Next::End(Ended::Answered(answer));
         }
-        // Where nobody can be asked, another try does no harm; the next permit tells more.
-        let advice = guard.report(report).await.ok();
-        let outcome = advice.map(|advice| advice.outcome);
+        let advice = guard.report(report).await;
         if answer.status == StatusCode::UNAUTHORIZED {
             return Next::End(Ended::Stuck(unauthorised(&answer)));
         }
-        match outcome {
-            Some(Outcome::QuotaExhausted) => Next::End(Ended::Stuck(used_up(&answer))),
-            Some(Outcome::Failed | Outcome::Success) if advice.is_some_and(|advice| advice.retry) => {
-                Next::Pause(Ended::Refused(answer))
-            }
-            None => Next::Pause(Ended::Refused(answer)),
-            Some(_) if advice.is_some_and(|advice| advice.retry) => Next::Queue(Ended::Refused(answer)),
-            Some(_) => Next::End(Ended::Refused(answer)),
+        // Where nobody can be asked, another try does no harm; the next permit tells more.
+        let Ok(advice) = advice else { return Next::Pause(Ended::Refused(answer), None) };
+        match advice.outcome {
+            Outcome::QuotaExhausted => Next::End(Ended::Stuck(used_up(&answer))),
+            _ if !advice.retry => Next::End(Ended::Refused(answer)),
+            Outcome::Failed | Outcome::Success => Next::Pause(Ended::Refused(answer), advice.retry_after),
+            _ => Next::Queue(Ended::Refused(answer)),
         }
     }
 }

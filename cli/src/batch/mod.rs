@@ -119,10 +119,13 @@ impl Batch {
     }
 
     async fn make_all(self) -> Result<ExitCode, Failure> {
-        let headers = self.auth.headers(self.budget.provider())?;
         let input = Input::open(&self.input)?;
+        let headers = self.auth.headers(self.budget.provider())?;
         let stopper = Stopper::listen()?;
-        let (client, embedded) = self.connect().await?;
+        let (client, embedded) = tokio::select! {
+            connected = self.connect() => connected?,
+            () = stopper.is(Stop::Finish) => return Err(interrupted()),
+        };
         let (outputs, ids) = Outputs::open(&self.out, input.path())?;
         let mut screen = Screen::new();
         if self.base_url.scheme() == "http" && self.auth.has_secret() && !is_local(&self.base_url) {
@@ -220,8 +223,12 @@ fn verdict(outcome: Outcome, stop: Stop, failed: u64) -> Result<ExitCode, Failur
         return Err(failure);
     }
     if !outcome.is_complete && stop > Stop::Run {
-        let failure = Failure::new("interrupted; nothing that was answered is lost");
-        return Err(failure.hint("run the same command again to go on").exit_code(INTERRUPTED));
+        return Err(interrupted());
     }
     Ok(if failed > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+fn interrupted() -> Failure {
+    let failure = Failure::new("interrupted; nothing that was answered is lost");
+    failure.hint("run the same command again to go on").exit_code(INTERRUPTED)
 }

@@ -1,10 +1,12 @@
 //! Ctrl-C: calls in flight end, none begins, nothing is lost; a second one does not wait.
 
+use std::{net::TcpListener, process::Stdio};
+
 use super::{
     bench::Bench,
     scripted::{Reply, Scripted},
 };
-use crate::support::signal;
+use crate::support::{Said, signal};
 
 const IDS: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
 
@@ -59,4 +61,19 @@ fn the_second_waits_for_nothing() {
     provider.shut(false);
     bench.say(&[]).well();
     assert_eq!(bench.answered(), IDS);
+}
+
+/// Goal: a server that accepts and says nothing is nothing that has to be waited for.
+#[test]
+fn stops_before_it_is_connected() {
+    let (provider, bench) = held(0);
+    let silent = TcpListener::bind("127.0.0.1:0").expect("loopback has free ports");
+    let server = format!("http://{}", silent.local_addr().expect("it is bound"));
+    let mut command = bench.command(&["--server", &server]);
+    let run = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary can be run");
+    let _connection = silent.accept().expect("it comes");
+    signal(&run, "-INT");
+    let said = Said::of(run.wait_with_output().expect("a child of ours"));
+    assert_eq!(said.code, 130, "{said:#?}");
+    assert_eq!((provider.calls().len(), bench.path("results.jsonl").exists()), (0, false));
 }
