@@ -88,7 +88,10 @@ impl<W: Clone> Budget<W> {
         let count = request.count.max(1);
         let ticket = self.enqueue(now, asker, charge, deadline, count, request.waiter);
         self.dispatch(now, events);
-        if max_wait == Some(Duration::ZERO) && self.waiting.get(ticket.0).is_some() {
+        if max_wait == Some(Duration::ZERO)
+            && self.waiting.get(ticket.0).is_some()
+            && !self.waits_for_save(now, ticket)
+        {
             let refusal =
                 if self.paused { Refusal::new(Reason::Paused) } else { self.not_in_time(now, ticket) };
             if self.waiting.get(ticket.0).is_some_and(|waiting| waiting.remaining < count) {
@@ -108,6 +111,7 @@ impl<W: Clone> Budget<W> {
     pub(crate) fn may_grant(&self, now: Time) -> bool {
         !self.paused
             && !self.permits.is_full()
+            && self.ledger.serials.covers(1)
             && self.feedback.frozen(now).is_none()
             && self.feedback.exhausted(now).is_none()
     }
@@ -125,7 +129,8 @@ impl<W: Clone> Budget<W> {
         let worth = self.worth(set, &charge);
         let entry = &mut self.tenants[tenant];
         let moment = Moment { time: now, order: 2 * self.permits.next_serial() };
-        admission::take(&mut self.limits, entry, set, &charge, moment);
+        self.ledger.pressing |= admission::take(&mut self.limits, entry, set, &charge, moment);
+        self.ledger.serials.take(1);
         self.fair.serve(class, &mut entry.flows[class.index()], entry.weight, worth);
         entry.in_flight += 1;
         entry.granted_total += 1;
@@ -150,6 +155,7 @@ impl<W: Clone> Budget<W> {
             worth,
         };
         let key = self.permits.insert(permit);
+        self.ledger.touch(slot_of(key));
         self.expiries.add(slot_of(key), expires);
         Grant { permit: PermitKey::from_u64(key), charged, expires, ttl, waited }
     }

@@ -18,6 +18,8 @@ pub(crate) enum Obstacle {
     Rate { until: Time },
     /// Every slot that it may use is taken.
     Slots,
+    /// There is enough, but more than has been set aside by a write.
+    Store,
 }
 
 /// How long a request would have to wait if it were alone.
@@ -44,25 +46,30 @@ pub(crate) fn fits(
         let Some((rule, meter)) = meter_of(limits, tenant, at) else { continue };
         meter.advance(now);
         // A cost of nothing fits only where there is no debt.
+        let cost = rule.cost(amounts);
         all &= rule.frozen_until <= now
-            && rule.need(meter, rule.cost(amounts)) + rule.reserved.now <= meter.available();
+            && rule.need(meter, cost) + rule.reserved.now <= meter.available()
+            && meter.escrow.covers(cost);
     }
     all
 }
 
-/// Takes `amounts` from every limit.
+/// Takes `amounts` from every limit. Says whether it is time to write down what is left.
 pub(crate) fn take(
     limits: &mut [Limit],
     tenant: &mut Tenant,
     set: LimitSet,
     amounts: &Amounts,
     moment: Moment,
-) {
+) -> bool {
+    let mut low = false;
     for at in members(set) {
         if let Some((rule, meter)) = meter_of(limits, tenant, at) {
             meter.take(moment, rule.cost(amounts));
+            low |= meter.escrow.is_low();
         }
     }
+    low
 }
 
 /// What is in the way of `amounts`, which do not fit now.
@@ -75,6 +82,7 @@ pub(crate) fn obstacle(
 ) -> Obstacle {
     let mut own: Option<Option<Time>> = None;
     let mut rate: Option<Time> = None;
+    let mut slots = false;
     for at in members(set) {
         let each = limits[at].is_each();
         let Some((rule, meter)) = meter_of(limits, tenant, at) else { continue };
@@ -97,13 +105,23 @@ pub(crate) fn obstacle(
             (true, Some(_)) if own == Some(None) => {}
             (true, Some(_)) => own = Some(own.flatten().max(ready)),
             (false, Some(ready)) => rate = rate.max(Some(ready)),
-            (false, None) => {}
+            (false, None) => slots = true,
         }
     }
     match (own, rate) {
         (Some(until), _) => Obstacle::Own { until },
         (None, Some(until)) => Obstacle::Rate { until },
-        (None, None) => Obstacle::Slots,
+        (None, None) if slots => Obstacle::Slots,
+        (None, None) => Obstacle::Store,
+    }
+}
+
+/// Asks for as much to be set aside as `amounts` take, of every limit: one that has enough now must not have less then.
+pub(crate) fn want(limits: &mut [Limit], tenant: &mut Tenant, set: LimitSet, amounts: &Amounts) {
+    for at in members(set) {
+        if let Some((rule, meter)) = meter_of(limits, tenant, at) {
+            meter.escrow.want(rule.cost(amounts));
+        }
     }
 }
 
@@ -117,7 +135,7 @@ pub(crate) fn reserve(limits: &mut [Limit], set: LimitSet, amounts: &Amounts, no
             Obstacle::Rate { until } if rule.is_rate() => {
                 ((need - meter.gain_until(now, until)).max(0), until)
             }
-            Obstacle::Slots => (need, now),
+            Obstacle::Slots | Obstacle::Store => (need, now),
             Obstacle::Rate { .. } | Obstacle::Own { .. } => continue,
         };
         // Where all of it comes back in time, those behind are not kept from anything.

@@ -13,6 +13,7 @@ use crate::{
     outputs::Outputs,
     queue::Queue,
     request::{Event, Grant, PermitKey, Priority},
+    saved::Ledger,
     slab::{Slab, serial_of},
     spec::CheckedSpec,
     tenant::{TENANTS_MAX, Tenant},
@@ -43,6 +44,7 @@ pub struct Budget<W> {
     pub(crate) expiries: Agenda,
     pub(crate) answers: Answers,
     pub(crate) feedback: Feedback,
+    pub(crate) ledger: Ledger,
     pub(crate) paused: bool,
     /// When the first of those waiting can be granted, if nothing else happens before.
     pub(crate) wake: Option<Time>,
@@ -137,6 +139,7 @@ impl<W: Clone> Budget<W> {
             expiries: Agenda::new(),
             answers: Answers::default(),
             feedback: Feedback::default(),
+            ledger: Ledger::default(),
             paused: false,
             wake: None,
             totals: Totals::default(),
@@ -158,7 +161,8 @@ impl<W: Clone> Budget<W> {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),
         };
-        soonest(self.wake, soonest(self.deadlines.first(), self.expiries.first()))
+        let ends = soonest(self.expiries.first(), self.ledger.doubt.until);
+        soonest(self.wake, soonest(self.deadlines.first(), ends))
     }
 
     /// Stops granting; those waiting stay, and their deadlines run.
@@ -219,6 +223,7 @@ impl<W: Clone> Budget<W> {
         let slot = crate::slab::slot_of(permit.as_u64());
         self.expiries.remove(slot);
         self.expiries.add(slot, found.expires);
+        self.ledger.touch(slot);
         Some(found.expires)
     }
 
@@ -227,6 +232,9 @@ impl<W: Clone> Budget<W> {
         self.now = self.now.max(now);
         let now = self.now;
         if self.next_poll().is_some_and(|due| due <= now) {
+            if self.ledger.doubt.end(now) {
+                self.unpark_due(Time::MAX);
+            }
             self.expire_permits(now, events);
             // Who fits at the very moment of the deadline is in time.
             self.expire_waiting(now, false, events);

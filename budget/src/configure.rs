@@ -25,6 +25,9 @@ impl<W: Clone> Budget<W> {
             .map(|old| spec.limits.iter().position(|new| new.same_identity(&old.rule.spec)))
             .collect();
         self.limits = spec.limits.iter().map(|limit| Limit::new(limit, now)).collect();
+        if self.ledger.on {
+            self.limits.iter_mut().for_each(Limit::close);
+        }
         let moment = self.moment(now);
         let mut kept = 0;
         for (old, place) in before.into_iter().zip(&places) {

@@ -8,6 +8,7 @@ use crate::{
     admission::{self, Obstacle},
     budget::Budget,
     limit::Reserved,
+    refusal::{Reason, Refusal},
     request::{Event, Ticket},
     slab::serial_of,
     time::Time,
@@ -21,11 +22,17 @@ impl<W: Clone> Budget<W> {
     /// Grants what can be granted now, and works out when to look again.
     pub(crate) fn dispatch(&mut self, now: Time, events: &mut Vec<Event<W>>) {
         self.wake = None;
+        self.ledger.withheld = false;
         if self.waiting.len() == 0 || self.paused {
             return;
         }
         if !self.may_grant(now) {
             self.wake = self.feedback.frozen(now);
+            self.ledger.withheld = !self.ledger.serials.covers(1);
+            if self.ledger.withheld && self.ledger.failing {
+                let retry_after = Refusal::store_unavailable().retry_after;
+                self.refuse_waiting(Reason::StoreUnavailable, retry_after, events);
+            }
             return;
         }
         self.unpark_due(now);
@@ -99,6 +106,15 @@ impl<W: Clone> Budget<W> {
             }
             Obstacle::Rate { until } => self.wake_by(until),
             Obstacle::Slots => {}
+            Obstacle::Store if self.ledger.failing => {
+                let ticket = Ticket(self.waiting.key_at(slot).expect("the head of a lane waits"));
+                self.refuse(ticket, Refusal::store_unavailable(), events);
+                return false;
+            }
+            Obstacle::Store => {
+                admission::want(limits, entry, set, &head.charge);
+                self.ledger.withheld = true;
+            }
         }
         admission::reserve(&mut self.limits, set, &self.waiting.at(slot).charge, now, obstacle);
         held.push(group);
@@ -127,7 +143,7 @@ impl<W: Clone> Budget<W> {
         events.push(Event::Granted { waiter, grant, remaining });
     }
 
-    fn unpark_due(&mut self, now: Time) {
+    pub(crate) fn unpark_due(&mut self, now: Time) {
         while let Some((until, lane)) = self.queue.first_parked()
             && until <= now
         {

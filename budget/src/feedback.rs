@@ -48,6 +48,11 @@ impl Feedback {
         self.exhausted.filter(|until| until.is_none_or(|until| until > now))
     }
 
+    /// Goes on from what was written down.
+    pub(crate) fn restore(&mut self, frozen_until: Time, exhausted: Option<Option<Time>>) {
+        (self.frozen_until, self.exhausted) = (frozen_until, exhausted);
+    }
+
     /// An administrator says that the quota is there again.
     pub(crate) fn resume(&mut self) {
         self.exhausted = None;

@@ -46,6 +46,7 @@
 //! | `fair`, `queue` | who is next (the policy), and the lines that people stand in |
 //! | `feedback` | what refusals by the provider change |
 //! | `configure` | live changes |
+//! | `saved`, `meter/escrow` | surviving the process: what is written down, and what may be granted before the next write |
 //! | `place` | telling those who wait where they are |
 //! | `names`, `slab`, `agenda`, `chunks`, `answers`, `outputs` | bounded tables |
 //!
@@ -75,6 +76,7 @@ mod place;
 mod queue;
 mod refusal;
 mod request;
+mod saved;
 mod settle;
 mod slab;
 mod snapshot;
@@ -89,6 +91,10 @@ pub use observed::{OBSERVED_MAX, Observed, Tripped};
 pub use outcome::{Outcome, Report, Reported};
 pub use refusal::{Reason, Refusal};
 pub use request::{Acquired, COUNT_MAX, Event, Grant, PermitKey, Place, Priority, Request, Ticket};
+pub use saved::{
+    Level, PermitChange, Pressure, Resumed, SavedBudget, SavedLimit, SavedMeter, SavedPermit, SavedStrangers,
+    SavedTenant,
+};
 pub use snapshot::{LimitSnapshot, Snapshot, TenantSnapshot};
 pub use spec::{
     BudgetSpec, CheckedSpec, DEFAULT_MAX_WAITING, DEFAULT_PERMIT_TTL, DEFAULT_QUANTUM, LimitSpec, Overflow,

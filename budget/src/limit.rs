@@ -4,7 +4,8 @@ use std::fmt;
 
 use crate::{
     glob::Glob,
-    meter::{Meter, Moment},
+    meter::{Escrow, Meter, Moment},
+    saved::Strangers,
     spec::{LimitSpec, Window},
     time::{Time, nanos},
     usage::{self, Amounts},
@@ -49,6 +50,10 @@ pub(crate) struct Rule {
     cushion: Cushion,
     /// What requests ahead in the order keep others from; good within one dispatch.
     pub(crate) reserved: Reserved,
+    /// What a tenant that was not known may take before the next write.
+    pub(crate) fresh: Escrow,
+    /// What such tenants may have taken before a crash.
+    pub(crate) strangers: Option<Strangers>,
     /// The most that can ever be granted at once.
     pub(crate) capacity: u64,
     /// Service that one unit is worth.
@@ -113,6 +118,7 @@ impl Limit {
     pub(crate) fn take_over(&mut self, old: Limit, moment: Moment) {
         self.rule.frozen_until = old.rule.frozen_until;
         self.rule.cushion = old.rule.cushion;
+        (self.rule.fresh, self.rule.strangers) = (old.rule.fresh, old.rule.strangers);
         if let (Some(new), Some(mut old)) = (&mut self.meter, old.meter) {
             old.advance(moment.time);
             new.take_over(&mut old, moment);
@@ -144,6 +150,8 @@ impl Rule {
             frozen_until: Time::ZERO,
             cushion: Cushion::default(),
             reserved: Reserved::default(),
+            fresh: Escrow::default(),
+            strangers: None,
             capacity: Meter::new(spec, Time::ZERO).capacity_units(),
             ticks_per_unit: Ratio::new(u128::from(per) << TICKS_PER_NANO_BITS, spec.amount),
             spec: spec.clone(),
@@ -186,6 +194,15 @@ impl Rule {
     /// Forgets a part of the cushion for every hour without a refusal.
     pub(crate) fn shrink_cushion(&mut self, now: Time) {
         self.cushion.shrink(now);
+    }
+
+    /// Units kept back, and when that was widened last.
+    pub(crate) fn cushion(&self) -> (u64, Time) {
+        (self.cushion.units, self.cushion.widened)
+    }
+
+    pub(crate) fn set_cushion(&mut self, units: u64, widened: Time) {
+        self.cushion = Cushion { units, widened };
     }
 
     /// Parts that have to be there before `cost` is granted: the cost and the cushion, but never more than a full meter, so that the

@@ -65,6 +65,10 @@ impl<T> Names<T> {
         None
     }
 
+    pub(crate) fn name(&self, at: u32) -> &str {
+        &self.entries[at as usize].name
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &T)> {
         self.entries.iter().map(|entry| (&*entry.name, &entry.item))
     }

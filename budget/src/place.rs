@@ -38,6 +38,8 @@ impl<W: Clone> Budget<W> {
         } else if frozen.is_some() || alone.binding.is_some_and(|at| self.limits[at].rule.frozen_until > now)
         {
             "frozen".to_owned()
+        } else if self.ledger.withheld && alone.binding.is_none() && alone.full.is_none() {
+            "store".to_owned()
         } else {
             alone.binding.or(alone.full).map_or_else(String::new, |at| self.limits[at].rule.spec.to_string())
         };

@@ -2,6 +2,9 @@
 
 use std::{fmt, time::Duration};
 
+/// When to try again while nothing can be written down.
+const STORE_HINT: Duration = Duration::from_secs(1);
+
 /// A refusal. Its `Display` is for people and says what to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
@@ -55,6 +58,8 @@ pub enum Reason {
     Cancelled,
     /// The server is about to stop.
     Draining,
+    /// What would be granted can't be written down, so that a crash could grant it twice.
+    StoreUnavailable,
 }
 
 impl Reason {
@@ -73,6 +78,7 @@ impl Reason {
             Reason::QuotaExhausted => "QUOTA_EXHAUSTED",
             Reason::Cancelled => "CANCELLED",
             Reason::Draining => "DRAINING",
+            Reason::StoreUnavailable => "STORE_UNAVAILABLE",
         }
     }
 }
@@ -82,6 +88,11 @@ impl Refusal {
     #[must_use]
     pub fn new(reason: Reason) -> Self {
         Self { reason, limit: None, retry_after: None }
+    }
+
+    /// Until the store can be written again.
+    pub(crate) fn store_unavailable() -> Self {
+        Self { retry_after: Some(STORE_HINT), ..Self::new(Reason::StoreUnavailable) }
     }
 }
 
@@ -113,6 +124,9 @@ impl fmt::Display for Refusal {
                 "the provider's quota is used up; top it up and resume the budget (permitd budgets resume PROVIDER/KEY)",
             ),
             Reason::Cancelled => f.write_str("cancelled by its caller"),
+            Reason::StoreUnavailable => f.write_str(
+                "the server can't write to its store, and grants no more than it has set aside there; look at its log and its disk",
+            ),
             Reason::Draining => f.write_str("the server is about to stop; ask another one, or again in a moment"),
         }
     }

@@ -144,6 +144,7 @@ pub struct Place {
     pub position: u32,
     /// When it is likely to be served; `None` where nothing is known.
     pub estimated_wait: Option<Duration>,
-    /// What binds: `input_tokens/1m model=claude-*`, `in_flight`, `frozen`, `paused`.
+    /// What binds: `input_tokens/1m model=claude-*`, `in_flight`, `frozen`, `paused`,
+    /// `store` for the next write.
     pub held_by: String,
 }

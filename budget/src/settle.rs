@@ -108,6 +108,7 @@ impl<W: Clone> Budget<W> {
     fn take_permit(&mut self, key: u64) -> Option<Permit<W>> {
         let ended = self.permits.remove(key)?;
         self.expiries.remove(crate::slab::slot_of(key));
+        self.ledger.touch(crate::slab::slot_of(key));
         Some(ended)
     }
 
@@ -213,6 +214,13 @@ impl<W: Clone> Budget<W> {
         if let Some((tenant, model)) = self.answers.take_late(serial) {
             let set = self.touched(tenant, model);
             // It was under way for longer than a permit lives: what it says is news.
+            self.learn(now, set, (now, &Amounts::nothing()), report, events);
+            let reported = self.answer(now, set, report, false);
+            self.answers.remember(serial, &reported);
+            self.dispatch(now, events);
+            return reported;
+        }
+        if let Some(set) = self.report_in_doubt(serial) {
             self.learn(now, set, (now, &Amounts::nothing()), report, events);
             let reported = self.answer(now, set, report, false);
             self.answers.remember(serial, &reported);

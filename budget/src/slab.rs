@@ -100,6 +100,23 @@ impl<T> Slab<T> {
         slot.item.is_some().then_some(slot.key)
     }
 
+    /// Puts back what was there before, each under its key; the next item gets `serial`. For an empty slab. Of two with the same
+    /// slot, the first stays.
+    pub(crate) fn restore(&mut self, items: impl Iterator<Item = (u64, T)>, serial: u64) {
+        self.serial = serial.max(1) & (u64::MAX >> SLOT_BITS);
+        for (key, item) in items {
+            while self.slots.len() <= slot_of(key) as usize {
+                self.slots.grow();
+            }
+            let slot = &mut self.slots[slot_of(key) as usize];
+            if slot.item.is_none() {
+                *slot = Slot { key, item: Some(item) };
+                self.len += 1;
+            }
+        }
+        self.free = (0..self.slots.len() as u32).rev().filter(|slot| self.key_at(*slot).is_none()).collect();
+    }
+
     /// By slot: for links between items that are known to be there.
     pub(crate) fn at(&self, slot: u32) -> &T {
         self.slots[slot as usize].item.as_ref().expect("links only name items that are held")
@@ -132,5 +149,20 @@ mod tests {
         assert_eq!(slab.get(second), Some(&"second"));
         assert_eq!(slab.len(), 1);
         assert_eq!(slab.keys().collect::<Vec<_>>(), [second]);
+    }
+
+    /// Goal: what is put back is found under its key, and what is new comes into no slot that is taken.
+    #[test]
+    fn puts_back() {
+        let mut before = Slab::new();
+        let keys: Vec<u64> = (0..5).map(|n| before.insert(n)).collect();
+        let mut slab = Slab::new();
+        let kept = [keys[3], keys[1]];
+        slab.restore(kept.iter().map(|key| (*key, *before.get(*key).expect("there"))), 100);
+        let new: Vec<u64> = (5..9).map(|n| slab.insert(n)).collect();
+        assert_eq!((slab.get(keys[1]), slab.get(keys[3]), slab.get(keys[0])), (Some(&1), Some(&3), None));
+        assert_eq!(new.iter().map(|key| super::serial_of(*key)).collect::<Vec<_>>(), [100, 101, 102, 103]);
+        assert_eq!(slab.len(), 6);
+        assert_eq!(new.iter().map(|key| slab.get(*key).copied()).collect::<Vec<_>>(), [5, 6, 7, 8].map(Some));
     }
 }

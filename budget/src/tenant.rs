@@ -54,7 +54,7 @@ impl Tenant {
             if limit.matches_tenant(name) {
                 self.limits |= 1 << at;
                 if limit.is_each() && self.meter(at).is_none() {
-                    self.each.push((at as u8, Meter::new(&limit.rule.spec, now)));
+                    self.each.push((at as u8, limit.rule.newcomers_meter(now)));
                 }
             }
         }
@@ -64,6 +64,11 @@ impl Tenant {
     /// Its own meter of a limit.
     pub(crate) fn meter(&mut self, limit: usize) -> Option<&mut Meter> {
         self.each.iter_mut().find(|(at, _)| usize::from(*at) == limit).map(|(_, meter)| meter)
+    }
+
+    /// All its own meters, by the place of their limit.
+    pub(crate) fn meters(&mut self) -> impl Iterator<Item = (u8, &mut Meter)> {
+        self.each.iter_mut().map(|(at, meter)| (*at, meter))
     }
 
     /// Moves the meters to the places that their limits have now; `moved` says where, and makes them anew.

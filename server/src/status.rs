@@ -149,7 +149,7 @@ impl From<Refusal> for Fault {
     fn from(refusal: Refusal) -> Self {
         let code = match refusal.reason {
             Reason::LargerThanLimit { .. } => Code::OutOfRange,
-            Reason::Paused | Reason::Draining => Code::Unavailable,
+            Reason::Paused | Reason::Draining | Reason::StoreUnavailable => Code::Unavailable,
             Reason::Deleted => Code::NotFound,
             Reason::Cancelled => Code::Cancelled,
             // NotInTime, the full queues, QuotaExhausted, and whatever the heart comes to refuse for.
@@ -226,6 +226,7 @@ mod tests {
             (Reason::QuotaExhausted, Code::ResourceExhausted),
             (Reason::Cancelled, Code::Cancelled),
             (Reason::Draining, Code::Unavailable),
+            (Reason::StoreUnavailable, Code::Unavailable),
         ] {
             let name = reason.name();
             let fault = Fault::from(Refusal::new(reason));

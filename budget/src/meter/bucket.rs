@@ -68,6 +68,17 @@ impl Bucket {
         self.level += back;
     }
 
+    /// The level in parts, and the peaks.
+    pub(super) fn saved(&self) -> (i128, Vec<(Order, i128)>) {
+        (self.level, self.peaks.saved())
+    }
+
+    /// Goes on from a level as it was at `then`.
+    pub(super) fn restore(&mut self, then: Time, level: i128, peaks: &[(Order, i128)]) {
+        (self.level, self.updated) = (level.min(self.parts(self.burst)), then);
+        self.peaks = Peaks::restored(peaks);
+    }
+
     pub(super) fn take_over(&mut self, old: &mut Bucket) {
         self.updated = old.updated;
         // The window is part of a limit's identity, so a unit has the same parts as before.

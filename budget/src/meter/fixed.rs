@@ -1,7 +1,7 @@
 //! A window that starts from zero at fixed instants. Within each window at most `amount` is granted; what was used beyond it (by
 //! late debits) is taken from the windows that follow.
 
-use crate::time::Time;
+use crate::{saved::Resumed, time::Time};
 
 /// Parts are units.
 #[derive(Clone, Debug)]
@@ -60,6 +60,19 @@ impl Fixed {
         if self.window_of(taken) == self.window {
             self.used = self.used.saturating_sub(u128::from(units));
         }
+    }
+
+    pub(super) fn used(&self) -> u128 {
+        self.used
+    }
+
+    /// Goes on from what was used as it stood at `then`, on a clock that may have been set since: what has been repaid is the least
+    /// that either clock makes of it.
+    pub(super) fn restore(&mut self, then: Time, back: &Resumed, used: u128) {
+        let by_old = self.window_of(back.by_old_clock).saturating_sub(self.window_of(then));
+        let by_new = self.window_of(back.now).saturating_sub(self.window_of(back.moved(then)));
+        self.window = self.window_of(back.now).saturating_sub(by_old.min(by_new));
+        self.used = used;
     }
 
     pub(super) fn take_over(&mut self, old: &Fixed, now: Time) {

@@ -5,8 +5,10 @@
 //! A meter is told the time by [`Meter::advance`]; everything else speaks of that instant.
 
 mod bucket;
+mod escrow;
 mod fixed;
 mod peaks;
+mod saved;
 mod sliding;
 mod slots;
 
@@ -15,6 +17,7 @@ use fixed::Fixed;
 use sliding::Sliding;
 use slots::Slots;
 
+pub(crate) use escrow::Escrow;
 pub(crate) use peaks::Order;
 
 use crate::{
@@ -29,9 +32,17 @@ pub(crate) struct Moment {
     pub(crate) order: Order,
 }
 
-/// One way of counting. All methods but the constructors expect to be advanced to now.
+/// What is left, and how much of it may be taken before it is written down. All methods but the constructors expect to be
+/// advanced to now.
 #[derive(Clone, Debug)]
-pub(crate) enum Meter {
+pub(crate) struct Meter {
+    kind: Kind,
+    pub(crate) escrow: Escrow,
+}
+
+/// The ways of counting.
+#[derive(Clone, Debug)]
+enum Kind {
     Bucket(Bucket),
     Fixed(Fixed),
     Sliding(Sliding),
@@ -40,43 +51,28 @@ pub(crate) enum Meter {
 
 macro_rules! each_kind {
     ($meter:expr, $inner:ident => $body:expr) => {
-        match $meter {
-            Meter::Bucket($inner) => $body,
-            Meter::Fixed($inner) => $body,
-            Meter::Sliding($inner) => $body,
-            Meter::Slots($inner) => $body,
+        match &$meter.kind {
+            Kind::Bucket($inner) => $body,
+            Kind::Fixed($inner) => $body,
+            Kind::Sliding($inner) => $body,
+            Kind::Slots($inner) => $body,
         }
     };
 }
 
 impl Meter {
-    /// A full one.
+    /// A full one, with nothing to write down.
     pub(crate) fn new(spec: &LimitSpec, now: Time) -> Self {
-        let Some(per) = spec.per.map(nanos) else {
-            return Self::Slots(Slots::new(spec.amount));
-        };
-        match spec.window {
-            Window::Bucket => {
-                let burst = if spec.burst == 0 { spec.amount } else { spec.burst };
-                Self::Bucket(Bucket::new(spec.amount, per, burst, now))
-            }
-            Window::Fixed { phase: Some(phase) } => Self::Fixed(Fixed::new(spec.amount, per, phase, now)),
-            // Holds for every phase, so also for the one that nobody knows.
-            Window::Fixed { phase: None } | Window::Sliding => Self::Sliding(Sliding::new(spec.amount, per)),
-            Window::Quantised { quantum } => {
-                let (share, stretch) = quantised(spec.amount, per, nanos(quantum));
-                Self::Sliding(Sliding::new(share, stretch))
-            }
-        }
+        Self { kind: Kind::new(spec, now), escrow: Escrow::default() }
     }
 
     /// Refills up to `now`. Going back in time changes nothing.
     pub(crate) fn advance(&mut self, now: Time) {
-        match self {
-            Self::Bucket(bucket) => bucket.advance(now),
-            Self::Fixed(fixed) => fixed.advance(now),
-            Self::Sliding(sliding) => sliding.advance(now),
-            Self::Slots(_) => {}
+        match &mut self.kind {
+            Kind::Bucket(bucket) => bucket.advance(now),
+            Kind::Fixed(fixed) => fixed.advance(now),
+            Kind::Sliding(sliding) => sliding.advance(now),
+            Kind::Slots(slots) => slots.advance(now),
         }
     }
 
@@ -92,18 +88,18 @@ impl Meter {
 
     /// The most that is ever granted at once.
     pub(crate) fn capacity_units(&self) -> u64 {
-        match self {
-            Self::Bucket(bucket) => bucket.burst,
-            Self::Fixed(fixed) => fixed.amount,
-            Self::Sliding(sliding) => sliding.amount,
-            Self::Slots(slots) => slots.amount,
+        match &self.kind {
+            Kind::Bucket(bucket) => bucket.burst,
+            Kind::Fixed(fixed) => fixed.amount,
+            Kind::Sliding(sliding) => sliding.amount,
+            Kind::Slots(slots) => slots.amount,
         }
     }
 
     /// So many units in parts.
     pub(crate) fn parts(&self, units: u64) -> i128 {
-        match self {
-            Self::Bucket(bucket) => bucket.parts(units),
+        match &self.kind {
+            Kind::Bucket(bucket) => bucket.parts(units),
             _ => i128::from(units),
         }
     }
@@ -113,52 +109,53 @@ impl Meter {
         if parts <= self.available() {
             return Some(now);
         }
-        match self {
-            Self::Bucket(bucket) => Some(bucket.ready_at(now, parts)),
-            Self::Fixed(fixed) => Some(fixed.ready_at(parts)),
-            Self::Sliding(sliding) => Some(sliding.ready_at(now, parts)),
-            Self::Slots(_) => None,
+        match &self.kind {
+            Kind::Bucket(bucket) => Some(bucket.ready_at(now, parts)),
+            Kind::Fixed(fixed) => Some(fixed.ready_at(parts)),
+            Kind::Sliding(sliding) => Some(sliding.ready_at(now, parts)),
+            Kind::Slots(_) => None,
         }
     }
 
     /// Parts that come back by themselves until `then`.
     pub(crate) fn gain_until(&self, now: Time, then: Time) -> i128 {
-        match self {
-            Self::Bucket(bucket) => bucket.gain_until(now, then),
-            Self::Fixed(fixed) => fixed.gain_until(then),
-            Self::Sliding(sliding) => sliding.gain_until(then),
-            Self::Slots(_) => 0,
+        match &self.kind {
+            Kind::Bucket(bucket) => bucket.gain_until(now, then),
+            Kind::Fixed(fixed) => fixed.gain_until(then),
+            Kind::Sliding(sliding) => sliding.gain_until(then),
+            Kind::Slots(_) => 0,
         }
     }
 
     /// Parts that so much service (nanoseconds of this limit) takes.
     pub(crate) fn parts_in(&self, nanos: u128) -> i128 {
-        let (amount, per) = match self {
-            Self::Bucket(bucket) => (bucket.amount, 1),
-            Self::Fixed(fixed) => (fixed.amount, fixed.per),
-            Self::Sliding(sliding) => (sliding.amount, sliding.per),
-            Self::Slots(_) => (0, 1),
+        let (amount, per) = match &self.kind {
+            Kind::Bucket(bucket) => (bucket.amount, 1),
+            Kind::Fixed(fixed) => (fixed.amount, fixed.per),
+            Kind::Sliding(sliding) => (sliding.amount, sliding.per),
+            Kind::Slots(_) => (0, 1),
         };
         i128::try_from(nanos.saturating_mul(u128::from(amount)) / u128::from(per)).unwrap_or(i128::MAX / 2)
     }
 
     /// Takes `units` as of `moment`, into debt if need be. Not before anything that was taken earlier.
     pub(crate) fn take(&mut self, moment: Moment, units: u64) {
-        match self {
-            Self::Bucket(bucket) => bucket.take(moment.order, units),
-            Self::Fixed(fixed) => fixed.take(moment.time, units),
-            Self::Sliding(sliding) => sliding.take(moment.time, units),
-            Self::Slots(slots) => slots.take(units),
+        match &mut self.kind {
+            Kind::Bucket(bucket) => bucket.take(moment.order, units),
+            Kind::Fixed(fixed) => fixed.take(moment.time, units),
+            Kind::Sliding(sliding) => sliding.take(moment.time, units),
+            Kind::Slots(slots) => slots.take(units),
         }
+        self.escrow.take(units);
     }
 
     /// Gives back `units` of what was taken at `moment`, as far as they still count.
     pub(crate) fn give_back(&mut self, moment: Moment, units: u64) {
-        match self {
-            Self::Bucket(bucket) => bucket.give_back(moment.order, units),
-            Self::Fixed(fixed) => fixed.give_back(moment.time, units),
-            Self::Sliding(sliding) => sliding.give_back(moment.time, units),
-            Self::Slots(slots) => slots.give_back(units),
+        match &mut self.kind {
+            Kind::Bucket(bucket) => bucket.give_back(moment.order, units),
+            Kind::Fixed(fixed) => fixed.give_back(moment.time, units),
+            Kind::Sliding(sliding) => sliding.give_back(moment.time, units),
+            Kind::Slots(slots) => slots.give_back(units),
         }
     }
 
@@ -173,15 +170,37 @@ impl Meter {
     /// is. Windows and slots keep what was used as it is: the provider counts the same calls against the new amount.
     pub(crate) fn take_over(&mut self, before: &mut Meter, moment: Moment) {
         let now = moment.time;
-        match (&mut *self, before) {
-            (Self::Bucket(new), Self::Bucket(old)) => new.take_over(old),
-            (Self::Fixed(new), Self::Fixed(old)) => new.take_over(old, now),
-            (Self::Sliding(new), Self::Sliding(old)) => new.take_over(old, now),
-            (Self::Slots(new), Self::Slots(old)) => new.take_over(old),
+        match (&mut self.kind, &mut before.kind) {
+            (Kind::Bucket(new), Kind::Bucket(old)) => new.take_over(old),
+            (Kind::Fixed(new), Kind::Fixed(old)) => new.take_over(old, now),
+            (Kind::Sliding(new), Kind::Sliding(old)) => new.take_over(old, now),
+            (Kind::Slots(new), Kind::Slots(old)) => new.take_over(old),
             // Another way of counting: what was taken of the old amount is taken of the new.
-            (new, old) => {
-                let used = i128::from(old.capacity_units()) - i128::from(old.level());
-                new.take(moment, u64::try_from(used).unwrap_or(0));
+            _ => {
+                let used = i128::from(before.capacity_units()) - i128::from(before.level());
+                self.take(moment, u64::try_from(used).unwrap_or(0));
+            }
+        }
+        self.escrow = before.escrow;
+    }
+}
+
+impl Kind {
+    fn new(spec: &LimitSpec, now: Time) -> Self {
+        let Some(per) = spec.per.map(nanos) else {
+            return Self::Slots(Slots::new(spec.amount));
+        };
+        match spec.window {
+            Window::Bucket => {
+                let burst = if spec.burst == 0 { spec.amount } else { spec.burst };
+                Self::Bucket(Bucket::new(spec.amount, per, burst, now))
+            }
+            Window::Fixed { phase: Some(phase) } => Self::Fixed(Fixed::new(spec.amount, per, phase, now)),
+            // Holds for every phase, so also for the one that nobody knows.
+            Window::Fixed { phase: None } | Window::Sliding => Self::Sliding(Sliding::new(spec.amount, per)),
+            Window::Quantised { quantum } => {
+                let (share, stretch) = quantised(spec.amount, per, nanos(quantum));
+                Self::Sliding(Sliding::new(share, stretch))
             }
         }
     }

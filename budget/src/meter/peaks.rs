@@ -22,6 +22,19 @@ struct Peak {
 }
 
 impl Peaks {
+    pub(crate) fn saved(&self) -> Vec<(Order, i128)> {
+        self.0.iter().map(|peak| (peak.order, peak.level)).collect()
+    }
+
+    /// From [`Peaks::saved`]; what is in no order, or too much, is taken for higher than it was.
+    pub(crate) fn restored(saved: &[(Order, i128)]) -> Self {
+        let mut peaks = Self::default();
+        for &(order, level) in saved {
+            peaks.charge(order, level);
+        }
+        peaks
+    }
+
     /// A charge is about to lower the level, which is a peak.
     pub(crate) fn charge(&mut self, order: Order, level: i128) {
         while self.0.last().is_some_and(|last| last.level <= level) {

@@ -84,10 +84,20 @@ impl Sliding {
         }
     }
 
-    pub(super) fn take_over(&mut self, old: &Sliding, now: Time) {
-        for entry in &old.entries {
-            self.add(entry.latest, entry.used);
+    /// What still counts: until when each part was taken, and how much.
+    pub(super) fn saved(&self) -> Vec<(Time, u128)> {
+        self.entries.iter().filter(|entry| entry.used > 0).map(|entry| (entry.latest, entry.used)).collect()
+    }
+
+    /// Counts what was taken before, the oldest first.
+    pub(super) fn restore(&mut self, taken: impl Iterator<Item = (Time, u128)>) {
+        for (latest, used) in taken {
+            self.add(latest, used);
         }
+    }
+
+    pub(super) fn take_over(&mut self, old: &Sliding, now: Time) {
+        self.restore(old.entries.iter().map(|entry| (entry.latest, entry.used)));
         self.advance(now);
     }
 
