@@ -182,6 +182,8 @@ impl Screen {
         self.samples.push_back((now, made));
         let line = line(counts, per_second);
         if self.is_terminal {
+            // A line that wraps could not be drawn over.
+            let line: String = line.chars().take(columns() - 1).collect();
             put(&format!("\r\x1b[K{line}"));
         } else if now >= self.next_line {
             self.next_line = now + LINE_EVERY;
@@ -195,6 +197,17 @@ impl Screen {
             put("\r\x1b[K");
         }
     }
+}
+
+/// How wide the terminal is; at least 2.
+fn columns() -> usize {
+    #[cfg(unix)]
+    if let Ok(size) = rustix::termios::tcgetwinsize(io::stderr())
+        && size.ws_col > 1
+    {
+        return size.ws_col.into();
+    }
+    80
 }
 
 /// Nobody looking is no reason to stop.

@@ -93,7 +93,7 @@ impl Together {
     }
 }
 
-/// Adds to a file, for good. What could be written only in part is taken back, as far as that goes.
+/// Adds to a file, for good. Where only a part could be written, its whole lines stay: they were paid for.
 fn append(mut file: &File, bytes: &[u8]) -> io::Result<()> {
     if bytes.is_empty() {
         return Ok(());
@@ -102,7 +102,38 @@ fn append(mut file: &File, bytes: &[u8]) -> io::Result<()> {
     let written = file.write_all(bytes).and_then(|()| file.sync_data());
     if written.is_err() {
         // If this fails too, the next run mends it.
-        let _ = file.set_len(before);
+        let _ = keep_whole_lines(file, before, bytes);
     }
     written
+}
+
+/// Cuts off the part of a line at the end of a file that had `before` bytes, and to which a part of `bytes` was added.
+fn keep_whole_lines(file: &File, before: u64, bytes: &[u8]) -> io::Result<()> {
+    let added = usize::try_from(file.metadata()?.len().saturating_sub(before)).unwrap_or(usize::MAX);
+    let added = &bytes[..added.min(bytes.len())];
+    let whole = added.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+    file.set_len(before.saturating_add(u64::try_from(whole).unwrap_or(u64::MAX)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, OpenOptions};
+
+    use super::*;
+
+    /// Goal: of what a full disk took only in part, the whole lines stay and the rest goes, wherever it stopped.
+    #[test]
+    fn whole_lines_stay() {
+        let path = std::env::temp_dir().join(format!("permitd-writer-{}", std::process::id()));
+        let (old, bytes) = ("old\n", "one\ntwo\nthree\n");
+        for added in 0..=bytes.len() {
+            fs::write(&path, format!("{old}{}", &bytes[..added])).expect("a place for temporary files");
+            let file = OpenOptions::new().append(true).open(&path).expect("it is there");
+            keep_whole_lines(&file, 4, bytes.as_bytes()).expect("it can be cut");
+            let kept = fs::read_to_string(&path).expect("text");
+            let whole = &bytes[..bytes[..added].rfind('\n').map_or(0, |end| end + 1)];
+            assert_eq!(kept, format!("{old}{whole}"), "{added} bytes were added");
+        }
+        fs::remove_file(&path).expect("it is ours");
+    }
 }

@@ -66,6 +66,13 @@ impl Bench {
         command
     }
 
+    /// A run in this folder without a server, whose input is stdin.
+    pub(super) fn stdin_command(&self) -> Command {
+        let mut command = permitd(&["batch", "-", "--out", "results.jsonl", "--base-url", &self.url]);
+        command.args(["--budget", "p/k", "--local"]).current_dir(&self.folder);
+        command
+    }
+
     /// A run without a server, to its end.
     pub(super) fn say(&self, arguments: &[&str]) -> Said {
         say(&mut self.command(&[&["--local"], arguments].concat()))
@@ -73,8 +80,12 @@ impl Bench {
 
     /// A run without a server, on its way.
     pub(super) fn start(&self, arguments: &[&str]) -> Started {
-        let mut command = self.command(&[&["--local"], arguments].concat());
-        Started::new(command.stdout(Stdio::piped()).stderr(Stdio::piped()))
+        Started::new(&mut self.command(&[&["--local"], arguments].concat()))
+    }
+
+    /// A run with permits of this server, on its way.
+    pub(super) fn start_at(&self, server: &str) -> Started {
+        Started::new(&mut self.command(&["--server", server]))
     }
 
     /// The lines of a file by their custom_ids. Each stands there once.
@@ -127,8 +138,9 @@ pub(super) struct Started {
 }
 
 impl Started {
-    fn new(command: &mut Command) -> Self {
-        let mut process = command.spawn().expect("the binary can be run");
+    pub(super) fn new(command: &mut Command) -> Self {
+        let piped = command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut process = piped.spawn().expect("the binary can be run");
         let stderr = BufReader::new(process.stderr.take().expect("piped"));
         Self { process, stderr }
     }

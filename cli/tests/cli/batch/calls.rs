@@ -164,6 +164,31 @@ fn takes_permits_from_a_server() {
     assert!((980..=981).contains(&level), "4 calls of 3 + 2 tokens each: {state:#}");
 }
 
+/// Goal: a server that is killed and comes back costs a run nothing but time, calls in flight included.
+#[test]
+fn goes_on_through_a_restart_of_the_server() {
+    let provider = Scripted::start(Reply::to);
+    provider.shut(true);
+    let budgets = TemporaryFile::new("[budgets.\"p/k\"]\nlimits = [\"in_flight=2\"]\n");
+    let start = |listen: &str| {
+        Server::start_with(&["--listen", listen, "--http", "off", "--config", budgets.path()], &[])
+    };
+    let server = start("127.0.0.1:0");
+    let address = server.grpc().to_owned();
+    let bench = Bench::new(&provider.url);
+    bench.requests(["a", "b", "c", "d"]);
+    let run = bench.start_at(&format!("http://{address}"));
+    provider.wait_for_calls(2);
+    // Dropped, it is killed.
+    drop(server);
+    let _restarted = start(&address);
+    provider.shut(false);
+    let said = run.end().well();
+    assert!(said.stdout.contains("answered   4 of 4"), "{said:#?}");
+    assert_eq!(bench.answered(), ["a", "b", "c", "d"]);
+    assert_eq!(provider.calls().len(), 4);
+}
+
 /// Goal: each way in which there can be no permits says what to do, and loses nothing.
 #[test]
 fn no_permits_no_calls() {

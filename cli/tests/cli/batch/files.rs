@@ -1,6 +1,6 @@
 //! The files of a run: torn, locked, full, or not what they should be.
 
-use std::{fs, process::Command};
+use std::process::Command;
 
 use super::{
     bench::{Bench, until},
@@ -112,11 +112,8 @@ fn results_are_written_as_they_come() {
     let provider = Scripted::start(Reply::to);
     let bench = Bench::new(&provider.url);
     bench.requests(["a", "b"]);
-    let mut command = bench.command(&["--local", "--limit", "requests=1/1d"]);
-    let mut run = command.spawn().expect("the binary can be run");
+    let mut run = bench.start(&["--limit", "requests=1/1d"]);
     until("a result", || bench.read("results.jsonl").ends_with('\n'));
-    assert!(run.try_wait().expect("a child of ours").is_none(), "the other one waits for a day");
-    run.kill().expect("it runs");
-    run.wait().expect("a child of ours");
-    assert_eq!(fs::read_to_string(bench.path("results.jsonl")).expect("text").lines().count(), 1);
+    assert!(run.process.try_wait().expect("a child of ours").is_none(), "the other one waits for a day");
+    assert_eq!(bench.answered().len(), 1);
 }

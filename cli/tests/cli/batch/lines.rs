@@ -3,10 +3,10 @@
 use std::{io::Write as _, process::Stdio};
 
 use super::{
-    bench::{Bench, request},
+    bench::{Bench, Started, request},
     scripted::{Reply, Scripted},
 };
-use crate::support::{Said, permitd, say};
+use crate::support::say;
 
 /// Goal: bad lines are told by their numbers, and the rest runs; mended, only they are called.
 #[test]
@@ -69,18 +69,15 @@ fn results_are_in_openais_form() {
 fn reads_stdin() {
     let provider = Scripted::start(Reply::to);
     let bench = Bench::new(&provider.url);
-    let mut command = permitd(&["batch", "-", "--out", "out", "--base-url", &provider.url]);
-    command.args(["--budget", "p/k", "--local"]).current_dir(bench.path(""));
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut run = command.spawn().expect("the binary can be run");
-    let mut stdin = run.stdin.take().expect("piped");
+    let mut run = Started::new(bench.stdin_command().stdin(Stdio::piped()));
+    let mut stdin = run.process.stdin.take().expect("piped");
     stdin.write_all(request("a").as_bytes()).expect("it reads");
     provider.wait_for_calls(1);
     stdin.write_all(request("b").as_bytes()).expect("it reads");
     drop(stdin);
-    let said = Said::of(run.wait_with_output().expect("a child of ours")).well();
-    assert!(said.stdout.contains("answered   2: 2 now, 0 before  out"), "{said:#?}");
-    assert_eq!(bench.read("out").lines().count(), 2);
+    let said = run.end().well();
+    assert!(said.stdout.contains("answered   2: 2 now, 0 before  results.jsonl"), "{said:#?}");
+    assert_eq!(bench.answered(), ["a", "b"]);
 }
 
 /// Goal: Anthropic's lines go where Anthropic wants them, with its headers.

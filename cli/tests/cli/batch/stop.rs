@@ -1,12 +1,12 @@
 //! Ctrl-C: calls in flight end, none begins, nothing is lost; a second one does not wait.
 
-use std::{net::TcpListener, process::Stdio};
+use std::{io::Write as _, net::TcpListener, process::Stdio};
 
 use super::{
-    bench::Bench,
+    bench::{Bench, Started, request, until},
     scripted::{Reply, Scripted},
 };
-use crate::support::{Said, signal};
+use crate::support::signal;
 
 const IDS: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
 
@@ -63,17 +63,32 @@ fn the_second_waits_for_nothing() {
     assert_eq!(bench.answered(), IDS);
 }
 
+/// Goal: an input that has not ended, a terminal for example, does not keep the run from ending.
+#[test]
+fn stops_while_its_input_goes_on() {
+    let provider = Scripted::start(Reply::to);
+    let bench = Bench::new(&provider.url);
+    let mut run = Started::new(bench.stdin_command().stdin(Stdio::piped()));
+    let mut stdin = run.process.stdin.take().expect("piped");
+    stdin.write_all(request("a").as_bytes()).expect("it reads");
+    until("its result", || bench.read("results.jsonl").ends_with('\n'));
+    signal(&run.process, "-INT");
+    let said = run.end();
+    drop(stdin);
+    assert_eq!(said.code, 130, "{said:#?}");
+    assert_eq!(bench.answered(), ["a"]);
+}
+
 /// Goal: a server that accepts and says nothing is nothing that has to be waited for.
 #[test]
 fn stops_before_it_is_connected() {
     let (provider, bench) = held(0);
     let silent = TcpListener::bind("127.0.0.1:0").expect("loopback has free ports");
     let server = format!("http://{}", silent.local_addr().expect("it is bound"));
-    let mut command = bench.command(&["--server", &server]);
-    let run = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary can be run");
+    let run = bench.start_at(&server);
     let _connection = silent.accept().expect("it comes");
-    signal(&run, "-INT");
-    let said = Said::of(run.wait_with_output().expect("a child of ours"));
+    signal(&run.process, "-INT");
+    let said = run.end();
     assert_eq!(said.code, 130, "{said:#?}");
     assert_eq!((provider.calls().len(), bench.path("results.jsonl").exists()), (0, false));
 }
