@@ -21,9 +21,9 @@ use crate::{
     alarm::{Bell, Ring},
     cell::Cell,
     inbox::{Delivery, Inbox, News, Waiter},
-    shared::{RecentCells, Shared},
+    shared::Shared,
     status::Fault,
-    wire::{decode, encode},
+    wire::{decode, encode, items::Acquire},
 };
 
 /// Between two looks at the place in the queue.
@@ -87,11 +87,10 @@ fn try_acquire(
     if shared.is_draining() {
         return Err(Fault::draining());
     }
-    let ask = decode::acquire(request, "")?;
+    let ask = decode::acquire(&Acquire::from(request), "")?;
     let gives_up = timeout(metadata).map(|timeout| shared.clock.now() + timeout);
     let inbox = Arc::new(Inbox::default());
-    let mut recent = RecentCells::default();
-    let (cell, acquired) = shared.acquire(&mut recent, &request.provider, &request.key, || {
+    let (cell, acquired) = shared.acquire(&request.provider, &request.key, || {
         let waiter = Waiter { inbox: Arc::clone(&inbox), request_id: request.request_id };
         Request { gives_up, ..ask.clone().for_waiter(waiter) }
     })?;

@@ -1,4 +1,4 @@
-//! What the server counts, for Prometheus. On the hot path a report costs one atomic addition and a grant nothing: whatever
+//! What the server counts, for Prometheus. On the hot path reports that are answered alike cost one atomic addition and a grant nothing: whatever
 //! the budgets count themselves is read from their snapshots when somebody asks.
 //!
 //! Labels are bounded: outcomes and reasons are the code's own words, and past `server.bounds.metric_budgets` budgets are added
@@ -107,12 +107,12 @@ impl Metrics {
         self.refusals.get_or_create(&ReasonLabel { reason }).inc();
     }
 
-    /// A report was answered.
-    pub fn reported(&self, outcome: Outcome, settled: bool) {
+    /// So many reports were answered alike.
+    pub fn reported(&self, outcome: Outcome, settled: bool, times: u64) {
         if settled {
-            self.reports[place(outcome)].inc();
+            self.reports[place(outcome)].inc_by(times);
         } else {
-            self.unsettled.inc();
+            self.unsettled.inc_by(times);
         }
     }
 
@@ -332,8 +332,8 @@ mod tests {
         let metrics = Metrics::new(registry(&["a/x"]), 10);
         metrics.sessions.inc();
         metrics.refused("QUEUE_FULL");
-        metrics.reported(Outcome::Failed { retryable: true }, true);
-        metrics.reported(Outcome::Failed { retryable: false }, false);
+        metrics.reported(Outcome::Failed { retryable: true }, true, 1);
+        metrics.reported(Outcome::Failed { retryable: false }, false, 1);
         let text = metrics.render();
         for line in [
             "permitd_sessions 1",

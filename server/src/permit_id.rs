@@ -21,6 +21,16 @@ pub(crate) struct PermitIds {
     seal: Seal,
 }
 
+/// An id, where it takes no allocation.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PermitId([u8; LENGTH]);
+
+impl PermitId {
+    pub(crate) fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.0).expect("base64 is ASCII")
+    }
+}
+
 /// The secret behind the signatures: whoever has it can issue ids.
 #[derive(Clone)]
 pub(crate) struct Seal([u8; 16]);
@@ -50,14 +60,17 @@ impl PermitIds {
     }
 
     /// The id of a permit of a cell.
-    pub(crate) fn write(&self, cell: u32, permit: PermitKey) -> String {
+    pub(crate) fn write(&self, cell: u32, permit: PermitKey) -> PermitId {
         let mut bytes = [0; BYTES];
         bytes[0] = VERSION;
         bytes[1..5].copy_from_slice(&cell.to_be_bytes());
         bytes[5..SIGNED].copy_from_slice(&permit.as_u64().to_be_bytes());
         let signature = self.seal.sign(&bytes[..SIGNED]);
         bytes[SIGNED..].copy_from_slice(&signature);
-        URL_SAFE_NO_PAD.encode(bytes)
+        let mut text = [0; LENGTH];
+        let written = URL_SAFE_NO_PAD.encode_slice(bytes, &mut text);
+        debug_assert_eq!(written, Ok(LENGTH), "base64 makes 4 characters of 3 bytes");
+        PermitId(text)
     }
 
     /// The cell and permit of an id that this process issued; `None` for every other text.
@@ -91,10 +104,10 @@ mod tests {
     fn round_trip() {
         let ids = PermitIds::new(Seal::random());
         for (cell, permit) in [(0, 0), (7, 42), (u32::MAX, u64::MAX)] {
-            let text = ids.write(cell, PermitKey::from_u64(permit));
-            assert_eq!(text.len(), LENGTH);
-            assert_eq!(ids.read(&text), Some((cell, PermitKey::from_u64(permit))));
-            assert_eq!(PermitIds::new(Seal::random()).read(&text), None, "another process");
+            let id = ids.write(cell, PermitKey::from_u64(permit));
+            let text = id.as_str();
+            assert_eq!(ids.read(text), Some((cell, PermitKey::from_u64(permit))));
+            assert_eq!(PermitIds::new(Seal::random()).read(text), None, "another process");
         }
     }
 
@@ -102,7 +115,7 @@ mod tests {
     #[test]
     fn forgeries_are_nothing() {
         let ids = PermitIds::new(Seal::random());
-        let text = ids.write(7, PermitKey::from_u64(42));
+        let text = ids.write(7, PermitKey::from_u64(42)).as_str().to_owned();
         for at in 0..LENGTH {
             let mut forged = text.clone().into_bytes();
             forged[at] = if forged[at] == b'A' { b'B' } else { b'A' };

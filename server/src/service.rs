@@ -1,7 +1,9 @@
-//! `PermitService`: decodes, asks, and answers; and how it meets HTTP.
+//! `PermitService`: decodes, asks, and answers; and how it meets HTTP. The methods are told apart here rather than by generated
+//! code, since sessions have a codec of their own.
 
 use std::{
     convert::Infallible,
+    future::{Ready, ready},
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -9,22 +11,27 @@ use std::{
 
 use http_body::Frame;
 use permitd_proto::v1::{
-    self,
-    permit_service_server::{PermitService, PermitServiceServer},
+    AcquireRequest, AcquireResponse, ReportRequest, ReportResponse, permit_service_server,
 };
 use tonic::{
     Request, Response, Status, Streaming,
     body::Body,
+    codec::Codec,
     codegen::{Body as HttpBody, BoxFuture, Bytes, Service, http},
-    server::{Grpc, NamedService, StreamingService},
+    server::{Grpc, NamedService, ServerStreamingService, StreamingService, UnaryService},
 };
+use tonic_prost::ProstCodec;
 
 use crate::{
     acquire::{AcquireStream, acquire},
-    session::{Ending, SessionCodec, SessionStream},
-    shared::{RecentCells, Shared, tell_ended},
+    session::{Ending, Incoming, SessionCodec, SessionStream, Written},
+    shared::{Shared, tell_ended},
     status::Fault,
 };
+
+const ACQUIRE: &str = "/permitd.v1.PermitService/Acquire";
+const REPORT: &str = "/permitd.v1.PermitService/Report";
+const SESSION: &str = "/permitd.v1.PermitService/Session";
 
 /// The service.
 #[derive(Clone)]
@@ -33,67 +40,23 @@ pub(crate) struct Permits {
 }
 
 impl Permits {
-    /// The service as it is mounted, with the server's bound on messages.
-    pub(crate) fn mounted(shared: Arc<Shared>) -> Mounted {
-        let message_bytes = shared.config.bounds.message_bytes;
-        let permits = Self { shared };
-        let generated = PermitServiceServer::new(permits.clone())
-            .max_decoding_message_size(message_bytes)
-            .max_encoding_message_size(message_bytes);
-        Mounted { permits, generated }
+    /// The service as it is mounted.
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared }
+    }
+
+    /// One method, with the server's bound on messages.
+    fn grpc<C: Codec>(&self, codec: C) -> Grpc<C> {
+        let message_bytes = self.shared.config.bounds.message_bytes;
+        Grpc::new(codec).apply_max_message_size_config(Some(message_bytes), Some(message_bytes))
     }
 }
 
-#[tonic::async_trait]
-impl PermitService for Permits {
-    type AcquireStream = AcquireStream;
-    type SessionStream = SessionStream;
-
-    async fn acquire(&self, request: Request<v1::AcquireRequest>) -> Result<Response<AcquireStream>, Status> {
-        let stream = acquire(&self.shared, request.metadata(), request.get_ref())?;
-        Ok(Response::new(stream))
-    }
-
-    async fn report(
-        &self,
-        request: Request<v1::ReportRequest>,
-    ) -> Result<Response<v1::ReportResponse>, Status> {
-        let answered =
-            self.shared.report(&RecentCells::default(), request.into_inner()).map_err(|(fault, _)| fault)?;
-        if let Some((waiter, permit)) = answered.ended {
-            tell_ended(waiter, permit);
-        }
-        Ok(Response::new(answered.response))
-    }
-
-    async fn session(
-        &self,
-        mut request: Request<Streaming<v1::SessionRequest>>,
-    ) -> Result<Response<SessionStream>, Status> {
-        if self.shared.is_draining() {
-            return Err(Fault::draining().into_status());
-        }
-        let ending = request.extensions_mut().remove::<Ending>().unwrap_or_default();
-        Ok(Response::new(SessionStream::new(Arc::clone(&self.shared), request.into_inner(), ending)))
-    }
+impl NamedService for Permits {
+    const NAME: &'static str = permit_service_server::SERVICE_NAME;
 }
 
-/// The service on its way to HTTP. Sessions have a codec of their own, and know how their request body ended: tonic's
-/// decoder shows a reset as an ordinary end, but only a half-close ends a session politely.
-#[derive(Clone)]
-pub(crate) struct Mounted {
-    permits: Permits,
-    generated: PermitServiceServer<Permits>,
-}
-
-/// The method that is served here rather than by the generated code.
-const SESSION_PATH: &str = "/permitd.v1.PermitService/Session";
-
-impl NamedService for Mounted {
-    const NAME: &'static str = PermitServiceServer::<Permits>::NAME;
-}
-
-impl Service<http::Request<Body>> for Mounted {
+impl Service<http::Request<Body>> for Permits {
     type Response = http::Response<Body>;
     type Error = Infallible;
     type Future = BoxFuture<http::Response<Body>, Infallible>;
@@ -103,34 +66,77 @@ impl Service<http::Request<Body>> for Mounted {
     }
 
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
-        if request.uri().path() != SESSION_PATH {
-            return self.generated.call(request);
+        let permits = self.clone();
+        match request.uri().path() {
+            SESSION => Box::pin(async move {
+                let mut grpc = permits.grpc(SessionCodec::new(&permits.shared.config.bounds));
+                Ok(grpc.streaming(SessionCall(permits), watched(request)).await)
+            }),
+            ACQUIRE => Box::pin(async move {
+                let mut grpc = permits.grpc(ProstCodec::default());
+                Ok(grpc.server_streaming(AcquireCall(permits), request).await)
+            }),
+            REPORT => Box::pin(async move {
+                let mut grpc = permits.grpc(ProstCodec::default());
+                Ok(grpc.unary(ReportCall(permits), request).await)
+            }),
+            _ => Box::pin(std::future::ready(Ok(Status::unimplemented("no such method").into_http()))),
         }
-        let ending = Ending::default();
-        let (mut parts, body) = request.into_parts();
-        parts.extensions.insert(ending.clone());
-        let request = http::Request::from_parts(parts, WatchedBody { body, ending });
-        let permits = self.permits.clone();
-        let bounds = permits.shared.config.bounds;
-        Box::pin(async move {
-            let mut grpc = Grpc::new(SessionCodec::new(&bounds))
-                .apply_max_message_size_config(Some(bounds.message_bytes), Some(bounds.message_bytes));
-            Ok(grpc.streaming(SessionCall(permits), request).await)
-        })
+    }
+}
+
+struct AcquireCall(Permits);
+
+impl ServerStreamingService<AcquireRequest> for AcquireCall {
+    type Response = AcquireResponse;
+    type ResponseStream = AcquireStream;
+    type Future = Ready<Result<Response<AcquireStream>, Status>>;
+
+    fn call(&mut self, request: Request<AcquireRequest>) -> Self::Future {
+        ready(acquire(&self.0.shared, request.metadata(), request.get_ref()).map(Response::new))
+    }
+}
+
+struct ReportCall(Permits);
+
+impl UnaryService<ReportRequest> for ReportCall {
+    type Response = ReportResponse;
+    type Future = Ready<Result<Response<ReportResponse>, Status>>;
+
+    fn call(&mut self, request: Request<ReportRequest>) -> Self::Future {
+        ready(self.0.shared.report(request.get_ref()).map_err(Fault::into_status).map(|answered| {
+            if let Some((waiter, permit)) = answered.ended {
+                tell_ended(waiter, permit);
+            }
+            Response::new(answered.response)
+        }))
     }
 }
 
 struct SessionCall(Permits);
 
-impl StreamingService<v1::SessionRequest> for SessionCall {
-    type Response = v1::SessionResponse;
+impl StreamingService<Incoming> for SessionCall {
+    type Response = Written;
     type ResponseStream = SessionStream;
-    type Future = BoxFuture<Response<SessionStream>, Status>;
+    type Future = Ready<Result<Response<SessionStream>, Status>>;
 
-    fn call(&mut self, request: Request<Streaming<v1::SessionRequest>>) -> Self::Future {
-        let permits = self.0.clone();
-        Box::pin(async move { permits.session(request).await })
+    fn call(&mut self, mut request: Request<Streaming<Incoming>>) -> Self::Future {
+        let shared = &self.0.shared;
+        if shared.is_draining() {
+            return ready(Err(Fault::draining().into_status()));
+        }
+        let ending = request.extensions_mut().remove::<Ending>().unwrap_or_default();
+        ready(Ok(Response::new(SessionStream::new(Arc::clone(shared), request.into_inner(), ending))))
     }
+}
+
+/// A session knows how its request body ended: tonic's decoder shows a reset as an ordinary end, but only a half-close ends a
+/// session politely.
+fn watched(request: http::Request<Body>) -> http::Request<WatchedBody> {
+    let ending = Ending::default();
+    let (mut parts, body) = request.into_parts();
+    parts.extensions.insert(ending.clone());
+    http::Request::from_parts(parts, WatchedBody { body, ending })
 }
 
 struct WatchedBody {

@@ -148,7 +148,7 @@ fn routes(shared: &Arc<Shared>, admin: &Admin, health: &Health) -> Routes {
     let admin = AdminServiceServer::new(admin.clone())
         .max_decoding_message_size(message_bytes)
         .max_encoding_message_size(message_bytes);
-    health.mount(Routes::new(Permits::mounted(Arc::clone(shared))).add_service(admin)).prepare()
+    health.mount(Routes::new(Permits::new(Arc::clone(shared))).add_service(admin)).prepare()
 }
 
 async fn serve(

@@ -1,56 +1,70 @@
 //! The acquires and reports of one message: read first, then put to each budget in runs under one lock, then answered. Locks
-//! are what a busy budget costs most, and nothing that takes long happens under one.
+//! are what a busy budget costs most, and nothing that takes long happens under one. Answers may come in another order than the
+//! items: those for one budget come together.
 
 use std::{mem, sync::Arc};
 
-use permitd_budget::{Acquired, PermitKey, Report, Reported, Request};
-use permitd_proto::v1::{AcquireRequest, Granted, ReportRequest};
+use permitd_budget::{Acquired, PermitKey, Report, Reported};
 
-use super::core::Core;
+use super::{cells::At, core::Core, outgoing::Outgoing};
 use crate::{
     cell::{Cell, NotTaken},
     inbox::Waiter,
-    shared::{RecentCells, Shared, shown, tell_ended, too_many_permits, unknown},
+    shared::{Shared, shown, tell_ended, too_many_permits, unknown},
     status::Fault,
-    wire::{decode, encode},
+    wire::{
+        decode::{self, Ask},
+        items,
+        writer::PermitText,
+    },
 };
 
-/// Items under one lock.
+/// Items that are put to budgets together, and at most so many under one lock.
 const RUN_MAX: usize = 64;
 
-/// Acquires of one budget that were read and not put to it yet.
+/// Acquires that were read and not put to their budgets yet.
 struct Asking<'a> {
     /// Of requests that name none.
     tenant: &'a str,
-    cell: Option<Arc<Cell>>,
-    run: Vec<(&'a AcquireRequest, Request<'a, Waiter>)>,
+    run: Vec<Asked<'a>>,
     /// Permits that the run asks for.
     count: usize,
     answers: Vec<Result<Acquired, NotTaken>>,
 }
 
-/// Reports on permits of one budget that were read and not put to it yet.
-struct Settling {
-    cell: Option<Arc<Cell>>,
-    run: Vec<(PermitKey, Report, String)>,
+/// One acquire, its budget found and kept.
+struct Asked<'a> {
+    at: At,
+    request: &'a items::Acquire<'a>,
+    /// Taken when it is put to the budget.
+    ask: Option<Ask<'a>>,
+}
+
+/// Reports that were read and not put to their budgets yet.
+struct Settling<'a> {
+    run: Vec<Settled<'a>>,
     answers: Vec<(Reported, Option<Waiter>)>,
 }
 
+/// One report.
+struct Settled<'a> {
+    /// Of the permit's cell.
+    id: u32,
+    permit: PermitKey,
+    report: Report,
+    permit_id: &'a str,
+}
+
 impl Core {
-    pub(super) fn acquire_all(&mut self, shared: &Shared, requests: &[AcquireRequest]) {
+    pub(super) fn acquire_all(&mut self, shared: &Shared, requests: &[items::Acquire<'_>]) {
         // Borrowed by the requests below, while the rest of the session changes.
         let tenant = mem::take(&mut self.tenant);
         let room = requests.len().min(RUN_MAX);
-        let mut asking = Asking {
-            tenant: &tenant,
-            cell: None,
-            run: Vec::with_capacity(room),
-            count: 0,
-            answers: Vec::with_capacity(room),
-        };
+        let (run, answers) = (Vec::with_capacity(room), Vec::with_capacity(room));
+        let mut asking = Asking { tenant: &tenant, run, count: 0, answers };
         for request in requests {
             let id = request.request_id;
-            if asking.run.iter().any(|(asked, _)| asked.request_id == id) {
+            if asking.run.iter().any(|asked| asked.request.request_id == id) {
                 self.ask(shared, &mut asking);
             }
             if self.ledger.find(id).is_some() {
@@ -66,39 +80,34 @@ impl Core {
         self.tenant = tenant;
     }
 
-    pub(super) fn report_all(&mut self, shared: &Shared, requests: Vec<ReportRequest>) {
+    pub(super) fn report_all(&mut self, shared: &Shared, requests: &[items::Report<'_>]) {
         let room = requests.len().min(RUN_MAX);
-        let mut settling =
-            Settling { cell: None, run: Vec::with_capacity(room), answers: Vec::with_capacity(room) };
+        let mut settling = Settling { run: Vec::with_capacity(room), answers: Vec::with_capacity(room) };
         for request in requests {
-            let report = match decode::report(&request) {
+            let permit_id = request.permit_id;
+            let report = match decode::report(&request.told) {
                 Ok(report) => report,
                 Err(fault) => {
-                    self.out.refused(fault.into_refused_permit(shown(request.permit_id)));
+                    self.out.refused(&fault.into_refused_permit(shown(permit_id).to_owned()));
                     continue;
                 }
             };
-            let Some((id, permit)) = shared.permit_ids.read(&request.permit_id) else {
-                self.answer_unknown(shared, request.permit_id, &report);
-                continue;
-            };
-            if settling.cell.as_ref().is_none_or(|cell| cell.id() != id) || settling.run.len() == RUN_MAX {
-                self.settle(shared, &mut settling);
-                settling.cell = shared.cell_by_id(&self.recent, id);
+            match shared.permit_ids.read(permit_id) {
+                Some((id, permit)) => settling.run.push(Settled { id, permit, report, permit_id }),
+                None => self.answer_unknown(shared, permit_id, &report),
             }
-            match settling.cell {
-                Some(_) => settling.run.push((permit, report, request.permit_id)),
-                None => self.answer_unknown(shared, request.permit_id, &report),
+            if settling.run.len() == RUN_MAX {
+                self.settle(shared, &mut settling);
             }
         }
         self.settle(shared, &mut settling);
     }
 
-    /// Reads a request and puts it into the run of its budget.
+    /// Reads a request and puts it into the run.
     fn prepare<'a>(
         &mut self,
         shared: &Shared,
-        request: &'a AcquireRequest,
+        request: &'a items::Acquire<'a>,
         asking: &mut Asking<'a>,
     ) -> Result<(), Fault> {
         let ask = decode::acquire(request, asking.tenant)?;
@@ -108,66 +117,88 @@ impl Core {
             self.ask(shared, asking);
             self.check_room(shared, 1, count)?;
         }
-        let named = |cell: &Arc<Cell>| RecentCells::is_named(cell, &request.provider, &request.key);
-        if !asking.cell.as_ref().is_some_and(named) {
-            self.ask(shared, asking);
-            asking.cell = None;
-            asking.cell = Some(shared.cell(&mut self.recent, &request.provider, &request.key)?);
-        }
+        let at = match self.ledger.cells.named(request.provider, request.key) {
+            Some(at) => at,
+            None => self.ledger.cells.add(shared.cell(request.provider, request.key)?),
+        };
+        self.ledger.cells.keep(at);
         asking.count += count;
-        let waiter = Waiter { inbox: Arc::clone(&self.inbox), request_id: request.request_id };
-        asking.run.push((request, ask.for_waiter(waiter)));
+        asking.run.push(Asked { at, request, ask: Some(ask) });
         Ok(())
     }
 
-    /// Puts the run to its budget, and answers.
+    /// Puts the run to its budgets, and answers.
     fn ask(&mut self, shared: &Shared, asking: &mut Asking<'_>) {
-        let (Some(cell), false) = (&asking.cell, asking.run.is_empty()) else { return };
         asking.count = 0;
-        let (requests, run): (Vec<_>, Vec<_>) = asking.run.drain(..).unzip();
-        cell.acquire_all(run.into_iter(), &mut asking.answers);
-        self.shares.used(cell, shared, &mut self.out);
-        let mut gone = false;
-        for (request, answer) in requests.into_iter().zip(asking.answers.drain(..)) {
-            let id = request.request_id;
-            match answer {
-                Ok(acquired) => self.acquired(shared, id, request.count.max(1), cell, acquired),
-                Err(NotTaken::Refused(refusal)) => self.refuse(shared, id, Fault::from(refusal)),
-                Err(NotTaken::TooManyPermits) => self.refuse(shared, id, too_many_permits(cell)),
-                // Deleted since it was found, and perhaps made anew: by itself, with a new look.
-                Err(NotTaken::Gone) => {
-                    gone = true;
-                    self.ask_again(shared, asking.tenant, request);
-                }
+        let Asking { tenant, run, answers, .. } = asking;
+        for group in by_budget(run, |asked| asked.at).chunk_by(|(one, _), (other, _)| one == other) {
+            let at = group[0].0;
+            let cell = self.ledger.cells.cell(at);
+            let requests = group.iter().filter_map(|&(_, place)| {
+                let Asked { request, ask, .. } = &mut run[place];
+                let waiter = Waiter { inbox: Arc::clone(&self.inbox), request_id: request.request_id };
+                Some(ask.take()?.for_waiter(waiter))
+            });
+            cell.acquire_all(requests, answers);
+            self.shares.used(cell, shared, &mut self.out);
+            for (&(_, place), answer) in group.iter().zip(answers.drain(..)) {
+                self.answer(shared, tenant, run[place].request, at, answer);
             }
         }
-        if gone {
-            asking.cell = None;
-        }
+        run.clear();
     }
 
-    fn ask_again(&mut self, shared: &Shared, tenant: &str, request: &AcquireRequest) {
+    fn answer(
+        &mut self,
+        shared: &Shared,
+        tenant: &str,
+        request: &items::Acquire<'_>,
+        at: At,
+        answer: Result<Acquired, NotTaken>,
+    ) {
+        let fault = match answer {
+            Ok(acquired) => return self.acquired(shared, request, at, acquired),
+            Err(NotTaken::Refused(refusal)) => Fault::from(refusal),
+            Err(NotTaken::TooManyPermits) => too_many_permits(self.ledger.cells.cell(at)),
+            // Deleted since it was found, and perhaps made anew: by itself, with a new look.
+            Err(NotTaken::Gone) => {
+                self.ledger.cells.forget_name(at);
+                self.ledger.cells.release(at);
+                return self.ask_again(shared, tenant, request);
+            }
+        };
+        self.ledger.cells.release(at);
+        self.refuse(shared, request.request_id, fault);
+    }
+
+    fn ask_again(&mut self, shared: &Shared, tenant: &str, request: &items::Acquire<'_>) {
         let id = request.request_id;
         let asked = decode::acquire(request, tenant).and_then(|ask| {
-            shared.acquire(&mut self.recent, &request.provider, &request.key, || {
+            shared.acquire(request.provider, request.key, || {
                 ask.clone().for_waiter(Waiter { inbox: Arc::clone(&self.inbox), request_id: id })
             })
         });
         match asked {
-            Ok((cell, acquired)) => self.acquired(shared, id, request.count.max(1), &cell, acquired),
+            Ok((cell, acquired)) => {
+                let known = self.ledger.cells.of_id(cell.id());
+                let at = known.unwrap_or_else(|| self.ledger.cells.add(cell));
+                self.ledger.cells.keep(at);
+                self.acquired(shared, request, at, acquired);
+            }
             Err(fault) => self.refuse(shared, id, fault),
         }
     }
 
-    fn acquired(&mut self, shared: &Shared, id: u64, count: u32, cell: &Arc<Cell>, acquired: Acquired) {
+    /// The budget is kept for the request, which the ledger remembers from now on.
+    fn acquired(&mut self, shared: &Shared, request: &items::Acquire<'_>, at: At, acquired: Acquired) {
+        let id = request.request_id;
         match acquired {
             Acquired::Granted(grant) => {
-                let permit = shared.permit_of(cell, grant.clone());
-                self.ledger.granted_at_once(id, Arc::clone(cell), grant);
-                self.out.granted(Granted { request_id: id, permit: Some(permit) });
+                send_grant(shared, &mut self.out, id, self.ledger.cells.cell(at), &grant);
+                self.ledger.granted_at_once(id, at, grant);
             }
             Acquired::Waiting(ticket) => {
-                self.ledger.waits(id, Arc::clone(cell), ticket, count);
+                self.ledger.waits(id, at, ticket, request.count.max(1));
                 if self.progress {
                     self.tell_place(id);
                 }
@@ -178,33 +209,71 @@ impl Core {
     fn refuse(&mut self, shared: &Shared, id: u64, fault: Fault) {
         shared.metrics.refused(fault.reason());
         let refused = fault.into_refused_request(id);
-        self.ledger.refused_at_once(id, refused.clone());
-        self.out.refused(refused);
+        self.out.refused(&refused);
+        self.ledger.refused_at_once(id, refused);
     }
 
-    /// Puts the run to its budget, and answers.
-    fn settle(&mut self, shared: &Shared, settling: &mut Settling) {
-        let (Some(cell), false) = (&settling.cell, settling.run.is_empty()) else { return };
-        let reports = settling.run.iter().map(|(permit, report, _)| (*permit, report));
-        cell.report_all(reports, &mut settling.answers);
-        for ((permit, _, permit_id), (reported, ended)) in
-            settling.run.drain(..).zip(settling.answers.drain(..))
-        {
-            match ended {
-                Some(waiter) if Arc::ptr_eq(&waiter.inbox, &self.inbox) => {
-                    self.ledger.ended(waiter.request_id, permit);
-                }
-                Some(waiter) => tell_ended(waiter, permit),
-                None => {}
+    /// Puts the run to its budgets, and answers.
+    fn settle(&mut self, shared: &Shared, settling: &mut Settling<'_>) {
+        let Settling { run, answers } = settling;
+        for group in by_budget(run, |settled| settled.id).chunk_by(|(one, _), (other, _)| one == other) {
+            let id = group[0].0;
+            let reports = group.iter().map(|&(_, place)| (run[place].permit, &run[place].report));
+            match self.ledger.cells.of_id(id) {
+                Some(at) => self.ledger.cells.cell(at).report_all(reports, answers),
+                None => match shared.registry.by_id(id) {
+                    Some(cell) => cell.report_all(reports, answers),
+                    None => answers.extend(reports.map(|(_, report)| (unknown(report.outcome), None))),
+                },
             }
-            shared.metrics.reported(reported.outcome, reported.settled);
-            self.out.reported(encode::reported(permit_id, reported));
+            count(shared, answers);
+            for (&(_, place), (reported, ended)) in group.iter().zip(answers.drain(..)) {
+                let Settled { permit, permit_id, .. } = run[place];
+                match ended {
+                    Some(waiter) if Arc::ptr_eq(&waiter.inbox, &self.inbox) => {
+                        self.ledger.ended(waiter.request_id, permit);
+                    }
+                    Some(waiter) => tell_ended(waiter, permit),
+                    None => {}
+                }
+                self.out.reported(shown(permit_id), &reported);
+            }
         }
+        run.clear();
     }
 
-    fn answer_unknown(&mut self, shared: &Shared, permit_id: String, report: &Report) {
+    fn answer_unknown(&mut self, shared: &Shared, permit_id: &str, report: &Report) {
         let reported = unknown(report.outcome);
-        shared.metrics.reported(reported.outcome, reported.settled);
-        self.out.reported(encode::reported(shown(permit_id), reported));
+        shared.metrics.reported(reported.outcome, reported.settled, 1);
+        self.out.reported(shown(permit_id), &reported);
+    }
+}
+
+/// The places of a run's items, those for one budget together, each in the order in which they came.
+fn by_budget<T, B: Copy + Ord>(run: &[T], budget: impl Fn(&T) -> B) -> Vec<(B, usize)> {
+    let mut places: Vec<_> = run.iter().enumerate().map(|(place, item)| (budget(item), place)).collect();
+    places.sort_unstable();
+    places
+}
+
+/// Sends a grant.
+pub(super) fn send_grant(
+    shared: &Shared,
+    out: &mut Outgoing,
+    request_id: u64,
+    cell: &Cell,
+    grant: &permitd_budget::Grant,
+) {
+    let id = shared.permit_ids.write(cell.id(), grant.permit);
+    let (provider, key) = (cell.name().provider(), cell.name().key());
+    out.granted(request_id, &PermitText { id: id.as_str(), provider, key }, grant);
+}
+
+/// Counts reports that were answered, those alike at once: all threads share the counters.
+fn count(shared: &Shared, answers: &[(Reported, Option<Waiter>)]) {
+    let kind = |(reported, _): &(Reported, Option<Waiter>)| (reported.outcome, reported.settled);
+    for alike in answers.chunk_by(|one, other| kind(one) == kind(other)) {
+        let (outcome, settled) = kind(&alike[0]);
+        shared.metrics.reported(outcome, settled, alike.len() as u64);
     }
 }

@@ -4,18 +4,20 @@
 use std::{sync::Arc, time::Duration};
 
 use permitd_budget::{Outcome, Reason, Refusal, Report, Ticket, Time};
-use permitd_proto::v1::{Granted, Hello, SessionRequest, Welcome};
+use permitd_proto::v1::{Hello, Welcome};
 use tonic::Code;
 
 use super::{
+    batch::send_grant,
+    cells::At,
     ledger::{Cancelling, Ledger, Taken},
+    message::Message,
     outgoing::Outgoing,
     shares::Shares,
 };
 use crate::{
-    cell::Cell,
     inbox::{Delivery, Inbox, News},
-    shared::{RecentCells, Shared, shown},
+    shared::{Shared, shown},
     status::Fault,
     wire::encode,
 };
@@ -32,7 +34,6 @@ pub(crate) struct Core {
     pub(super) tenant: String,
     pub(super) progress: bool,
     pub(super) ledger: Ledger,
-    pub(super) recent: RecentCells,
     pub(super) shares: Shares,
     /// When the places are looked at again, while anything waits and the client wants to know.
     next_progress: Option<Time>,
@@ -46,7 +47,6 @@ impl Core {
             tenant: String::new(),
             progress: false,
             ledger: Ledger::default(),
-            recent: RecentCells::default(),
             shares: Shares::default(),
             next_progress: None,
             out: Outgoing::new(message_bytes),
@@ -78,10 +78,10 @@ impl Core {
     }
 
     /// Does everything that a message asks for. Tells how much that was.
-    pub(super) fn handle(&mut self, shared: &Shared, message: SessionRequest) -> usize {
+    pub(super) fn handle(&mut self, shared: &Shared, message: Message<'_>) -> usize {
         let items =
             message.report.len() + message.extend.len() + message.acquire.len() + message.cancel.len();
-        self.report_all(shared, message.report);
+        self.report_all(shared, &message.report);
         for permit_id in message.extend {
             self.extend(shared, permit_id);
         }
@@ -98,7 +98,9 @@ impl Core {
         for Delivery { request_id, what } in deliveries.drain(..) {
             match what {
                 News::Granted { cell, grant } => match self.ledger.granted(request_id, &grant) {
-                    Taken::Wanted(cell) => self.grant(shared, request_id, &cell, grant),
+                    Taken::Wanted(at) => {
+                        send_grant(shared, &mut self.out, request_id, self.ledger.cells.cell(at), &grant);
+                    }
                     Taken::Unwanted { answer } => {
                         if let Some(cell) = shared.registry.by_id(cell) {
                             cell.give_back(&[grant.permit]);
@@ -135,17 +137,17 @@ impl Core {
 
     /// Ends everything that waits, and returns grants that never went out. To be called when nobody comes back.
     pub(super) fn bury(&mut self, shared: &Shared) {
-        let mut waiting: Vec<(Arc<Cell>, Ticket)> = Vec::with_capacity(self.ledger.waiting());
+        let mut waiting: Vec<(At, Ticket)> = Vec::with_capacity(self.ledger.waiting());
         for (_, asked) in self.ledger.iter() {
-            waiting.extend(asked.cell.clone().zip(asked.ticket));
+            waiting.extend(asked.cell.zip(asked.ticket));
         }
-        waiting.sort_by_key(|(cell, ticket)| (cell.id(), *ticket));
-        for group in waiting.chunk_by(|(one, _), (other, _)| one.id() == other.id()) {
+        waiting.sort_unstable();
+        for group in waiting.chunk_by(|(one, _), (other, _)| one == other) {
             let tickets: Vec<Ticket> = group.iter().map(|&(_, ticket)| ticket).collect();
-            group[0].0.cancel_all(&tickets);
+            self.ledger.cells.cell(group[0].0).cancel_all(&tickets);
         }
         for permit_id in self.out.forget_grants() {
-            if let Some((cell, permit)) = shared.permit(&self.recent, &permit_id) {
+            if let Some((cell, permit)) = shared.permit(&permit_id) {
                 cell.give_back(&[permit]);
             }
         }
@@ -178,7 +180,7 @@ impl Core {
         self.grants_again(shared, request_id, live_only);
         let Some(asked) = self.ledger.find_mut(request_id) else { return };
         if let Some(refused) = &asked.refused {
-            self.out.refused(refused.as_ref().clone());
+            self.out.refused(refused);
         }
         asked.told = None;
         if self.progress {
@@ -204,18 +206,13 @@ impl Core {
 
     fn grants_again(&mut self, shared: &Shared, request_id: u64, live_only: bool) {
         let Some(asked) = self.ledger.find(request_id) else { return };
-        let Some(cell) = asked.cell.clone() else { return };
-        // As it stands now: it may have been extended.
-        let grants =
-            asked.grants(live_only).map(|grant| cell.grant(grant.permit).unwrap_or_else(|| grant.clone()));
-        for grant in grants.collect::<Vec<_>>() {
-            self.grant(shared, request_id, &cell, grant);
+        let Some(at) = asked.cell else { return };
+        let cell = self.ledger.cells.cell(at);
+        for grant in asked.grants(live_only) {
+            // As it stands now: it may have been extended.
+            let standing = cell.grant(grant.permit);
+            send_grant(shared, &mut self.out, request_id, cell, standing.as_ref().unwrap_or(grant));
         }
-    }
-
-    fn grant(&mut self, shared: &Shared, request_id: u64, cell: &Cell, grant: permitd_budget::Grant) {
-        let permit = shared.permit_of(cell, grant);
-        self.out.granted(Granted { request_id, permit: Some(permit) });
     }
 
     fn refused_later(&mut self, shared: &Shared, request_id: u64, refusal: Refusal) {
@@ -224,33 +221,33 @@ impl Core {
         let refused = fault.into_refused_request(request_id);
         if self.ledger.refused(request_id, &refused) {
             shared.metrics.refused(reason);
-            self.out.refused(refused);
+            self.out.refused(&refused);
         }
     }
 
     /// Says nothing if all is well: the client knows the ttl.
-    fn extend(&mut self, shared: &Shared, permit_id: String) {
-        let extended = shared.permit(&self.recent, &permit_id).and_then(|(cell, permit)| cell.extend(permit));
+    fn extend(&mut self, shared: &Shared, permit_id: &str) {
+        let extended = shared.permit(permit_id).and_then(|(cell, permit)| cell.extend(permit));
         if extended.is_none() {
             let message =
                 "no live permit of this server: it was reported, or it expired; acquire another one";
             let fault = Fault::new(Code::NotFound, "PERMIT_UNKNOWN", message);
-            self.out.refused(fault.into_refused_permit(shown(permit_id)));
+            self.out.refused(&fault.into_refused_permit(shown(permit_id).to_owned()));
         }
     }
 
     fn cancel(&mut self, shared: &Shared, request_id: u64) {
         match self.ledger.cancelling(request_id) {
-            Cancelling::Waiting(cell, ticket) => {
-                if cell.cancel(ticket) {
+            Cancelling::Waiting(at, ticket) => {
+                if self.ledger.cells.cell(at).cancel(ticket) {
                     self.refused_later(shared, request_id, Refusal::new(Reason::Cancelled));
                 } else {
                     self.ledger.cancel_answer(request_id);
                 }
             }
-            Cancelling::Granted(cell, permit) => {
+            Cancelling::Granted(at, permit) => {
                 // Only if this is what ended it: a permit that was reported meanwhile is not cancelled.
-                let (_, ended) = cell.report(permit, &Report::new(Outcome::Cancelled));
+                let (_, ended) = self.ledger.cells.cell(at).report(permit, &Report::new(Outcome::Cancelled));
                 self.ledger.ended(request_id, permit);
                 if ended.is_some() {
                     self.answer_cancelled(request_id);
@@ -263,7 +260,7 @@ impl Core {
     fn answer_cancelled(&mut self, request_id: u64) {
         let refused = Fault::from(Refusal::new(Reason::Cancelled)).into_refused_request(request_id);
         self.ledger.remember(request_id, &refused);
-        self.out.refused(refused);
+        self.out.refused(&refused);
     }
 
     fn tell_places(&mut self) {
@@ -280,9 +277,10 @@ impl Core {
 
     /// Tells where a request stands, if that is not what the client knows.
     pub(super) fn tell_place(&mut self, request_id: u64) {
+        let waiting = self.ledger.find(request_id).and_then(|asked| asked.cell.zip(asked.ticket));
+        let Some((at, ticket)) = waiting else { return };
+        let Some(place) = self.ledger.cells.cell(at).place(ticket) else { return };
         let Some(asked) = self.ledger.find_mut(request_id) else { return };
-        let place = asked.cell.as_ref().zip(asked.ticket).and_then(|(cell, ticket)| cell.place(ticket));
-        let Some(place) = place else { return };
         let known = asked.told.as_ref();
         if known.is_some_and(|(position, held_by)| {
             (*position, &**held_by) == (place.position, place.held_by.as_str())
@@ -290,6 +288,6 @@ impl Core {
             return;
         }
         asked.told = Some((place.position, place.held_by.as_str().into()));
-        self.out.queued(encode::queued(request_id, place));
+        self.out.queued(&encode::queued(request_id, place));
     }
 }

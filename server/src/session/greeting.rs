@@ -2,15 +2,14 @@
 
 use std::sync::Arc;
 
-use permitd_proto::v1::SessionRequest;
 use tonic::Code;
 
-use super::table::Session;
+use super::{message::Message, table::Session};
 use crate::{shared::Shared, status::Fault, wire::decode};
 
 /// Begins or resumes the session that the first message names, and does what else it asks for. Gives the number of the stream
 /// within the session.
-pub(super) fn greet(shared: &Arc<Shared>, mut message: SessionRequest) -> Result<(Arc<Session>, u64), Fault> {
+pub(super) fn greet(shared: &Arc<Shared>, mut message: Message<'_>) -> Result<(Arc<Session>, u64), Fault> {
     let Some(hello) = message.hello.take() else {
         return Err(hello_missing());
     };

@@ -3,14 +3,14 @@
 //!
 //! A request is *open* while it waits or has a live permit, then *finished*; only the newest finished ones are kept.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::collections::VecDeque;
 
 use foldhash::fast::RandomState;
 use permitd_budget::{Grant, PermitKey, Ticket};
 use permitd_proto::v1::Refused;
 use smallvec::SmallVec;
 
-use crate::cell::Cell;
+use super::cells::{At, Cells};
 
 /// Finished requests that are remembered, and grants of all of them together.
 const FINISHED_MAX: usize = 256;
@@ -19,6 +19,8 @@ const FINISHED_GRANTS_MAX: usize = 16_384;
 /// All requests of one session.
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
+    /// Each remembered request keeps its budget here.
+    pub(crate) cells: Cells,
     requests: std::collections::HashMap<u64, Asked, RandomState>,
     /// The oldest first.
     finished: VecDeque<u64>,
@@ -31,7 +33,7 @@ pub(crate) struct Ledger {
 #[derive(Debug)]
 pub(crate) struct Asked {
     /// The budget; `None` if it was refused before one was found.
-    pub(crate) cell: Option<Arc<Cell>>,
+    pub(crate) cell: Option<At>,
     /// Its place in the queue, while it waits.
     pub(crate) ticket: Option<Ticket>,
     /// Permits still waited for.
@@ -58,7 +60,7 @@ struct Held {
 #[derive(Debug)]
 pub(crate) enum Taken {
     /// It goes to the client. The budget that it is of.
-    Wanted(Arc<Cell>),
+    Wanted(At),
     /// It has to go back to its budget. `answer`: the client still has to be told that the request is cancelled.
     Unwanted { answer: bool },
 }
@@ -67,15 +69,15 @@ pub(crate) enum Taken {
 #[derive(Debug)]
 pub(crate) enum Cancelling {
     /// Leave this queue.
-    Waiting(Arc<Cell>, Ticket),
+    Waiting(At, Ticket),
     /// The only permit of the request is out; it goes back.
-    Granted(Arc<Cell>, PermitKey),
+    Granted(At, PermitKey),
     /// Nothing to cancel.
     Nothing,
 }
 
 impl Asked {
-    fn new(cell: Option<Arc<Cell>>) -> Self {
+    fn new(cell: Option<At>) -> Self {
         Self {
             cell,
             ticket: None,
@@ -136,16 +138,16 @@ impl Ledger {
         self.requests.iter().map(|(&id, asked)| (id, asked))
     }
 
-    /// A new request was granted at once.
-    pub(crate) fn granted_at_once(&mut self, id: u64, cell: Arc<Cell>, grant: Grant) {
+    /// A new request was granted at once. Its budget was kept for it before.
+    pub(crate) fn granted_at_once(&mut self, id: u64, cell: At, grant: Grant) {
         let mut asked = Asked::new(Some(cell));
         asked.hold(grant);
         self.permits += 1;
         self.requests.insert(id, asked);
     }
 
-    /// A new request waits for so many permits.
-    pub(crate) fn waits(&mut self, id: u64, cell: Arc<Cell>, ticket: Ticket, wanted: u32) {
+    /// A new request waits for so many permits. Its budget was kept for it before.
+    pub(crate) fn waits(&mut self, id: u64, cell: At, ticket: Ticket, wanted: u32) {
         let asked = Asked { ticket: Some(ticket), wanted, ..Asked::new(Some(cell)) };
         self.waiting += 1;
         self.permits += wanted as usize;
@@ -162,7 +164,7 @@ impl Ledger {
     /// A permit of a waiting request arrived.
     pub(crate) fn granted(&mut self, id: u64, grant: &Grant) -> Taken {
         let asked = self.requests.get_mut(&id).filter(|asked| asked.wanted > 0);
-        let Some((asked, cell)) = asked.and_then(|asked| asked.cell.clone().map(|cell| (asked, cell))) else {
+        let Some((asked, cell)) = asked.and_then(|asked| asked.cell.map(|cell| (asked, cell))) else {
             return Taken::Unwanted { answer: false };
         };
         asked.wanted -= 1;
@@ -219,18 +221,12 @@ impl Ledger {
     /// What a cancel of that id has to do.
     pub(crate) fn cancelling(&self, id: u64) -> Cancelling {
         let Some(asked) = self.requests.get(&id) else { return Cancelling::Nothing };
-        let Some(cell) = &asked.cell else { return Cancelling::Nothing };
+        let Some(cell) = asked.cell else { return Cancelling::Nothing };
         if let Some(ticket) = asked.ticket {
-            return if asked.cancelled {
-                Cancelling::Nothing
-            } else {
-                Cancelling::Waiting(Arc::clone(cell), ticket)
-            };
+            return if asked.cancelled { Cancelling::Nothing } else { Cancelling::Waiting(cell, ticket) };
         }
         match asked.grants.as_slice() {
-            [only] if only.live && asked.refused.is_none() => {
-                Cancelling::Granted(Arc::clone(cell), only.grant.permit)
-            }
+            [only] if only.live && asked.refused.is_none() => Cancelling::Granted(cell, only.grant.permit),
             _ => Cancelling::Nothing,
         }
     }
@@ -248,8 +244,11 @@ impl Ledger {
         self.finished.push_back(id);
         while self.finished.len() > FINISHED_MAX || self.finished_grants > FINISHED_GRANTS_MAX {
             let Some(oldest) = self.finished.pop_front() else { return };
-            let gone = self.requests.remove(&oldest);
-            self.finished_grants -= gone.map_or(0, |asked| asked.grants.len());
+            let Some(gone) = self.requests.remove(&oldest) else { continue };
+            self.finished_grants -= gone.grants.len();
+            if let Some(cell) = gone.cell {
+                self.cells.release(cell);
+            }
         }
     }
 }

@@ -3,15 +3,18 @@
 //! connection can take them over.
 
 mod batch;
+mod cells;
 mod codec;
 mod core;
 mod greeting;
 mod ledger;
+mod message;
 mod outgoing;
 mod shares;
 mod stream;
 mod table;
 
-pub(crate) use codec::SessionCodec;
+pub(crate) use codec::{SessionCodec, Written};
+pub(crate) use message::Incoming;
 pub(crate) use stream::{Ending, SessionStream};
 pub(crate) use table::Sessions;

@@ -151,7 +151,7 @@ impl Used {
     }
 
     fn send(&self, limits: Vec<Limit>, valid_for: Duration, out: &mut Outgoing) {
-        out.share(LocalShare {
+        out.share(&LocalShare {
             provider: self.cell.name().provider().to_owned(),
             key: self.cell.name().key().to_owned(),
             limits,

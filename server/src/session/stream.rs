@@ -13,12 +13,13 @@ use std::{
 };
 
 use futures_core::Stream;
-use permitd_proto::v1::{SessionRequest, SessionResponse};
 use tokio::time::{Sleep, sleep};
 use tonic::{Status, Streaming};
 
 use super::{
+    codec::Written,
     greeting::{greet, hello_missing, second_hello},
+    message::Incoming,
     table::{Session, taken_over},
 };
 use crate::{inbox::Delivery, shared::Shared, status::Fault};
@@ -48,7 +49,7 @@ impl Ending {
 /// The responses of one stream.
 pub(crate) struct SessionStream {
     shared: Arc<Shared>,
-    inbound: Streaming<SessionRequest>,
+    inbound: Streaming<Incoming>,
     ending: Ending,
     phase: Phase,
     /// Empty between turns; keeps its room.
@@ -68,7 +69,7 @@ enum Phase {
 
 /// What a turn came to.
 enum Turn {
-    Say(SessionResponse),
+    Say(Written),
     /// There is more to read, but others may come first.
     Yield,
     Wait,
@@ -78,7 +79,7 @@ enum Turn {
 }
 
 impl SessionStream {
-    pub(crate) fn new(shared: Arc<Shared>, inbound: Streaming<SessionRequest>, ending: Ending) -> Self {
+    pub(crate) fn new(shared: Arc<Shared>, inbound: Streaming<Incoming>, ending: Ending) -> Self {
         Self {
             shared,
             inbound,
@@ -103,12 +104,15 @@ impl SessionStream {
                 return Poll::Ready(Turn::Fail(hello_missing().into_status()));
             }
         };
-        Poll::Ready(match greet(&self.shared, message) {
+        let mut rewritten = Vec::new();
+        let message = message.read(&mut rewritten);
+        let greeted = message.and_then(|message| greet(&self.shared, message).map_err(Fault::into_status));
+        Poll::Ready(match greeted {
             Ok((session, stream)) => {
                 self.phase = Phase::Open { session, stream, half_closed: false };
                 self.turn(context)
             }
-            Err(fault) => Turn::Fail(fault.into_status()),
+            Err(status) => Turn::Fail(status),
         })
     }
 
@@ -127,10 +131,13 @@ impl SessionStream {
                 break;
             }
             match Pin::new(&mut self.inbound).poll_next(context) {
-                Poll::Ready(Some(Ok(message))) if message.hello.is_some() => {
-                    return Turn::Fail(second_hello().into_status());
-                }
-                Poll::Ready(Some(Ok(message))) => items += state.core.handle(shared, message),
+                Poll::Ready(Some(Ok(message))) => match message.read(&mut Vec::new()) {
+                    Ok(message) if message.hello.is_some() => {
+                        return Turn::Fail(second_hello().into_status());
+                    }
+                    Ok(message) => items += state.core.handle(shared, message),
+                    Err(status) => return Turn::Fail(status),
+                },
                 Poll::Ready(Some(Err(status))) => return Turn::Fail(status),
                 Poll::Ready(None) if self.ending.is_broken() => {
                     return Turn::Fail(Status::cancelled("the stream was reset"));
@@ -174,7 +181,7 @@ impl SessionStream {
 }
 
 impl Stream for SessionStream {
-    type Item = Result<SessionResponse, Status>;
+    type Item = Result<Written, Status>;
 
     fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = self.get_mut();

@@ -5,6 +5,7 @@ use std::time::Duration;
 use permitd_budget::{COUNT_MAX, OTHER_UNITS_MAX, Outcome, Priority, Report, Request, Usage, check_name};
 use permitd_proto::v1;
 
+use super::items::Acquire;
 use crate::{inbox::Waiter, reading, status::Fault};
 
 /// The tenant of whoever names none.
@@ -39,11 +40,11 @@ impl<'a> Ask<'a> {
 }
 
 /// Reads an acquire. `tenant` stands in where it names none.
-pub(crate) fn acquire<'a>(request: &'a v1::AcquireRequest, tenant: &'a str) -> Result<Ask<'a>, Fault> {
-    let tenants = [request.tenant.as_str(), tenant, DEFAULT_TENANT];
+pub(crate) fn acquire<'a>(request: &Acquire<'a>, tenant: &'a str) -> Result<Ask<'a>, Fault> {
+    let tenants = [request.tenant, tenant, DEFAULT_TENANT];
     let tenant = tenants.into_iter().find(|tenant| !tenant.is_empty()).unwrap_or(DEFAULT_TENANT);
     check_name("tenant", tenant, false)?;
-    check_name("model", &request.model, true)?;
+    check_name("model", request.model, true)?;
     if request.count > COUNT_MAX {
         let problem =
             format!("{} permits at once; at most {COUNT_MAX}, so ask again for more", request.count);
@@ -51,7 +52,7 @@ pub(crate) fn acquire<'a>(request: &'a v1::AcquireRequest, tenant: &'a str) -> R
     }
     Ok(Ask {
         tenant,
-        model: &request.model,
+        model: request.model,
         priority: priority(request.priority)?,
         estimate: estimate(request)?,
         count: request.count.max(1),
@@ -121,7 +122,7 @@ fn priority(raw: i32) -> Result<Priority, Fault> {
 }
 
 /// `tokens` alone is enough; next to an estimate it has to agree with it.
-fn estimate(request: &v1::AcquireRequest) -> Result<Usage, Fault> {
+fn estimate(request: &Acquire<'_>) -> Result<Usage, Fault> {
     let Some(estimate) = &request.estimate else {
         return Ok(if request.tokens == 0 { Usage::default() } else { Usage::of_tokens(request.tokens) });
     };
@@ -247,7 +248,7 @@ mod tests {
             ("estimate.other[]", AcquireRequest { estimate: other([String::new()]), ..Default::default() }),
         ];
         for (field, request) in cases {
-            let fault = acquire(&request, "").expect_err(field);
+            let fault = acquire(&Acquire::from(&request), "").expect_err(field);
             let expected = format!("{field}: ");
             let message = fault.into_refused().message;
             assert!(message.starts_with(&expected), "{message:?} names {field}");
@@ -257,17 +258,17 @@ mod tests {
     /// Goal: the tenant of the request wins over the session's, which wins over the default.
     #[test]
     fn tenants_in_order() {
-        let mut request = AcquireRequest::default();
+        let mut request = Acquire::default();
         assert_eq!(acquire(&request, "").expect("fine").tenant, "default");
         assert_eq!(acquire(&request, "web").expect("fine").tenant, "web");
-        request.tenant = "jobs".to_owned();
+        request.tenant = "jobs";
         assert_eq!(acquire(&request, "web").expect("fine").tenant, "jobs");
     }
 
     /// Goal: tokens alone is an estimate, absurd amounts pass through untouched, a count of 0 means 1.
     #[test]
     fn plain_acquire() {
-        let request = AcquireRequest { tokens: u64::MAX, max_wait: wait(0, 0), ..Default::default() };
+        let request = Acquire { tokens: u64::MAX, max_wait: wait(0, 0), ..Default::default() };
         let ask = acquire(&request, "").expect("fine");
         assert_eq!((ask.estimate, ask.count), (Usage::of_tokens(u64::MAX), 1));
         assert_eq!(ask.max_wait, Some(Duration::ZERO));

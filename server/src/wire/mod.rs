@@ -3,3 +3,6 @@
 pub(crate) mod budget;
 pub(crate) mod decode;
 pub(crate) mod encode;
+pub(crate) mod items;
+pub(crate) mod reader;
+pub(crate) mod writer;

@@ -1,0 +1,124 @@
+//! The budgets that a session uses, at hand by name and by id without touching what all threads share: a count of references that two
+//! threads keep changing costs as much as a grant.
+
+use std::{hash::BuildHasher as _, sync::Arc};
+
+use foldhash::fast::RandomState;
+use hashbrown::HashTable;
+
+use crate::{cell::Cell, config::BudgetName, config::DEFAULT_KEY};
+
+/// Budgets that are kept at hand though no request of the session is remembered with them.
+const IDLE_MAX: usize = 4_096;
+/// Slots that one insertion looks at for one that nothing needs any more.
+const LOOK: usize = 8;
+
+/// Where a cell stands in its session's table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct At(u32);
+
+/// The table.
+#[derive(Debug, Default)]
+pub(crate) struct Cells {
+    slots: Vec<Slot>,
+    by_name: HashTable<At>,
+    by_id: HashTable<At>,
+    hasher: RandomState,
+    /// Where the search for a slot that nothing needs goes on.
+    hand: usize,
+}
+
+#[derive(Debug)]
+struct Slot {
+    cell: Arc<Cell>,
+    /// Requests that are remembered with it.
+    uses: u32,
+}
+
+impl Cells {
+    /// The budget that a request names, if it was used before and not deleted since.
+    pub(crate) fn named(&self, provider: &str, key: &str) -> Option<At> {
+        let key = if key.is_empty() { DEFAULT_KEY } else { key };
+        let is_named = |at: &At| {
+            let name = self.cell(*at).name();
+            name.key() == key && name.provider() == provider
+        };
+        self.by_name.find(self.hasher.hash_one((provider, key)), is_named).copied()
+    }
+
+    /// The budget of that id, if the session asked it for a permit.
+    pub(crate) fn of_id(&self, id: u32) -> Option<At> {
+        self.by_id.find(self.hasher.hash_one(id), |at| self.cell(*at).id() == id).copied()
+    }
+
+    pub(crate) fn cell(&self, at: At) -> &Arc<Cell> {
+        &self.slots[at.0 as usize].cell
+    }
+
+    /// Puts a budget into the table that is not there.
+    pub(crate) fn add(&mut self, cell: Arc<Cell>) -> At {
+        let (id, name) = (self.hasher.hash_one(cell.id()), self.hash_of(cell.name()));
+        let slot = Slot { cell, uses: 0 };
+        let at = match self.vacate() {
+            Some(at) => {
+                self.slots[at.0 as usize] = slot;
+                at
+            }
+            None => {
+                self.slots.push(slot);
+                At(self.slots.len() as u32 - 1)
+            }
+        };
+        let Self { slots, by_name, by_id, hasher, .. } = self;
+        let cell = |at: &At| &slots[at.0 as usize].cell;
+        by_id.insert_unique(id, at, |at| hasher.hash_one(cell(at).id()));
+        by_name.insert_unique(name, at, |at| hash_of(hasher, cell(at).name()));
+        at
+    }
+
+    /// The budget was deleted: its name may be another's now. Reports still find it by its id.
+    pub(crate) fn forget_name(&mut self, at: At) {
+        let name = self.hash_of(self.cell(at).name());
+        if let Ok(found) = self.by_name.find_entry(name, |known| *known == at) {
+            found.remove();
+        }
+    }
+
+    /// A request is remembered with this budget.
+    pub(crate) fn keep(&mut self, at: At) {
+        self.slots[at.0 as usize].uses += 1;
+    }
+
+    /// The request is forgotten.
+    pub(crate) fn release(&mut self, at: At) {
+        self.slots[at.0 as usize].uses -= 1;
+    }
+
+    /// A slot that nothing needs any more, once there are many.
+    fn vacate(&mut self) -> Option<At> {
+        if self.slots.len() < IDLE_MAX {
+            return None;
+        }
+        for _ in 0..LOOK {
+            let at = At(self.hand as u32);
+            self.hand = (self.hand + 1) % self.slots.len();
+            if self.slots[at.0 as usize].uses == 0 {
+                self.forget_name(at);
+                let id = self.hasher.hash_one(self.cell(at).id());
+                if let Ok(found) = self.by_id.find_entry(id, |known| *known == at) {
+                    found.remove();
+                }
+                return Some(at);
+            }
+        }
+        None
+    }
+
+    fn hash_of(&self, name: &BudgetName) -> u64 {
+        hash_of(&self.hasher, name)
+    }
+}
+
+fn hash_of(hasher: &RandomState, name: &BudgetName) -> u64 {
+    hasher.hash_one((name.provider(), name.key()))
+}

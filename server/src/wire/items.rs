@@ -1,0 +1,150 @@
+//! The items of session messages, read in place: their text lies in the message. Strings of their own for each item were a tenth
+//! of what a session cost.
+
+use permitd_proto::v1;
+
+use super::reader::{Reader, bytes, number};
+
+/// An acquire, field by field as in the contract.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Acquire<'a> {
+    pub(crate) provider: &'a str,
+    pub(crate) key: &'a str,
+    pub(crate) tokens: u64,
+    pub(crate) estimate: Option<Box<v1::Usage>>,
+    pub(crate) model: &'a str,
+    pub(crate) tenant: &'a str,
+    pub(crate) priority: i32,
+    pub(crate) max_wait: Option<prost_types::Duration>,
+    pub(crate) count: u32,
+    pub(crate) request_id: u64,
+}
+
+/// A report.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Report<'a> {
+    pub(crate) permit_id: &'a str,
+    /// Everything else; its own permit_id is empty.
+    pub(crate) told: v1::ReportRequest,
+}
+
+impl<'a> Acquire<'a> {
+    /// `None`: ask prost.
+    pub(crate) fn read(message: &'a [u8]) -> Option<Self> {
+        const PROVIDER: u64 = bytes(1);
+        const KEY: u64 = bytes(2);
+        const TOKENS: u64 = number(3);
+        const ESTIMATE: u64 = bytes(4);
+        const MODEL: u64 = bytes(5);
+        const TENANT: u64 = bytes(6);
+        const PRIORITY: u64 = number(7);
+        const MAX_WAIT: u64 = bytes(8);
+        const COUNT: u64 = number(9);
+        const REQUEST_ID: u64 = number(10);
+
+        let mut acquire = Self::default();
+        let mut reader = Reader::new(message);
+        while !reader.is_empty() {
+            match reader.number()? {
+                PROVIDER => acquire.provider = reader.text()?,
+                KEY => acquire.key = reader.text()?,
+                TOKENS => acquire.tokens = reader.number()?,
+                // A second one would have to be merged into the first.
+                ESTIMATE if acquire.estimate.is_none() => {
+                    acquire.estimate = Some(Box::new(reader.message()?));
+                }
+                MODEL => acquire.model = reader.text()?,
+                TENANT => acquire.tenant = reader.text()?,
+                // Numbers are cut to the size of their field, as every implementation does.
+                PRIORITY => acquire.priority = reader.number()? as i32,
+                MAX_WAIT if acquire.max_wait.is_none() => acquire.max_wait = Some(reader.message()?),
+                COUNT => acquire.count = reader.number()? as u32,
+                REQUEST_ID => acquire.request_id = reader.number()?,
+                _ => return None,
+            }
+        }
+        Some(acquire)
+    }
+}
+
+impl<'a> From<&'a v1::AcquireRequest> for Acquire<'a> {
+    fn from(request: &'a v1::AcquireRequest) -> Self {
+        let v1::AcquireRequest {
+            provider,
+            key,
+            tokens,
+            estimate,
+            model,
+            tenant,
+            priority,
+            max_wait,
+            count,
+            request_id,
+        } = request;
+        Self {
+            provider,
+            key,
+            tokens: *tokens,
+            estimate: estimate.clone().map(Box::new),
+            model,
+            tenant,
+            priority: *priority,
+            max_wait: *max_wait,
+            count: *count,
+            request_id: *request_id,
+        }
+    }
+}
+
+impl<'a> Report<'a> {
+    /// `None`: ask prost.
+    pub(crate) fn read(message: &'a [u8]) -> Option<Self> {
+        const PERMIT_ID: u64 = bytes(1);
+        const OUTCOME: u64 = number(2);
+        const RETRY_AFTER: u64 = bytes(3);
+        const ACTUAL: u64 = bytes(4);
+        const HTTP_STATUS: u64 = number(5);
+        const HEADERS: u64 = bytes(6);
+        const BODY: u64 = bytes(7);
+        const LATENCY: u64 = bytes(8);
+
+        let mut report = Self::default();
+        let told = &mut report.told;
+        let mut reader = Reader::new(message);
+        while !reader.is_empty() {
+            match reader.number()? {
+                PERMIT_ID => report.permit_id = reader.text()?,
+                OUTCOME => told.outcome = reader.number()? as i32,
+                // A second one would have to be merged into the first.
+                RETRY_AFTER if told.retry_after.is_none() => told.retry_after = Some(reader.message()?),
+                ACTUAL if told.actual.is_none() => told.actual = Some(reader.message()?),
+                HTTP_STATUS => told.http_status = reader.number()? as u32,
+                HEADERS => {
+                    let (name, value) = header(reader.bytes()?)?;
+                    told.headers.insert(name.to_owned(), value.to_owned());
+                }
+                BODY => told.body = reader.bytes()?.to_vec(),
+                LATENCY if told.latency.is_none() => told.latency = Some(reader.message()?),
+                _ => return None,
+            }
+        }
+        Some(report)
+    }
+}
+
+/// An entry of a map from text to text.
+fn header(entry: &[u8]) -> Option<(&str, &str)> {
+    const NAME: u64 = bytes(1);
+    const VALUE: u64 = bytes(2);
+
+    let (mut name, mut value) = ("", "");
+    let mut reader = Reader::new(entry);
+    while !reader.is_empty() {
+        match reader.number()? {
+            NAME => name = reader.text()?,
+            VALUE => value = reader.text()?,
+            _ => return None,
+        }
+    }
+    Some((name, value))
+}
