@@ -3,20 +3,20 @@
 //! asynchronous timer is a millisecond late by itself.
 
 use std::{
-    sync::Arc,
     thread,
     time::{Duration, Instant},
 };
 
 use hdrhistogram::Histogram;
-use parking_lot::Mutex;
 use permitd_proto::v1::{SessionRequest, permit_service_client::PermitServiceClient};
 use tokio::{runtime, sync::mpsc, task::JoinSet};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
 
 use super::{
-    Error, Plan, echo,
+    Error, Plan,
+    cpu::{Cpu, LOAD_THREAD},
+    echo,
     load::{acquire, connect, hello, report},
     servers::Servers,
 };
@@ -31,35 +31,45 @@ pub(super) enum Server {
 /// Messages on their way on one connection; further ones are late, and counted so.
 const UNDER_WAY_MAX: usize = 4_096;
 
+/// The longest wait that is told apart: a minute.
+const WAIT_MAX_NANOS: u64 = 60_000_000_000;
+
 /// Between two sends on one connection.
 pub(super) const STEP: Duration = Duration::from_micros(500);
 
-/// Acquire to grant, in nanoseconds, at `items` (acquires and reports) a second.
-pub(super) fn run(
-    plan: &Plan,
-    servers: &Servers,
-    server: Server,
-    items: f64,
-) -> Result<Histogram<u64>, Error> {
-    let waits = Arc::new(Mutex::new(Histogram::<u64>::new_with_max(60_000_000_000, 3)?));
+/// What one turn came to.
+#[derive(Clone, Debug)]
+pub(super) struct Paced {
+    /// Acquire to grant, in nanoseconds.
+    pub(super) waits: Histogram<u64>,
+    /// CPUs that were busy.
+    pub(super) busy: f64,
+}
+
+/// One turn at `items` (acquires and reports) a second, after a warm-up of a fifth of it.
+pub(super) fn run(plan: &Plan, servers: &Servers, server: Server, items: f64) -> Result<Paced, Error> {
     let loaders = thread::available_parallelism().map_or(1, usize::from).min(plan.connections);
+    let from = Instant::now() + plan.turn / 5;
     thread::scope(|scope| {
         let mut threads = Vec::new();
         for loader in 0..loaders {
-            let waits = &waits;
-            threads.push(scope.spawn(move || {
+            let load = move || {
                 let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
                 let numbers = (loader..plan.connections).step_by(loaders);
-                runtime.block_on(pace(plan, servers, server, items, numbers, waits))
-            }));
+                runtime.block_on(pace(plan, servers, server, items, numbers, from))
+            };
+            threads.push(thread::Builder::new().name(LOAD_THREAD.to_owned()).spawn_scoped(scope, load)?);
         }
+        thread::sleep(from.saturating_duration_since(Instant::now()));
+        let cpu = Cpu::now()?;
+        thread::sleep(plan.turn);
+        let cpu = Cpu::now()?.since(cpu);
+        let mut waits = Histogram::new_with_max(WAIT_MAX_NANOS, 3)?;
         for thread in threads {
-            thread.join().map_err(|_| "a load thread panicked")??;
+            waits.add(thread.join().map_err(|_| "a load thread panicked")??)?;
         }
-        Ok::<(), Error>(())
-    })?;
-    let waits = waits.lock().clone();
-    Ok(waits)
+        Ok(Paced { waits, busy: (cpu.servers + cpu.load).as_secs_f64() / plan.turn.as_secs_f64() })
+    })
 }
 
 /// One thread's connections.
@@ -69,9 +79,9 @@ async fn pace(
     server: Server,
     items: f64,
     numbers: impl Iterator<Item = usize>,
-    waits: &Arc<Mutex<Histogram<u64>>>,
-) -> Result<(), Error> {
-    let mut tasks: JoinSet<Result<(), Error>> = JoinSet::new();
+    from: Instant,
+) -> Result<Histogram<u64>, Error> {
+    let mut tasks: JoinSet<Result<Histogram<u64>, Error>> = JoinSet::new();
     let mut clocks = Vec::new();
     for number in numbers {
         let address = if server == Server::Permitd { servers.permitd } else { servers.echo };
@@ -80,7 +90,8 @@ async fn pace(
             plan: plan.clone(),
             number,
             per_step: items / 2.0 * STEP.as_secs_f64() / plan.connections as f64,
-            waits: Arc::clone(waits),
+            from,
+            waits: Histogram::new_with_max(WAIT_MAX_NANOS, 3)?,
         };
         let (clock, steps) = mpsc::channel(UNDER_WAY_MAX);
         clocks.push(clock);
@@ -89,19 +100,19 @@ async fn pace(
             Server::Echo => drop(tasks.spawn(each.echo(channel, steps))),
         }
     }
-    let turn = plan.turn;
-    thread::spawn(move || tell_time(turn, &clocks));
+    let until = from + plan.turn;
+    thread::Builder::new().name(LOAD_THREAD.to_owned()).spawn(move || tell_time(until, &clocks))?;
+    let mut waits = Histogram::new_with_max(WAIT_MAX_NANOS, 3)?;
     while let Some(ended) = tasks.join_next().await {
-        ended??;
+        waits.add(ended??)?;
     }
-    Ok(())
+    Ok(waits)
 }
 
 /// Tells every connection when the next step is due, until the turn is over.
-fn tell_time(turn: Duration, clocks: &[mpsc::Sender<Instant>]) {
-    let started = Instant::now();
-    let mut due = started;
-    while due - started < turn {
+fn tell_time(until: Instant, clocks: &[mpsc::Sender<Instant>]) {
+    let mut due = Instant::now();
+    while due < until {
         due += STEP;
         thread::sleep(due.saturating_duration_since(Instant::now()));
         for clock in clocks {
@@ -116,7 +127,9 @@ struct Pace {
     number: usize,
     /// Acquires in a step; the fraction is carried over.
     per_step: f64,
-    waits: Arc<Mutex<Histogram<u64>>>,
+    /// What was due before is the warm-up.
+    from: Instant,
+    waits: Histogram<u64>,
 }
 
 /// When the acquires of one tick were due, by the number of the tick, which is the upper part of their request_id.
@@ -126,7 +139,7 @@ type Steps = mpsc::Receiver<Instant>;
 const TICK_SHIFT: u32 = 20;
 
 impl Pace {
-    async fn permitd(self, channel: Channel, mut steps: Steps) -> Result<(), Error> {
+    async fn permitd(mut self, channel: Channel, mut steps: Steps) -> Result<Histogram<u64>, Error> {
         let mut client = PermitServiceClient::new(channel);
         let (send, requests) = mpsc::channel(UNDER_WAY_MAX);
         send.send(hello()).await?;
@@ -159,10 +172,10 @@ impl Pace {
                 }
             }
         }
-        Ok(())
+        Ok(self.waits)
     }
 
-    async fn echo(self, channel: Channel, mut steps: Steps) -> Result<(), Error> {
+    async fn echo(mut self, channel: Channel, mut steps: Steps) -> Result<Histogram<u64>, Error> {
         let (send, requests) = mpsc::channel(UNDER_WAY_MAX);
         send.send(hello()).await?;
         let mut responses = echo::stream(channel, ReceiverStream::new(requests)).await?;
@@ -192,7 +205,7 @@ impl Pace {
                 }
             }
         }
-        Ok(())
+        Ok(self.waits)
     }
 
     fn acquires(&self, due: &Due, carried: &mut f64) -> Vec<permitd_proto::v1::AcquireRequest> {
@@ -202,11 +215,13 @@ impl Pace {
         (0..number).map(|n| acquire(tick | n, self.plan.budgets)).collect()
     }
 
-    fn count(&self, due: &Due, answered: impl Iterator<Item = u64>) {
-        let (now, mut waits) = (Instant::now(), self.waits.lock());
+    fn count(&mut self, due: &Due, answered: impl Iterator<Item = u64>) {
+        let now = Instant::now();
         for request_id in answered {
-            let tick = (request_id >> TICK_SHIFT) as usize & 0xfff_ffff;
-            waits.saturating_record(now.saturating_duration_since(due[tick]).as_nanos() as u64);
+            let due = due[(request_id >> TICK_SHIFT) as usize & 0xfff_ffff];
+            if due >= self.from {
+                self.waits.saturating_record(now.saturating_duration_since(due).as_nanos() as u64);
+            }
         }
     }
 }

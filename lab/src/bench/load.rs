@@ -19,7 +19,12 @@ use tokio::{runtime, sync::mpsc, task::JoinSet};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::{Channel, Endpoint};
 
-use super::{Error, Plan, echo, servers::Servers};
+use super::{
+    Error, Plan,
+    cpu::{Cpu, LOAD_THREAD},
+    echo,
+    servers::Servers,
+};
 
 /// What runs against what.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -39,8 +44,7 @@ pub(super) enum Load {
 pub(super) struct Turn {
     pub(super) items: u64,
     pub(super) taken: Duration,
-    /// Of the whole process: servers and load.
-    pub(super) cpu: Duration,
+    pub(super) cpu: Cpu,
 }
 
 impl Load {
@@ -54,15 +58,17 @@ impl Load {
             for loader in 0..loaders {
                 let connections = (loader..plan.connections).step_by(loaders).count();
                 let counted = &counted;
-                threads.push(scope.spawn(move || self.load(plan, servers, connections, counted)));
+                let thread = thread::Builder::new().name(LOAD_THREAD.to_owned());
+                let load = move || self.load(plan, servers, connections, counted);
+                threads.push(thread.spawn_scoped(scope, load)?);
             }
             thread::sleep(plan.turn / 5);
-            let (before, started, cpu) = (counted.items(), Instant::now(), cpu_time()?);
+            let (before, started, cpu) = (counted.items(), Instant::now(), Cpu::now()?);
             thread::sleep(plan.turn);
             let turn = Turn {
                 items: counted.items() - before,
                 taken: started.elapsed(),
-                cpu: cpu_time()?.saturating_sub(cpu),
+                cpu: Cpu::now()?.since(cpu),
             };
             counted.over.store(true, Ordering::Relaxed);
             for thread in threads {
@@ -245,13 +251,4 @@ async fn echo_calls(channel: Channel, counted: Arc<Counted>) -> Result<(), Error
             return Ok(());
         }
     }
-}
-
-/// CPU time of this process so far: user and system, in ticks of 10 ms (proc(5), fields 14 and 15 of stat).
-fn cpu_time() -> Result<Duration, Error> {
-    let stat = std::fs::read_to_string("/proc/self/stat")?;
-    let after_name = stat.rsplit(')').next().unwrap_or_default();
-    let ticks: u64 =
-        after_name.split_whitespace().skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum();
-    Ok(Duration::from_millis(ticks * 10))
 }

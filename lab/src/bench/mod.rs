@@ -4,6 +4,7 @@
 //! Server and load share the machine's cores. Each server runs in the same layout: one thread with a single-threaded runtime
 //! per core, connections handed out in turn.
 
+mod cpu;
 mod echo;
 mod latency;
 mod load;
@@ -34,6 +35,8 @@ pub struct Plan {
     pub budgets: usize,
     /// Only the session, and no latency: for a profiler.
     pub session_only: bool,
+    /// Only latency, at so many items a second.
+    pub rate: Option<f64>,
 }
 
 impl Default for Plan {
@@ -45,6 +48,7 @@ impl Default for Plan {
             window: 64,
             budgets: 1,
             session_only: false,
+            rate: None,
         }
     }
 }
@@ -59,20 +63,23 @@ pub type Error = Box<dyn std::error::Error + Send + Sync>;
 pub fn run(plan: &Plan, mut progress: impl FnMut(&str)) -> Result<Summary, Error> {
     let servers = Servers::start()?;
     let mut figures = Figures::default();
+    let loads = Load::ALL.into_iter().filter(|load| match plan.rate {
+        Some(_) => false,
+        None => !plan.session_only || *load == Load::Session,
+    });
     for round in 1..=plan.rounds {
-        for load in Load::ALL.into_iter().filter(|load| !plan.session_only || *load == Load::Session) {
+        for load in loads.clone() {
             progress(&format!("round {round} of {}: {load}", plan.rounds));
             figures.add(load, load.run(plan, &servers)?);
         }
     }
-    let mut latencies = None;
-    if !plan.session_only {
-        progress("half load: latency");
-        let half = figures.median(Load::Session) / 2.0;
-        let permitd = latency::run(plan, &servers, latency::Server::Permitd, half)?;
-        let echo = latency::run(plan, &servers, latency::Server::Echo, half)?;
-        latencies = Some(Latencies { half, permitd, echo });
+    let rate = plan.rate.unwrap_or_else(|| figures.median(Load::Session) / 2.0);
+    let mut latencies = Latencies { rate, permitd: Vec::new(), echo: Vec::new() };
+    for round in 1..=if plan.session_only { 0 } else { plan.rounds } {
+        progress(&format!("round {round} of {}: latency", plan.rounds));
+        latencies.permitd.push(latency::run(plan, &servers, latency::Server::Permitd, rate)?);
+        latencies.echo.push(latency::run(plan, &servers, latency::Server::Echo, rate)?);
     }
     servers.stop();
-    Ok(Summary::new(plan, &figures, latencies.as_ref()))
+    Ok(Summary::new(plan, &figures, &latencies))
 }

@@ -2,11 +2,10 @@
 
 use std::{collections::BTreeMap, fmt, thread, time::Duration};
 
-use hdrhistogram::Histogram;
-
 use super::{
     Plan,
-    latency::STEP,
+    cpu::Cpu,
+    latency::{Paced, STEP},
     load::{Load, Turn},
 };
 
@@ -24,34 +23,49 @@ impl Figures {
         self.median_of(load, |turn| turn.items as f64 / turn.taken.as_secs_f64())
     }
 
-    /// CPU of servers and load together, in microseconds an item.
-    fn cpu(&self, load: Load) -> f64 {
-        self.median_of(load, |turn| turn.cpu.as_secs_f64() * 1e6 / turn.items as f64)
+    /// CPU of the servers, and of the load, in microseconds an item.
+    fn cpu(&self, load: Load, whose: impl Fn(&Cpu) -> Duration) -> f64 {
+        self.median_of(load, |turn| whose(&turn.cpu).as_secs_f64() * 1e6 / turn.items as f64)
     }
 
     fn median_of(&self, load: Load, figure: impl Fn(&Turn) -> f64) -> f64 {
-        let mut all: Vec<f64> = self.0.get(&load).into_iter().flatten().map(figure).collect();
-        all.sort_by(f64::total_cmp);
-        all.get(all.len() / 2).copied().unwrap_or(f64::NAN)
+        median(self.0.get(&load).into_iter().flatten().map(figure))
     }
 }
 
-/// Acquire to grant at half load, in nanoseconds.
+fn median(figures: impl Iterator<Item = f64>) -> f64 {
+    let mut all: Vec<f64> = figures.collect();
+    all.sort_by(f64::total_cmp);
+    all.get(all.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+/// Acquire to grant at one rate.
 #[derive(Debug)]
 pub(super) struct Latencies {
     /// Items a second.
-    pub(super) half: f64,
-    pub(super) permitd: Histogram<u64>,
-    pub(super) echo: Histogram<u64>,
+    pub(super) rate: f64,
+    pub(super) permitd: Vec<Paced>,
+    pub(super) echo: Vec<Paced>,
 }
 
 impl fmt::Display for Latencies {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "\nacquire to grant at half load ({:.0} items/s, sent every {STEP:?})", self.half)?;
-        for (name, waits) in [("bare echo", &self.echo), ("permitd", &self.permitd)] {
-            let at = |quantile| Duration::from_nanos(waits.value_at_quantile(quantile));
+        write!(
+            f,
+            "\nacquire to grant at {:.0} items/s, sent every {STEP:?}; medians of the rounds",
+            self.rate
+        )?;
+        for (name, turns) in [("bare echo", &self.echo), ("permitd", &self.permitd)] {
+            let at = |quantile| {
+                let nanos = median(turns.iter().map(|turn| turn.waits.value_at_quantile(quantile) as f64));
+                Duration::from_nanos(nanos as u64)
+            };
             let [half, most, nearly_all] = [at(0.5), at(0.99), at(0.999)];
-            write!(f, "\n{name:<12} p50 {half:>9.3?}   p99 {most:>9.3?}   p99.9 {nearly_all:>9.3?}")?;
+            let busy = median(turns.iter().map(|turn| turn.busy));
+            write!(
+                f,
+                "\n{name:<12} p50 {half:>9.3?}   p99 {most:>9.3?}   p99.9 {nearly_all:>9.3?}   CPUs busy {busy:.2}"
+            )?;
         }
         Ok(())
     }
@@ -62,7 +76,7 @@ impl fmt::Display for Latencies {
 pub struct Summary(String);
 
 impl Summary {
-    pub(super) fn new(plan: &Plan, figures: &Figures, latencies: Option<&Latencies>) -> Self {
+    pub(super) fn new(plan: &Plan, figures: &Figures, latencies: &Latencies) -> Self {
         let mut lines = vec![format!(
             "{} connections x {} under way, {} budget(s), {} rounds of {:?}, {} cores shared by servers and load; medians",
             plan.connections,
@@ -72,8 +86,13 @@ impl Summary {
             plan.turn,
             thread::available_parallelism().map_or(1, usize::from),
         )];
-        lines.push(String::new());
-        lines.push(format!("{:<30} {:>12} {:>12} {:>12}", "", "items/s", "CPU us/item", "of the echo"));
+        if !figures.0.is_empty() {
+            lines.push(String::new());
+            lines.push(format!(
+                "{:<30} {:>12} {:>16} {:>14} {:>12}",
+                "", "items/s", "server us/item", "load us/item", "of the echo"
+            ));
+        }
         for (load, ceiling) in [
             (Load::EchoStream, Load::EchoStream),
             (Load::Session, Load::EchoStream),
@@ -84,10 +103,13 @@ impl Summary {
                 continue;
             }
             let share = 100.0 * figures.median(load) / figures.median(ceiling);
-            let (items, cpu) = (figures.median(load), figures.cpu(load));
-            lines.push(format!("{:<30} {items:>12.0} {cpu:>12.2} {share:>10.0} %", load.to_string()));
+            let (items, name) = (figures.median(load), load.to_string());
+            let [server, client] = [figures.cpu(load, |cpu| cpu.servers), figures.cpu(load, |cpu| cpu.load)];
+            lines.push(format!("{name:<30} {items:>12.0} {server:>16.2} {client:>14.2} {share:>10.0} %"));
         }
-        lines.extend(latencies.map(ToString::to_string));
+        if !latencies.permitd.is_empty() {
+            lines.push(latencies.to_string());
+        }
         Self(lines.join("\n"))
     }
 }

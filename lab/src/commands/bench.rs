@@ -23,8 +23,11 @@ pub(crate) struct Arguments {
     #[arg(long, default_value_t = 1)]
     budgets: usize,
     /// Only permitd's session: to look at with a profiler.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "rate")]
     session_only: bool,
+    /// Only latency, at so many items (acquires and reports) a second; without it, at half of what the session reached.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    rate: Option<u32>,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<(), bench::Error> {
@@ -39,6 +42,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), bench::Error> {
         window: window.max(16),
         budgets,
         session_only: arguments.session_only,
+        rate: arguments.rate.map(f64::from),
     };
     let summary = bench::run(&plan, |step| eprintln!("{step}"))?;
     println!("{summary}");

@@ -6,7 +6,10 @@ use std::{hash::BuildHasher as _, sync::Arc};
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 
-use crate::{cell::Cell, config::BudgetName, config::DEFAULT_KEY};
+use crate::{
+    cell::Cell,
+    config::{BudgetName, DEFAULT_KEY},
+};
 
 /// Budgets that are kept at hand though no request of the session is remembered with them.
 const IDLE_MAX: usize = 4_096;
@@ -121,4 +124,62 @@ impl Cells {
 
 fn hash_of(hasher: &RandomState, name: &BudgetName) -> u64 {
     hasher.hash_one((name.provider(), name.key()))
+}
+
+#[cfg(test)]
+mod tests {
+    use permitd_budget::{BudgetSpec, LimitSpec};
+
+    use super::*;
+    use crate::{
+        alarm::Alarms,
+        cell::{Declared, Source},
+        clock::Clock,
+    };
+
+    /// A maker of budgets `p/<key>`.
+    fn maker() -> impl Fn(u32, u32) -> Arc<Cell> {
+        let clock = Clock::start();
+        let (alarms, _) = Alarms::start("test", clock).expect("a thread");
+        let spec = BudgetSpec { limits: vec![LimitSpec::in_flight(1)], ..BudgetSpec::default() };
+        let spec = Arc::new(spec.check().expect("a sound spec"));
+        move |id, key| {
+            let name = BudgetName::new("p", &key.to_string()).expect("a name");
+            let declared = Declared { spec: Arc::clone(&spec), etag: String::new(), source: Source::Admin };
+            Cell::new(id, name, declared, clock, Arc::clone(&alarms))
+        }
+    }
+
+    /// Goal: a budget is found by its name and by its id, and by its id alone once its name is free.
+    #[test]
+    fn finds() {
+        let (mut cells, cell) = (Cells::default(), maker());
+        let at = cells.add(cell(7, 7));
+        assert_eq!((cells.named("p", "7"), cells.of_id(7)), (Some(at), Some(at)));
+        assert_eq!((cells.named("p", "8"), cells.named("p", ""), cells.of_id(8)), (None, None, None));
+        cells.forget_name(at);
+        assert_eq!((cells.named("p", "7"), cells.of_id(7)), (None, Some(at)));
+        let anew = cells.add(cell(8, 7));
+        assert_eq!(cells.named("p", "7"), Some(anew));
+    }
+
+    /// Goal: the table stays bounded however many budgets pass through, and never lets go of one that a request is remembered with.
+    #[test]
+    fn is_bounded() {
+        let (mut cells, cell) = (Cells::default(), maker());
+        let kept = cells.add(cell(0, 0));
+        cells.keep(kept);
+        for id in 1..3 * IDLE_MAX as u32 {
+            let at = cells.add(cell(id, id));
+            assert_eq!(cells.cell(at).id(), id);
+        }
+        assert_eq!(cells.slots.len(), IDLE_MAX);
+        assert_eq!((cells.by_name.len(), cells.by_id.len()), (IDLE_MAX, IDLE_MAX));
+        assert_eq!((cells.of_id(0), cells.named("p", "0")), (Some(kept), Some(kept)));
+        cells.release(kept);
+        for id in 0..IDLE_MAX as u32 {
+            cells.add(cell(1_000_000 + id, 1_000_000 + id));
+        }
+        assert_eq!(cells.of_id(0), None);
+    }
 }
