@@ -70,6 +70,8 @@ impl Core {
             if self.ledger.find(id).is_some() {
                 self.repeat(shared, id);
             } else if let Err(fault) = self.prepare(shared, request, &mut asking) {
+                // Behind the answers of those that came before.
+                self.ask(shared, &mut asking);
                 self.refuse(shared, id, fault);
             }
             if asking.run.len() == RUN_MAX {
