@@ -2,11 +2,12 @@
 
 use std::{
     fmt::Write as _,
+    fs,
     io::{self, ErrorKind, Write as _},
     path::{Path, PathBuf},
 };
 
-use permitd_lab::scenario::{Clients, Scenario, ScenarioError, judge, judge_all, run as play, trace};
+use permitd_lab::scenario::{Clients, Scenario, ScenarioError, judge, judge_all, plot, run as play, trace};
 
 /// Which scenarios, and what to show of them.
 #[derive(Debug, clap::Args)]
@@ -14,6 +15,7 @@ use permitd_lab::scenario::{Clients, Scenario, ScenarioError, judge, judge_all, 
 Examples:
   permitd-lab scenarios
   permitd-lab scenarios jittery-network --seeds 20
+  permitd-lab scenarios halves-and-returns --plot plots
   permitd-lab scenarios --trace true-limit-lower | less")]
 pub(crate) struct Arguments {
     /// Scenarios by name, or files of your own; all of the folder if none is given.
@@ -28,6 +30,9 @@ pub(crate) struct Arguments {
     /// Print what happens in one scenario, line by line.
     #[arg(long, value_name = "NAME")]
     trace: Option<String>,
+    /// Draw each scenario with the first seed: effective limit against true limit, and 429s.
+    #[arg(long, value_name = "FOLDER")]
+    plot: Option<PathBuf>,
     /// Where the scenarios are.
     #[arg(long, default_value = "lab/scenarios", value_name = "FOLDER")]
     folder: PathBuf,
@@ -44,6 +49,13 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error
         [] => Scenario::load_all(&arguments.folder)?,
         names => names.iter().map(|name| find(&arguments.folder, name)).collect::<Result<_, _>>()?,
     };
+    if let Some(folder) = &arguments.plot {
+        fs::create_dir_all(folder)?;
+        for scenario in &scenarios {
+            let file = folder.join(format!("{}.svg", scenario.name));
+            fs::write(&file, plot(scenario, &play(scenario, Clients::Managed, arguments.seed))?)?;
+        }
+    }
     let seeds: Vec<u64> = (0..arguments.seeds).map(|more| arguments.seed.wrapping_add(more)).collect();
     let verdicts = judge_all(&scenarios, &seeds);
     let mut text = String::new();

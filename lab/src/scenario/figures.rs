@@ -54,10 +54,40 @@ impl<'a> Figures<'a> {
     /// Attempts that reached the provider in the stretch, of the tenant and models asked for.
     fn attempts(&self) -> impl Iterator<Item = &'a Attempt> {
         let stretch = self.stretch();
-        self.record
-            .attempts
-            .iter()
-            .filter(move |attempt| stretch.contains(&attempt.arrived) && self.is_meant(attempt.work))
+        self.all_attempts().filter(move |attempt| stretch.contains(&attempt.arrived))
+    }
+
+    /// Attempts that reached the provider, of the tenant and models asked for.
+    pub(super) fn all_attempts(&self) -> impl Iterator<Item = &'a Attempt> {
+        let attempts = self.record.attempts.iter();
+        attempts.filter(|attempt| attempt.fate != Fate::Underway && self.is_meant(attempt.work))
+    }
+
+    /// What an attempt takes of the dimension asked for.
+    pub(super) fn amount(&self, attempt: &Attempt) -> f64 {
+        let amount = match self.expectation.of {
+            Dimension::Requests | Dimension::Concurrency => 1,
+            Dimension::InputTokens => attempt.input,
+            Dimension::OutputTokens => attempt.output,
+            Dimension::Tokens => attempt.input + attempt.output,
+        };
+        amount as f64
+    }
+
+    /// The effective limit over the whole run, as it was seen.
+    pub(super) fn believed(&self) -> Vec<(Nanos, f64)> {
+        let samples = self.record.samples.iter();
+        samples.filter_map(|sample| Some((sample.at, self.effective(sample)?))).collect()
+    }
+
+    /// The true limit over the whole run: its changes, and the end.
+    pub(super) fn truths(&self) -> Vec<(Nanos, f64)> {
+        let changes = self.scenario.pools.iter().flat_map(|pool| pool.truth.iter().map(|(at, _)| *at));
+        let mut times: Vec<Nanos> = changes.chain([self.scenario.lasts]).collect();
+        times.sort_unstable();
+        times.dedup();
+        let truth = |at: Nanos| true_limit(self.scenario, &self.expectation.models, self.expectation.of, at);
+        times.into_iter().filter_map(|at| Some((at, truth(at)?))).collect()
     }
 
     fn is_meant(&self, work: usize) -> bool {
@@ -68,15 +98,9 @@ impl<'a> Figures<'a> {
 
     /// What was let through, in the dimension asked for.
     fn work_done(&self) -> f64 {
-        let amount = |attempt: &Attempt| match self.expectation.of {
-            Dimension::Requests | Dimension::Concurrency => 1,
-            Dimension::InputTokens => attempt.input,
-            Dimension::OutputTokens => attempt.output,
-            Dimension::Tokens => attempt.input + attempt.output,
-        };
         self.attempts()
             .filter(|attempt| attempt.fate == Fate::Started)
-            .map(|attempt| amount(attempt) as f64)
+            .map(|attempt| self.amount(attempt))
             .sum()
     }
 

@@ -4,13 +4,13 @@
 //!
 //! | room | what is there |
 //! |---|---|
-//! | `file`, `expect` | a scenario as its file tells it |
+//! | `file`, `expect`, `load` | a scenario as its file tells it |
 //! | `engine` | one run: events in the order of their times |
 //! | `managed`, `doors` | who lets calls go: the budget, or for what was possible the true limits themselves |
 //! | `simulated`, `ramp`, `call` | the provider's answers, and the calls |
 //! | `record` | what a run leaves behind |
 //! | `figures`, `verdict` | what came out, against what had to |
-//! | `trace` | a run for people to look at |
+//! | `trace`, `plot` | a run for people to look at |
 
 mod call;
 mod doors;
@@ -18,7 +18,9 @@ mod engine;
 mod expect;
 mod figures;
 mod file;
+mod load;
 mod managed;
+mod plot;
 mod ramp;
 mod record;
 mod simulated;
@@ -28,7 +30,9 @@ mod verdict;
 pub use self::{
     engine::run,
     expect::{Clients, Expectation, What},
-    file::{BehaviourChange, Manner, Network, Pool, Ramp, Scenario, ScenarioError, Span, WaitTold, Work},
+    file::{BehaviourChange, Manner, Network, Pool, Ramp, Scenario, Span, WaitTold, Work},
+    load::ScenarioError,
+    plot::plot,
     record::{Attempt, Fate, LimitName, LimitSample, Record, Sample},
     simulated::Why,
     trace::trace,

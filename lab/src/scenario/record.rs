@@ -22,7 +22,7 @@ pub struct Record {
     pub limits: Vec<LimitName>,
     /// Calls that the budget refused for good: their work, when, and why.
     pub turned_away: Vec<(usize, Nanos, String)>,
-    /// When the run was ended because it tried the provider too often to be worth going on.
+    /// When the run was ended because more happened than can be right.
     pub cut_short: Option<Nanos>,
     /// Calls that still waited at the end: their work, and since when.
     pub unserved: Vec<(usize, Nanos)>,
@@ -112,6 +112,13 @@ pub(super) fn nanos(time: Time) -> Nanos {
 }
 
 impl Attempt {
+    /// One that was let go `sent`, with its tokens in and out.
+    pub(super) fn new(work: usize, asked: Nanos, sent: Nanos, (input, output): (u64, u64)) -> Self {
+        let (arrived, answered, heard) = (Nanos::MAX, Nanos::MAX, Nanos::MAX);
+        let (fate, needed, told) = (Fate::Underway, None, None);
+        Self { work, asked, sent, arrived, answered, heard, fate, needed, told, input, output }
+    }
+
     /// Whether it was refused with a 429 of any kind.
     #[must_use]
     pub fn is_limited(&self) -> bool {

@@ -38,7 +38,7 @@ pub fn trace(scenario: &Scenario, record: &Record) -> String {
         (*at, "turned away", format!("a call of {tenant}: {why}"))
     }));
     lines.extend(standings(scenario, record));
-    lines.extend(record.cut_short.map(|at| (at, "cut short", "too many attempts to go on".to_owned())));
+    lines.extend(record.cut_short.map(|at| (at, "cut short", "more happens than can be right".to_owned())));
     lines.sort_by_key(|(at, ..)| *at);
     let mut text = String::new();
     for (at, what, line) in lines {
