@@ -8,7 +8,7 @@ use super::{
     bench::{Bench, until},
     scripted::{Reply, Scripted},
 };
-use crate::support::{Server, TemporaryFile, say};
+use crate::support::{Server, TemporaryFile, say, signal};
 
 /// Goal: what the provider refuses for good stands in the errors with its answer; the next run tries it again.
 #[test]
@@ -164,29 +164,33 @@ fn takes_permits_from_a_server() {
     assert!((980..=981).contains(&level), "4 calls of 3 + 2 tokens each: {state:#}");
 }
 
-/// Goal: a server that is killed and comes back costs a run nothing but time, calls in flight included.
+/// Goal: a server that is killed or drained, and comes back, costs a run nothing but time, calls in flight included.
 #[test]
 fn goes_on_through_a_restart_of_the_server() {
-    let provider = Scripted::start(Reply::to);
-    provider.shut(true);
     let budgets = TemporaryFile::new("[budgets.\"p/k\"]\nlimits = [\"in_flight=2\"]\n");
     let start = |listen: &str| {
-        Server::start_with(&["--listen", listen, "--http", "off", "--config", budgets.path()], &[])
+        let arguments = ["--listen", listen, "--http", "off", "--config", budgets.path()];
+        Server::start_with(&arguments, &[("PERMITD_SERVER__DRAIN", "0s")])
     };
-    let server = start("127.0.0.1:0");
-    let address = server.grpc().to_owned();
-    let bench = Bench::new(&provider.url);
-    bench.requests(["a", "b", "c", "d"]);
-    let run = bench.start_at(&format!("http://{address}"));
-    provider.wait_for_calls(2);
-    // Dropped, it is killed.
-    drop(server);
-    let _restarted = start(&address);
-    provider.shut(false);
-    let said = run.end().well();
-    assert!(said.stdout.contains("answered   4 of 4"), "{said:#?}");
-    assert_eq!(bench.answered(), ["a", "b", "c", "d"]);
-    assert_eq!(provider.calls().len(), 4);
+    for name in ["-KILL", "-TERM"] {
+        let provider = Scripted::start(Reply::to);
+        provider.shut(true);
+        let mut server = start("127.0.0.1:0");
+        let address = server.grpc().to_owned();
+        let bench = Bench::new(&provider.url);
+        bench.requests(["a", "b", "c", "d"]);
+        let run = bench.start_at(&format!("http://{address}"));
+        provider.wait_for_calls(2);
+        server.wait_for_waiting("p/k", 2);
+        signal(&server.process, name);
+        server.process.wait().expect("a child of ours");
+        let _restarted = start(&address);
+        provider.shut(false);
+        let said = run.end().well();
+        assert!(said.stdout.contains("answered   4 of 4"), "{name}: {said:#?}");
+        assert_eq!(bench.answered(), ["a", "b", "c", "d"]);
+        assert_eq!(provider.calls().len(), 4, "{name}");
+    }
 }
 
 /// Goal: each way in which there can be no permits says what to do, and loses nothing.
