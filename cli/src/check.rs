@@ -48,6 +48,7 @@ impl Check {
         if let Some(tls) = &config.server.tls {
             permitd_server::tls::check(tls).map_err(|error| Failure::new(error.to_string()))?;
         }
+        permitd_server::auth::check(&config.auth).map_err(|error| Failure::new(error.to_string()))?;
         let rendered = config.to_string();
         if self.json {
             let table: toml::Table =
@@ -57,10 +58,8 @@ impl Check {
             print(rendered.trim_end())?;
             let (budgets, providers) = (config.budgets.len(), config.providers.len());
             let file = self.file.display();
-            if let Some(address) = config.server.exposed() {
-                eprintln!(
-                    "# {address} can be reached from other machines; `permitd serve` wants --insecure for that"
-                );
+            if let Some(exposed) = config.exposed() {
+                eprintln!("# {exposed}; `permitd serve` wants --insecure for that");
             }
             eprintln!("# {file} is right: {budgets} budgets, defaults for {providers} providers");
         }

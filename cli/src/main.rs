@@ -18,6 +18,7 @@ mod run;
 mod serve;
 mod signals;
 mod table;
+mod token;
 mod usage;
 
 use std::process::ExitCode;
@@ -64,6 +65,8 @@ enum Command {
     Acquire(acquire::Acquire),
     /// Say by hand how the call of a permit went.
     Report(report::Report),
+    /// Make tokens, by which callers prove who they are.
+    Token(token::Token),
     /// Watch a fleet of clients share a provider, without permitd and with it.
     Demo(demo::Demo),
     /// One client of the demo.
@@ -86,6 +89,7 @@ impl Command {
             Command::Batch(batch) => batch.run(),
             Command::Acquire(acquire) => acquire.run(),
             Command::Report(report) => report.run(),
+            Command::Token(token) => token.run(),
             Command::Demo(demo) => demo.run(),
             Command::DemoClient => demo::run_client(),
             Command::DemoServer(serve) => demo::run_server(serve),
@@ -99,6 +103,7 @@ impl Command {
             Command::Serve(_) | Command::DemoClient | Command::DemoServer(_) | Command::Completions(_) => {
                 false
             }
+            Command::Token(token) => token.json(),
             Command::Demo(demo) => demo.json,
             Command::Check(check) => check.json,
             Command::Budgets(budgets) => budgets.json(),

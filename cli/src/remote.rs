@@ -124,7 +124,7 @@ impl Remote {
             .keep_alive_while_idle(true);
         let credentials = self.security.credentials()?;
         let unusable = |error: permitd_client::Error| {
-            Failure::new(format!("can't talk to {}", self.server)).because(error).exit_code(2)
+            Failure::new(format!("can't talk to {}", self.server)).because(error)
         };
         let endpoint = credentials.secure(endpoint).map_err(unusable)?;
         let mut signature = Signature(MetadataMap::new());

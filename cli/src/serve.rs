@@ -11,7 +11,7 @@ use std::{
 use clap::Args;
 use permitd_server::{
     Listeners,
-    config::{Config, DurationText},
+    config::{Config, DurationText, Exposed},
 };
 use tracing_subscriber::EnvFilter;
 
@@ -50,7 +50,7 @@ pub(crate) struct Serve {
     /// Threads that serve connections. Default: one per core.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(0..=1_024))]
     workers: Option<u16>,
-    /// Listen beyond loopback although nobody has to prove who they are.
+    /// Listen beyond loopback without TLS and authentication.
     #[arg(long)]
     insecure: bool,
     /// What to log to stderr: error, warn, info, debug, or filters as in permitd_server=debug.
@@ -68,11 +68,10 @@ impl Serve {
         })?;
         tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).init();
         let config = self.config()?;
-        if let Some(address) = config.server.exposed() {
+        if let Some(Exposed { address, lacks }) = config.exposed() {
             let failure = Failure::new(format!("{address} can be reached from other machines"));
-            let why = "nobody has to prove who they are, so anybody there could use and change every budget";
-            let hint = "listen on 127.0.0.1, or add --insecure if the network itself keeps strangers out";
-            return Err(failure.because(why).hint(hint));
+            let hint = "listen on 127.0.0.1; or declare [server.tls] and [auth]; or add --insecure if the network itself keeps strangers out";
+            return Err(failure.because(lacks).hint(hint));
         }
         block_on(serve(config))?;
         Ok(ExitCode::SUCCESS)

@@ -19,6 +19,7 @@ use tonic::{Status, metadata::MetadataMap};
 
 use crate::{
     alarm::{Bell, Ring},
+    auth::{Caller, Holder},
     cell::Cell,
     inbox::{Delivery, Inbox, News, Waiter},
     shared::Shared,
@@ -32,6 +33,7 @@ const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
 /// What becomes of one acquire.
 pub(crate) struct AcquireStream {
     shared: Arc<Shared>,
+    holder: Holder,
     /// The caller's own, for its convenience.
     request_id: u64,
     cell: Arc<Cell>,
@@ -70,10 +72,11 @@ impl Ring for Progress {
 /// Joins the queue. A refusal at once is the call's own status.
 pub(crate) fn acquire(
     shared: &Arc<Shared>,
+    caller: &Caller,
     metadata: &MetadataMap,
     request: &AcquireRequest,
 ) -> Result<AcquireStream, Status> {
-    try_acquire(shared, metadata, request).map_err(|fault| {
+    try_acquire(shared, caller, metadata, request).map_err(|fault| {
         shared.metrics.refused(fault.reason());
         fault.into_status()
     })
@@ -81,21 +84,24 @@ pub(crate) fn acquire(
 
 fn try_acquire(
     shared: &Arc<Shared>,
+    caller: &Caller,
     metadata: &MetadataMap,
     request: &AcquireRequest,
 ) -> Result<AcquireStream, Fault> {
     if shared.is_draining() {
         return Err(Fault::draining());
     }
-    let ask = decode::acquire(&Acquire::from(request), "")?;
+    let ask = decode::acquire(&Acquire::from(request), caller.tenant())?;
+    caller.check_ask(&ask)?;
     let gives_up = timeout(metadata).map(|timeout| shared.clock.now() + timeout);
     let inbox = Arc::new(Inbox::default());
-    let (cell, acquired) = shared.acquire(&request.provider, &request.key, || {
+    let (cell, acquired) = shared.acquire(caller, &request.provider, &request.key, || {
         let waiter = Waiter { inbox: Arc::clone(&inbox), request_id: request.request_id };
         Request { gives_up, ..ask.clone().for_waiter(waiter) }
     })?;
     let mut stream = AcquireStream {
         shared: Arc::clone(shared),
+        holder: caller.holder(),
         request_id: request.request_id,
         cell,
         inbox,
@@ -184,7 +190,7 @@ impl Stream for AcquireStream {
             this.take_in();
         }
         if let Some(grant) = this.grants.pop_front() {
-            return say(Event::Granted(this.shared.permit_of(&this.cell, grant)));
+            return say(Event::Granted(this.shared.permit_of(this.holder, &this.cell, grant)));
         }
         if let Some(status) = this.refused.take() {
             return Poll::Ready(Some(Err(status)));

@@ -7,14 +7,18 @@ use std::{future::Future, io, sync::Arc};
 use axum::{
     Router,
     extract::State,
-    http::{StatusCode, header::CONTENT_TYPE},
+    http::{
+        HeaderMap, StatusCode,
+        header::{CONTENT_TYPE, WWW_AUTHENTICATE},
+    },
     response::{IntoResponse, Response},
     routing::get,
 };
 use tokio::{net::TcpListener, sync::watch, task};
+use tonic::Code;
 
 use self::guard::Guard;
-use crate::{metrics::Metrics, tls::Tls};
+use crate::{auth::Gate, metrics::Metrics, shared::Shared, status::Fault, tls::Tls};
 
 /// What the server is up to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -28,10 +32,19 @@ pub enum Phase {
     Draining,
 }
 
+/// What is told.
 #[derive(Clone, Debug)]
-struct World {
+pub(crate) struct World {
     phase: watch::Receiver<Phase>,
     metrics: Arc<Metrics>,
+    gate: Gate,
+}
+
+impl World {
+    pub(crate) fn of(shared: &Shared) -> Self {
+        let (phase, metrics, gate) = (shared.phase.clone(), Arc::clone(&shared.metrics), shared.gate.clone());
+        Self { phase, metrics, gate }
+    }
 }
 
 /// Serves until `shutdown`.
@@ -41,8 +54,7 @@ struct World {
 pub(crate) async fn serve(
     listener: TcpListener,
     tls: Option<Arc<Tls>>,
-    phase: watch::Receiver<Phase>,
-    metrics: Arc<Metrics>,
+    world: World,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
     let router = Router::new()
@@ -50,7 +62,7 @@ pub(crate) async fn serve(
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .route("/metrics", get(render_metrics))
-        .with_state(World { phase, metrics });
+        .with_state(world);
     axum::serve(Guard::new(listener, tls), router).with_graceful_shutdown(shutdown).await
 }
 
@@ -70,13 +82,28 @@ async fn readyz(State(world): State<World>) -> (StatusCode, &'static str) {
     }
 }
 
-async fn render_metrics(State(world): State<World>) -> Response {
+async fn render_metrics(State(world): State<World>, headers: HeaderMap) -> Response {
+    if let Err(fault) = world.gate.admit_to_metrics(&headers) {
+        world.metrics.denied.inc();
+        return denied(&fault);
+    }
     // Looks at every budget: off the threads that answer others.
     let rendered = task::spawn_blocking(move || world.metrics.render()).await;
     match rendered {
         Ok(text) => ([(CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text)
             .into_response(),
         Err(_) => (StatusCode::INTERNAL_SERVER_ERROR, "the metrics could not be written\n").into_response(),
+    }
+}
+
+/// As HTTP says it.
+fn denied(fault: &Fault) -> Response {
+    let said = format!("{}\n", fault.message());
+    match fault.code() {
+        Code::Unauthenticated => {
+            (StatusCode::UNAUTHORIZED, [(WWW_AUTHENTICATE, "Bearer")], said).into_response()
+        }
+        _ => (StatusCode::FORBIDDEN, said).into_response(),
     }
 }
 
@@ -90,7 +117,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::{alarm::Alarms, clock::Clock, registry::Registry};
+    use crate::{alarm::Alarms, clock::Clock, config::AuthConfig, registry::Registry};
 
     async fn ask(address: SocketAddr, path: &str) -> String {
         let mut stream = TcpStream::connect(address).await.expect("it listens");
@@ -113,7 +140,9 @@ mod tests {
         let address = listener.local_addr().expect("bound");
         let mut stops = phases.clone();
         let stopped = async move { drop(stops.wait_for(|phase| *phase == Phase::Draining).await) };
-        let serving = tokio::spawn(serve(listener, None, phases, metrics, stopped));
+        let (gate, _) = Gate::load(&AuthConfig::default()).expect("open");
+        let world = World { phase: phases, metrics, gate };
+        let serving = tokio::spawn(serve(listener, None, world, stopped));
 
         let answer = ask(address, "/readyz").await;
         assert!(answer.starts_with("HTTP/1.1 503") && answer.ends_with("starting\n"), "{answer}");

@@ -16,6 +16,7 @@
 
 pub mod admin;
 pub mod audit;
+pub mod auth;
 pub mod cell;
 pub mod clock;
 pub mod config;
@@ -50,11 +51,12 @@ use crate::{
     admin::Admin,
     alarm::Alarms,
     audit::Trail,
+    auth::{Gate, JwksError},
     cell::Source,
     clock::Clock,
     config::Config,
     health::Health,
-    http::Phase,
+    http::{Phase, World},
     metrics::Metrics,
     permit_id::{PermitIds, Seal},
     registry::{Registry, RegistryError},
@@ -85,6 +87,9 @@ pub enum Error {
     /// The configured certificates can't be used.
     #[error("can't serve TLS: {0}")]
     Tls(#[from] TlsError),
+    /// The configured keys of JWTs can't be used.
+    #[error("can't check who calls: {0}")]
+    Auth(#[from] JwksError),
     /// One of the server's threads panicked.
     #[error("a thread of the server panicked; its message stands above")]
     Panicked,
@@ -101,6 +106,7 @@ pub async fn run(
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), Error> {
     let (tls, tls_files) = config.server.tls.as_ref().map(Tls::load).transpose()?.unzip();
+    let (gate, jwks_file) = Gate::load(&config.auth)?;
     let clock = Clock::start();
     let (grant_alarms, grant_thread) = Alarms::start("grants", clock)?;
     let (alarms, stream_thread) = Alarms::start("streams", clock)?;
@@ -109,8 +115,14 @@ pub async fn run(
     let registry = Arc::new(registry(&config, clock, &grant_alarms)?);
     let metrics = Arc::new(Metrics::new(Arc::clone(&registry), config.server.bounds.metric_budgets));
     let trail = Arc::new(Trail::new(config.server.bounds.changes));
-    let admin =
-        Admin::new(Arc::clone(&registry), trail, Arc::clone(&metrics), phases.clone(), &config.server.bounds);
+    let admin = Admin::new(
+        Arc::clone(&registry),
+        trail,
+        Arc::clone(&metrics),
+        phases.clone(),
+        gate.clone(),
+        &config.server.bounds,
+    );
     let shared = Arc::new(Shared {
         clock,
         alarms,
@@ -120,12 +132,16 @@ pub async fn run(
         permit_ids: PermitIds::new(Seal::random()),
         metrics,
         phase: phases.clone(),
+        gate: gate.clone(),
         tls: tls.clone(),
     });
     // What is in it ends with it.
     let mut background = JoinSet::new();
     if let (Some(tls), Some(files)) = (tls, tls_files) {
         background.spawn(files.watch(move || tls.reload()));
+    }
+    if let Some(file) = jwks_file {
+        background.spawn(file.watch(move || gate.reload()));
     }
     let health = Health::new().await;
     let mut workers = Workers::start(&shared, &admin, &health, &stops)?;
@@ -134,7 +150,7 @@ pub async fn run(
     if let Some(listener) = http {
         let mut stops = stops.clone();
         let stopped = async move { drop(stops.wait_for(|&stop| stop > Stop::Run).await) };
-        let serving = http::serve(listener, shared.tls.clone(), phases, Arc::clone(&shared.metrics), stopped);
+        let serving = http::serve(listener, shared.tls.clone(), World::of(&shared), stopped);
         background.spawn(async move { drop(serving.await) });
     }
     phase.send_replace(Phase::Serving);

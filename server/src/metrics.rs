@@ -50,6 +50,8 @@ pub struct Metrics {
     pub connections: Gauge,
     /// `WatchBudgets` calls.
     pub watches: Gauge,
+    /// Calls turned away because of who made them.
+    pub denied: Counter,
     reports: [Counter; OUTCOMES.len()],
     unsettled: Counter,
     refusals: Family<ReasonLabel, Counter>,
@@ -78,6 +80,8 @@ impl Metrics {
         metered.register("sessions", "Sessions, with broken ones in their grace", sessions.clone());
         metered.register("connections", "Open connections", connections.clone());
         metered.register("watches", "WatchBudgets calls", watches.clone());
+        let denied = Counter::default();
+        metered.register("denied", "Calls turned away because of who made them", denied.clone());
         let refusals = Family::default();
         metered.register("refusals", "Acquires refused, by reason", refusals.clone());
         let unsettled = Counter::default();
@@ -94,6 +98,7 @@ impl Metrics {
             sessions,
             connections,
             watches,
+            denied,
             reports,
             unsettled,
             refusals,

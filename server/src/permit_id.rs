@@ -1,12 +1,15 @@
-//! What callers know a permit by: opaque, and signed, so that only ids which this process issued can reach a budget.
+//! What callers know a permit by: opaque, and signed, so that only ids which this process issued can reach a budget, and only for
+//! whom it issued them.
 //!
-//! Version (1 byte), cell (4), permit (8) and a keyed hash over them (8), as 28 characters of base64url.
+//! Version (1 byte), cell (4), permit (8) and a keyed hash over them and the holder (8), as 28 characters of base64url.
 
 use std::hash::Hasher as _;
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use permitd_budget::PermitKey;
 use siphasher::sip::SipHasher24;
+
+use crate::auth::Holder;
 
 /// Characters of an id.
 pub(crate) const LENGTH: usize = 28;
@@ -47,9 +50,10 @@ impl Seal {
         Self(rand::random())
     }
 
-    fn sign(&self, bytes: &[u8]) -> [u8; 8] {
+    fn sign(&self, bytes: &[u8], holder: Holder) -> [u8; 8] {
         let mut hasher = SipHasher24::new_with_key(&self.0);
         hasher.write(bytes);
+        hasher.write(&holder.0.to_be_bytes());
         hasher.finish().to_be_bytes()
     }
 }
@@ -59,13 +63,13 @@ impl PermitIds {
         Self { seal }
     }
 
-    /// The id of a permit of a cell.
-    pub(crate) fn write(&self, cell: u32, permit: PermitKey) -> PermitId {
+    /// The id by which this holder knows a permit of a cell.
+    pub(crate) fn write(&self, cell: u32, permit: PermitKey, holder: Holder) -> PermitId {
         let mut bytes = [0; BYTES];
         bytes[0] = VERSION;
         bytes[1..5].copy_from_slice(&cell.to_be_bytes());
         bytes[5..SIGNED].copy_from_slice(&permit.as_u64().to_be_bytes());
-        let signature = self.seal.sign(&bytes[..SIGNED]);
+        let signature = self.seal.sign(&bytes[..SIGNED], holder);
         bytes[SIGNED..].copy_from_slice(&signature);
         let mut text = [0; LENGTH];
         let written = URL_SAFE_NO_PAD.encode_slice(bytes, &mut text);
@@ -73,8 +77,8 @@ impl PermitIds {
         PermitId(text)
     }
 
-    /// The cell and permit of an id that this process issued; `None` for every other text.
-    pub(crate) fn read(&self, text: &str) -> Option<(u32, PermitKey)> {
+    /// The cell and permit of an id that this process issued to this holder; `None` for every other text.
+    pub(crate) fn read(&self, text: &str, holder: Holder) -> Option<(u32, PermitKey)> {
         if text.len() != LENGTH {
             return None;
         }
@@ -86,7 +90,7 @@ impl PermitIds {
         let (signed, signature) = bytes.split_at(SIGNED);
         // Compared as numbers: one comparison, whose time says nothing about where they differ.
         let given = u64::from_be_bytes(signature.try_into().expect("8 bytes are left"));
-        if given != u64::from_be_bytes(self.seal.sign(signed)) {
+        if given != u64::from_be_bytes(self.seal.sign(signed, holder)) {
             return None;
         }
         let cell = u32::from_be_bytes(signed[1..5].try_into().expect("4 bytes"));
@@ -99,15 +103,18 @@ impl PermitIds {
 mod tests {
     use super::*;
 
-    /// Goal: an id can be read by who wrote it, and by nobody else.
+    const MINE: Holder = Holder(5);
+
+    /// Goal: an id can be read by who wrote it for whom it was written for, and by nobody else.
     #[test]
     fn round_trip() {
         let ids = PermitIds::new(Seal::random());
         for (cell, permit) in [(0, 0), (7, 42), (u32::MAX, u64::MAX)] {
-            let id = ids.write(cell, PermitKey::from_u64(permit));
+            let id = ids.write(cell, PermitKey::from_u64(permit), MINE);
             let text = id.as_str();
-            assert_eq!(ids.read(text), Some((cell, PermitKey::from_u64(permit))));
-            assert_eq!(PermitIds::new(Seal::random()).read(text), None, "another process");
+            assert_eq!(ids.read(text, MINE), Some((cell, PermitKey::from_u64(permit))));
+            assert_eq!(ids.read(text, Holder(6)), None, "another holder");
+            assert_eq!(PermitIds::new(Seal::random()).read(text, MINE), None, "another process");
         }
     }
 
@@ -115,15 +122,15 @@ mod tests {
     #[test]
     fn forgeries_are_nothing() {
         let ids = PermitIds::new(Seal::random());
-        let text = ids.write(7, PermitKey::from_u64(42)).as_str().to_owned();
+        let text = ids.write(7, PermitKey::from_u64(42), MINE).as_str().to_owned();
         for at in 0..LENGTH {
             let mut forged = text.clone().into_bytes();
             forged[at] = if forged[at] == b'A' { b'B' } else { b'A' };
-            assert_eq!(ids.read(std::str::from_utf8(&forged).expect("ASCII")), None, "changed at {at}");
+            assert_eq!(ids.read(std::str::from_utf8(&forged).expect("ASCII"), MINE), None, "changed at {at}");
         }
         for garbage in ["", "x", &text[1..], &format!("{text}A"), &"=".repeat(LENGTH), "ééééééééééééééé"]
         {
-            assert_eq!(ids.read(garbage), None, "{garbage:?}");
+            assert_eq!(ids.read(garbage, MINE), None, "{garbage:?}");
         }
     }
 }

@@ -93,7 +93,11 @@ impl ServerStreamingService<AcquireRequest> for AcquireCall {
     type Future = Ready<Result<Response<AcquireStream>, Status>>;
 
     fn call(&mut self, request: Request<AcquireRequest>) -> Self::Future {
-        ready(acquire(&self.0.shared, request.metadata(), request.get_ref()).map(Response::new))
+        let shared = &self.0.shared;
+        let caller = shared.gate.caller(request.extensions()).map_err(Fault::into_status);
+        let acquired =
+            caller.and_then(|caller| acquire(shared, &caller, request.metadata(), request.get_ref()));
+        ready(acquired.map(Response::new))
     }
 }
 
@@ -104,7 +108,10 @@ impl UnaryService<ReportRequest> for ReportCall {
     type Future = Ready<Result<Response<ReportResponse>, Status>>;
 
     fn call(&mut self, request: Request<ReportRequest>) -> Self::Future {
-        ready(self.0.shared.report(request.get_ref()).map_err(Fault::into_status).map(|answered| {
+        let shared = &self.0.shared;
+        let caller = shared.gate.caller(request.extensions());
+        let answered = caller.and_then(|caller| shared.report(caller.holder(), request.get_ref()));
+        ready(answered.map_err(Fault::into_status).map(|answered| {
             if let Some((waiter, permit)) = answered.ended {
                 tell_ended(waiter, permit);
             }
@@ -125,8 +132,12 @@ impl StreamingService<Incoming> for SessionCall {
         if shared.is_draining() {
             return ready(Err(Fault::draining().into_status()));
         }
+        let caller = match shared.gate.caller(request.extensions()) {
+            Ok(caller) => caller,
+            Err(fault) => return ready(Err(fault.into_status())),
+        };
         let ending = request.extensions_mut().remove::<Ending>().unwrap_or_default();
-        ready(Ok(Response::new(SessionStream::new(Arc::clone(shared), request.into_inner(), ending))))
+        ready(Ok(Response::new(SessionStream::new(Arc::clone(shared), caller, request.into_inner(), ending))))
     }
 }
 

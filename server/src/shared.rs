@@ -8,6 +8,7 @@ use tokio::sync::watch;
 
 use crate::{
     alarm::Alarms,
+    auth::{Caller, Gate, Holder},
     cell::{Cell, IN_FLIGHT_MAX, NotTaken},
     clock::Clock,
     config::{BudgetName, ServerConfig},
@@ -37,6 +38,7 @@ pub(crate) struct Shared {
     pub(crate) sessions: Sessions,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) phase: watch::Receiver<Phase>,
+    pub(crate) gate: Gate,
     /// `None`: in the clear.
     pub(crate) tls: Option<Arc<Tls>>,
 }
@@ -54,20 +56,23 @@ impl Shared {
         *self.phase.borrow() == Phase::Draining
     }
 
-    /// The budget that a request names, made if its provider has defaults.
-    pub(crate) fn cell(&self, provider: &str, key: &str) -> Result<Arc<Cell>, Fault> {
-        Ok(self.registry.find_or_make(&BudgetName::new(provider, key)?)?)
+    /// The budget that a caller's request names, made if its provider has defaults.
+    pub(crate) fn cell(&self, caller: &Caller, provider: &str, key: &str) -> Result<Arc<Cell>, Fault> {
+        let name = BudgetName::new(provider, key)?;
+        caller.check_budget(&name)?;
+        Ok(self.registry.find_or_make(&name)?)
     }
 
     /// Joins the queue of the budget that a request names. `request` is called once, but for budgets deleted meanwhile.
     pub(crate) fn acquire<'a>(
         &self,
+        caller: &Caller,
         provider: &str,
         key: &str,
         request: impl Fn() -> Request<'a, Waiter>,
     ) -> Result<(Arc<Cell>, Acquired), Fault> {
         loop {
-            let cell = self.cell(provider, key)?;
+            let cell = self.cell(caller, provider, key)?;
             match cell.acquire(request()) {
                 Ok(acquired) => return Ok((cell, acquired)),
                 // Deleted since it was found. Its name is free: the next look finds a new one, or nothing.
@@ -78,16 +83,16 @@ impl Shared {
         }
     }
 
-    /// The cell and permit that an id names, if this server issued it.
-    pub(crate) fn permit(&self, permit_id: &str) -> Option<(Arc<Cell>, PermitKey)> {
-        let (id, permit) = self.permit_ids.read(permit_id)?;
+    /// The cell and permit that an id names, if this server issued it to this holder.
+    pub(crate) fn permit(&self, holder: Holder, permit_id: &str) -> Option<(Arc<Cell>, PermitKey)> {
+        let (id, permit) = self.permit_ids.read(permit_id, holder)?;
         Some((self.registry.by_id(id)?, permit))
     }
 
-    /// Settles a permit. Ids that this server never issued have no effect.
-    pub(crate) fn report(&self, request: &v1::ReportRequest) -> Result<Answered, Fault> {
+    /// Settles a permit. Ids that this server never issued to this holder have no effect.
+    pub(crate) fn report(&self, holder: Holder, request: &v1::ReportRequest) -> Result<Answered, Fault> {
         let report = decode::report(request)?;
-        let (reported, ended) = match self.permit(&request.permit_id) {
+        let (reported, ended) = match self.permit(holder, &request.permit_id) {
             Some((cell, permit)) => {
                 let (reported, waiter) = cell.report(permit, &report);
                 (reported, waiter.map(|waiter| (waiter, permit)))
@@ -99,8 +104,8 @@ impl Shared {
     }
 
     /// The wire's permit for a grant.
-    pub(crate) fn permit_of(&self, cell: &Cell, grant: permitd_budget::Grant) -> v1::Permit {
-        let id = self.permit_ids.write(cell.id(), grant.permit);
+    pub(crate) fn permit_of(&self, holder: Holder, cell: &Cell, grant: permitd_budget::Grant) -> v1::Permit {
+        let id = self.permit_ids.write(cell.id(), grant.permit, holder);
         encode::permit(id.as_str().to_owned(), cell.name(), grant)
     }
 }

@@ -92,6 +92,11 @@ impl Fault {
         self.reason
     }
 
+    /// What is said to people.
+    pub(crate) fn message(&self) -> &str {
+        &self.message
+    }
+
     /// As an item of a session's answer.
     pub(crate) fn into_refused(self) -> Refused {
         Refused {

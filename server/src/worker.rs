@@ -11,9 +11,11 @@ use tokio::{
 };
 use tokio_stream::{StreamExt as _, wrappers::ReceiverStream};
 use tonic::{service::Routes, transport::Server};
+use tower::util::option_layer;
 
 use crate::{
     admin::Admin,
+    auth::GateLayer,
     config::ServerConfig,
     connection::{Connection, Room},
     health::Health,
@@ -66,9 +68,11 @@ impl Workers {
             let (finish, finished) = oneshot::channel();
             let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
             let (config, tls, stop) = (shared.config.clone(), shared.tls.clone(), stop.clone());
+            let gate = (!shared.gate.is_open())
+                .then(|| GateLayer { gate: shared.gate.clone(), denied: shared.metrics.denied.clone() });
             let routes = routes(shared, admin, health);
             let serve = move || {
-                runtime.block_on(serve(&config, tls, routes, handed_over, stop));
+                runtime.block_on(serve(&config, tls, gate, routes, handed_over, stop));
                 // Dropped here, with whatever is still open.
                 drop(runtime);
                 // Nobody listens if the server was dropped midway.
@@ -154,6 +158,7 @@ fn routes(shared: &Arc<Shared>, admin: &Admin, health: &Health) -> Routes {
 async fn serve(
     config: &ServerConfig,
     tls: Option<Arc<Tls>>,
+    gate: Option<GateLayer>,
     routes: Routes,
     handed_over: mpsc::Receiver<Handover>,
     mut stop: watch::Receiver<Stop>,
@@ -174,6 +179,7 @@ async fn serve(
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .http2_keepalive_interval(Some(config.keepalive.interval))
         .http2_keepalive_timeout(Some(config.keepalive.timeout))
+        .layer(option_layer(gate))
         .add_routes(routes)
         .serve_with_incoming_shutdown(connections, async move {
             let _ = finish.wait_for(|&stop| stop > Stop::Run).await;

@@ -53,6 +53,15 @@ impl Permitd {
     /// # Panics
     /// If it can't be built or started.
     pub async fn start_at(port: u16, config: &str) -> Self {
+        Self::launch(port, "warn", config).await
+    }
+
+    /// Starts with this configuration, logging what this filter lets through.
+    pub async fn start_logging(filter: &str, config: &str) -> Self {
+        Self::launch(0, filter, config).await
+    }
+
+    async fn launch(port: u16, filter: &str, config: &str) -> Self {
         static FILES: AtomicU32 = AtomicU32::new(0);
         let binary = tokio::task::spawn_blocking(binary).await.expect("a binary");
         let number = FILES.fetch_add(1, Ordering::Relaxed);
@@ -60,7 +69,7 @@ impl Permitd {
         fs::write(&file, config).expect("a place for temporary files");
         let (read, write) = std::io::pipe().expect("a pipe");
         let mut child = Command::new(binary)
-            .args(["serve", "--http", "127.0.0.1:0", "--workers", "2", "--listen"])
+            .args(["serve", "--http", "127.0.0.1:0", "--workers", "2", "--log", filter, "--listen"])
             .arg(format!("127.0.0.1:{port}"))
             .arg("--config")
             .arg(&file)

@@ -32,14 +32,10 @@ pub const METHODS: [&str; 11] = [
 ///
 /// # Panics
 /// If nothing comes.
-pub async fn call_with_bytes(
-    channel: Line,
-    method: &'static str,
-    bytes: Vec<u8>,
-) -> Result<Option<Vec<u8>>, Status> {
+pub async fn call_with_bytes(channel: Line, method: &str, bytes: Vec<u8>) -> Result<Option<Vec<u8>>, Status> {
     let mut grpc = Grpc::new(channel).max_encoding_message_size(usize::MAX);
     soon("a channel", grpc.ready()).await.expect("it is connected");
-    let path = PathAndQuery::from_static(method);
+    let path = PathAndQuery::try_from(method).expect("a path");
     let answer = soon("an answer", grpc.server_streaming(Request::new(bytes), path, Raw)).await?;
     soon("a message", answer.into_inner().message()).await
 }

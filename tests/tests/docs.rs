@@ -4,16 +4,11 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     env, fs,
-    net::SocketAddr,
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
 };
 
-use permitd_tests::{Permitd, ask, soon};
-use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpStream,
-};
+use permitd_tests::{Permitd, ask, http_get};
 
 /// One budget, so that the metrics of budgets are served.
 const CONFIG: &str = "[budgets.\"p/k\"]\nlimits = [\"in_flight=1\"]\n";
@@ -34,7 +29,7 @@ fn read(path: &Path) -> String {
 
 /// Every page that people read.
 fn pages() -> Vec<PathBuf> {
-    let named = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "client/rust/README.md"];
+    let named = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md", "client/rust/README.md"];
     let mut pages: Vec<PathBuf> = named.iter().map(|name| root().join(name)).collect();
     let docs = fs::read_dir(root().join("docs")).expect("there are docs");
     pages.extend(docs.map(|entry| entry.expect("an entry").path()).filter(|path| is(path, "md")));
@@ -141,7 +136,8 @@ async fn commands_parse() {
             seen.extend(command.first().cloned());
         }
     }
-    let all = ["acquire", "batch", "budgets", "check", "completions", "demo", "report", "run", "serve"];
+    let all =
+        ["acquire", "batch", "budgets", "check", "completions", "demo", "report", "run", "serve", "token"];
     assert_eq!(seen, all.map(str::to_owned).into(), "each command is shown somewhere");
 }
 
@@ -222,7 +218,7 @@ async fn metrics_are_those_served() {
     let server = Permitd::start(CONFIG).await;
     // A reason appears when it first happens.
     server.refused(ask("nobody declared")).await;
-    let served = served_metrics(&get(server.http, "/metrics").await);
+    let served = served_metrics(&http_get(server.http, "/metrics", None).await);
     server.stop().await;
     let text = read(&root().join("docs/operations.md"));
     let mut told = BTreeMap::new();
@@ -254,15 +250,6 @@ fn served_metrics(text: &str) -> BTreeMap<String, (String, BTreeSet<String>)> {
         }
     }
     metrics
-}
-
-async fn get(address: SocketAddr, path: &str) -> String {
-    let mut stream = TcpStream::connect(address).await.expect("it listens");
-    let request = format!("GET {path} HTTP/1.1\r\nhost: tests\r\nconnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).await.expect("it reads");
-    let mut answer = String::new();
-    soon("an answer", stream.read_to_string(&mut answer)).await.expect("text");
-    answer
 }
 
 /// The cells of the tables under a heading, row by row.

@@ -1,16 +1,13 @@
 //! SEMANTICS, "Server" (41 to 44), as far as a server without a store goes: the way out, the bounds, and what machines ask.
 
-use std::{
-    net::SocketAddr,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use permitd_proto::v1::{
     AcquireRequest, Budget, DeleteBudgetRequest, Limit, ListBudgetsRequest, ReportRequest, SessionRequest,
 };
 use permitd_tests::{
-    DAY, METHODS, Permitd, Server, Session, acquires, ask, budget, call_with_bytes, facts, hello, in_flight,
-    rate, soon, success, until,
+    DAY, METHODS, Permitd, Server, Session, acquires, ask, budget, call_with_bytes, facts, hello, http_get,
+    in_flight, rate, soon, success, until,
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -36,16 +33,6 @@ drain = "9s"
 [budgets."p/k"]
 limits = ["in_flight=1"]
 "#;
-
-/// The answer to `GET path`, status line and all.
-async fn http(address: SocketAddr, path: &str) -> String {
-    let mut stream = TcpStream::connect(address).await.expect("it listens");
-    let request = format!("GET {path} HTTP/1.1\r\nhost: tests\r\nconnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).await.expect("it reads");
-    let mut answer = String::new();
-    soon("an answer", stream.read_to_string(&mut answer)).await.expect("text");
-    answer
-}
 
 async fn health_of(server: &Server, service: &str) -> Result<ServingStatus, Code> {
     let mut health = HealthClient::new(server.channel().await);
@@ -93,8 +80,8 @@ async fn s41_draining() {
     assert!(late.retry_after.is_some());
     session.ask(3, ask("k")).await;
     assert_eq!(session.refusal(3).await.code, Code::Unavailable);
-    assert!(http(server.http, "/readyz").await.starts_with("HTTP/1.1 503"));
-    assert!(http(server.http, "/healthz").await.starts_with("HTTP/1.1 200"), "alive all the same");
+    assert!(http_get(server.http, "/readyz", None).await.starts_with("HTTP/1.1 503"));
+    assert!(http_get(server.http, "/healthz", None).await.starts_with("HTTP/1.1 200"), "alive all the same");
     server.settle(&unary).await;
     session.settle(&held).await;
     // All settled: it need not wait for its 9 seconds.
@@ -139,7 +126,7 @@ async fn s41_an_idle_process_ends_well() {
     let server = Permitd::start(CONFIG).await;
     let permit = server.granted_now(ask("k")).await;
     server.settle(&permit).await;
-    assert!(http(server.http, "/readyz").await.starts_with("HTTP/1.1 200"));
+    assert!(http_get(server.http, "/readyz", None).await.starts_with("HTTP/1.1 200"));
     server.stop().await;
 }
 
@@ -394,10 +381,10 @@ async fn s44_http() {
     server.granted_now(ask("k")).await;
     server.refused_now(ask("k")).await;
     for path in ["/healthz", "/readyz", "/metrics"] {
-        assert!(http(server.http, path).await.starts_with("HTTP/1.1 200"), "{path}");
+        assert!(http_get(server.http, path, None).await.starts_with("HTTP/1.1 200"), "{path}");
     }
-    assert!(http(server.http, "/nothing").await.starts_with("HTTP/1.1 404"));
-    let metrics = http(server.http, "/metrics").await;
+    assert!(http_get(server.http, "/nothing", None).await.starts_with("HTTP/1.1 404"));
+    let metrics = http_get(server.http, "/metrics", None).await;
     let granted = metrics
         .lines()
         .find(|line| line.contains("grants") && line.contains("\"k\"") && !line.starts_with('#'));

@@ -22,6 +22,7 @@ use self::{
 };
 use crate::{
     audit::{Entry, Trail, What},
+    auth::{Caller, Gate},
     cell::{Cell, Declared, Source},
     config::{Bounds, BudgetName},
     http::Phase,
@@ -33,8 +34,6 @@ use crate::{
 
 pub use crate::wire::budget::{read_limit, write_limit};
 
-/// Whoever calls, as long as nobody has to prove who they are.
-const LOOPBACK: &str = "loopback";
 /// Bytes in a reason.
 const REASON_BYTES: usize = 1_024;
 
@@ -45,6 +44,7 @@ pub struct Admin {
     trail: Arc<Trail>,
     metrics: Arc<Metrics>,
     phase: signal::Receiver<Phase>,
+    gate: Gate,
     /// Room for more watches.
     watches: Arc<Semaphore>,
     watches_max: usize,
@@ -59,20 +59,28 @@ impl fmt::Debug for Admin {
 impl Admin {
     /// Steers `registry`. Clones share everything, so each worker has one.
     #[must_use]
-    pub fn new(
+    pub(crate) fn new(
         registry: Arc<Registry>,
         trail: Arc<Trail>,
         metrics: Arc<Metrics>,
         phase: signal::Receiver<Phase>,
+        gate: Gate,
         bounds: &Bounds,
     ) -> Self {
         let watches = Arc::new(Semaphore::new(bounds.watches));
-        Self { registry, trail, metrics, phase, watches, watches_max: bounds.watches }
+        Self { registry, trail, metrics, phase, gate, watches, watches_max: bounds.watches }
+    }
+
+    /// Who asks, and for what.
+    fn read<T>(&self, request: Request<T>) -> Result<(Caller, T), Fault> {
+        let caller = self.gate.caller(request.extensions())?;
+        Ok((caller, request.into_inner()))
     }
 
     /// Makes a change that does not replace what is declared.
     fn steer(
         &self,
+        caller: &Caller,
         name: &BudgetName,
         what: What,
         reason: String,
@@ -82,19 +90,20 @@ impl Admin {
             let cell = self.registry.find(name)?;
             act(&cell);
             let declared = Some(cell.declared());
-            Ok(((), self.entry(name, what, declared.clone(), declared, reason)))
+            Ok(((), self.entry(caller, name, what, declared.clone(), declared, reason)))
         })
     }
 
     fn entry(
         &self,
+        caller: &Caller,
         name: &BudgetName,
         what: What,
         before: Option<Declared>,
         after: Option<Declared>,
         reason: String,
     ) -> Entry {
-        let (at, who, budget) = (self.registry.clock().now(), LOOPBACK.to_owned(), name.clone());
+        let (at, who, budget) = (self.registry.clock().now(), caller.name().to_owned(), name.clone());
         Entry { number: 0, at, who, what, budget, before, after, reason }
     }
 }
@@ -105,8 +114,8 @@ impl AdminService for Admin {
         &self,
         request: Request<v1::GetBudgetRequest>,
     ) -> Result<Response<v1::GetBudgetResponse>, Status> {
-        let request = request.into_inner();
-        let name = read_name(&request.provider, &request.key)?;
+        let (caller, request) = self.read(request)?;
+        let name = read_name(&caller, &request.provider, &request.key)?;
         let cell = self.registry.find(&name).map_err(Fault::from)?;
         Ok(Response::new(v1::GetBudgetResponse { state: Some(state(&cell)) }))
     }
@@ -115,8 +124,8 @@ impl AdminService for Admin {
         &self,
         request: Request<v1::ListBudgetsRequest>,
     ) -> Result<Response<v1::ListBudgetsResponse>, Status> {
-        let request = request.into_inner();
-        let wanted = Wanted::read(&request.filter)?;
+        let (caller, request) = self.read(request)?;
+        let wanted = Wanted::read(caller, &request.filter)?;
         let pages = Pages::new("budgets", &request.filter);
         let after = pages.read::<BudgetName>(&request.page_token)?;
         let (registry, most) = (Arc::clone(&self.registry), page_size(request.page_size)?);
@@ -131,10 +140,12 @@ impl AdminService for Admin {
         &self,
         request: Request<v1::SetBudgetRequest>,
     ) -> Result<Response<v1::SetBudgetResponse>, Status> {
-        let v1::SetBudgetRequest { budget: declared, validate_only, reason } = request.into_inner();
+        let (caller, request) = self.read(request)?;
+        let v1::SetBudgetRequest { budget: declared, validate_only, reason } = request;
         let reason = read_reason(reason)?;
         let declared = declared.ok_or_else(|| Fault::invalid("budget", "is missing"))?;
         let (name, spec) = budget::read(&declared).map_err(|fault| fault.within("budget"))?;
+        caller.check_budget(&name)?;
         let set = |dry| self.registry.set(&name, spec, Source::Admin, &declared.etag, dry);
         let change = if validate_only {
             let mut change = set(true).map_err(Fault::from)?;
@@ -148,7 +159,7 @@ impl AdminService for Admin {
             let made = self.trail.make(|| {
                 let change = set(false)?;
                 let (before, after) = (change.before.clone(), change.after.clone());
-                Ok((change, self.entry(&name, What::Set, before, after, reason)))
+                Ok((change, self.entry(&caller, &name, What::Set, before, after, reason)))
             });
             made.map_err(|error: RegistryError| Fault::from(error))?
         };
@@ -160,11 +171,11 @@ impl AdminService for Admin {
         &self,
         request: Request<v1::DeleteBudgetRequest>,
     ) -> Result<Response<v1::DeleteBudgetResponse>, Status> {
-        let request = request.into_inner();
-        let name = read_name(&request.provider, &request.key)?;
+        let (caller, request) = self.read(request)?;
+        let name = read_name(&caller, &request.provider, &request.key)?;
         let made = self.trail.make(|| {
             let change = self.registry.delete(&name, &request.etag)?;
-            Ok(((), self.entry(&name, What::Delete, change.before, change.after, String::new())))
+            Ok(((), self.entry(&caller, &name, What::Delete, change.before, change.after, String::new())))
         });
         made.map_err(|error: RegistryError| Fault::from(error))?;
         Ok(Response::new(v1::DeleteBudgetResponse {}))
@@ -174,10 +185,10 @@ impl AdminService for Admin {
         &self,
         request: Request<v1::PauseBudgetRequest>,
     ) -> Result<Response<v1::PauseBudgetResponse>, Status> {
-        let request = request.into_inner();
-        let name = read_name(&request.provider, &request.key)?;
+        let (caller, request) = self.read(request)?;
+        let name = read_name(&caller, &request.provider, &request.key)?;
         let reason = read_reason(request.reason)?;
-        self.steer(&name, What::Pause, reason, Cell::pause).map_err(Fault::from)?;
+        self.steer(&caller, &name, What::Pause, reason, Cell::pause).map_err(Fault::from)?;
         Ok(Response::new(v1::PauseBudgetResponse {}))
     }
 
@@ -185,9 +196,9 @@ impl AdminService for Admin {
         &self,
         request: Request<v1::ResumeBudgetRequest>,
     ) -> Result<Response<v1::ResumeBudgetResponse>, Status> {
-        let request = request.into_inner();
-        let name = read_name(&request.provider, &request.key)?;
-        self.steer(&name, What::Resume, String::new(), Cell::resume).map_err(Fault::from)?;
+        let (caller, request) = self.read(request)?;
+        let name = read_name(&caller, &request.provider, &request.key)?;
+        self.steer(&caller, &name, What::Resume, String::new(), Cell::resume).map_err(Fault::from)?;
         Ok(Response::new(v1::ResumeBudgetResponse {}))
     }
 
@@ -197,8 +208,8 @@ impl AdminService for Admin {
         &self,
         request: Request<v1::WatchBudgetsRequest>,
     ) -> Result<Response<Watch>, Status> {
-        let request = request.into_inner();
-        let wanted = Wanted::read(&request.filter)?;
+        let (caller, request) = self.read(request)?;
+        let wanted = Wanted::read(caller, &request.filter)?;
         let interval = watch::read_interval(request.interval.as_ref())?;
         let room = Arc::clone(&self.watches).try_acquire_owned().map_err(|_| {
             let message =
@@ -214,14 +225,17 @@ impl AdminService for Admin {
         &self,
         request: Request<v1::ListChangesRequest>,
     ) -> Result<Response<v1::ListChangesResponse>, Status> {
-        let v1::ListChangesRequest { provider, key, page_size: size, page_token } = request.into_inner();
+        let (caller, request) = self.read(request)?;
+        let v1::ListChangesRequest { provider, key, page_size: size, page_token } = request;
         check_name("provider", &provider, true).map_err(Fault::from)?;
         check_name("key", &key, true).map_err(Fault::from)?;
         let most = page_size(size)?;
         let pages = Pages::new("changes", &format!("{provider}/{key}"));
         let before = pages.read::<u64>(&page_token)?;
         let wanted = |name: &BudgetName| {
-            (provider.is_empty() || name.provider() == provider) && (key.is_empty() || name.key() == key)
+            (provider.is_empty() || name.provider() == provider)
+                && (key.is_empty() || name.key() == key)
+                && caller.may_see(name)
         };
         // One more than wanted tells whether there is another page.
         let entries = self.trail.page(before, most + 1, wanted);
@@ -233,8 +247,11 @@ impl AdminService for Admin {
     }
 }
 
-fn read_name(provider: &str, key: &str) -> Result<BudgetName, Fault> {
-    Ok(BudgetName::new(provider, key)?)
+/// The name of a budget that the caller may use.
+fn read_name(caller: &Caller, provider: &str, key: &str) -> Result<BudgetName, Fault> {
+    let name = BudgetName::new(provider, key)?;
+    caller.check_budget(&name)?;
+    Ok(name)
 }
 
 fn read_reason(reason: String) -> Result<String, Fault> {

@@ -9,7 +9,7 @@ use prost::Message;
 use siphasher::sip::SipHasher13;
 
 use super::state;
-use crate::{config::BudgetName, registry::Registry, status::Fault};
+use crate::{auth::Caller, config::BudgetName, registry::Registry, status::Fault};
 
 /// Items of a page where nobody says how many.
 const PAGE_DEFAULT: u32 = 100;
@@ -32,23 +32,26 @@ pub(super) fn page_size(asked: u32) -> Result<usize, Fault> {
     Ok(size as usize)
 }
 
-/// Which budgets are asked for: a glob over `provider/key`.
+/// Which budgets are asked for, a glob over `provider/key`, of those that the caller may see.
 #[derive(Clone, Debug)]
-pub(super) struct Wanted(Glob);
+pub(super) struct Wanted {
+    filter: Glob,
+    caller: Caller,
+}
 
 impl Wanted {
     /// Empty means all.
-    pub(super) fn read(filter: &str) -> Result<Self, Fault> {
+    pub(super) fn read(caller: Caller, filter: &str) -> Result<Self, Fault> {
         // Twice a glob over names, and the slash.
         let most = 2 * bounds::NAME_BYTES + 1;
         if filter.len() > most {
             return Err(Fault::invalid("filter", format!("{} bytes; at most {most}", filter.len())));
         }
-        Ok(Self(Glob::new(filter)))
+        Ok(Self { filter: Glob::new(filter), caller })
     }
 
     pub(super) fn holds_for(&self, name: &BudgetName) -> bool {
-        self.0.matches_all() || self.0.matches(&name.to_string())
+        (self.filter.matches_all() || self.filter.matches(&name.to_string())) && self.caller.may_see(name)
     }
 }
 

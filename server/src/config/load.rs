@@ -7,9 +7,10 @@ use toml::de::{DeTable, DeValue};
 
 use super::{
     Bounds, Config, ConfigError, Keepalive, Problem, ServerConfig,
+    auth::{check_auth, read_auth},
     budgets::{read_budgets, read_providers},
     read::{Notes, Table, duration, flag, join, number, text},
-    security::read_tls,
+    tls::read_tls,
 };
 
 /// What the `config` crate calls values from the environment.
@@ -61,10 +62,12 @@ impl Config {
         let mut top = Table::new(String::new(), layers(text, place, environment)?, &notes);
         let config = Config {
             server: read_server(top.table("server")),
+            auth: read_auth(top.table("auth")),
             budgets: read_budgets(top.table("budgets")),
             providers: read_providers(top.table("providers")),
         };
         top.finish();
+        check_auth(&config.auth, config.server.tls.as_ref(), &notes);
         let (declared, most) = (config.budgets.len(), config.server.bounds.budgets);
         if declared > most {
             let message = format!("{declared} budgets, but server.bounds.budgets is {most}; raise it");
@@ -177,7 +180,13 @@ fn read_bounds(mut table: Table<'_>) -> Bounds {
 }
 
 /// A duration within bounds.
-fn spanned(table: &mut Table<'_>, name: &str, base: Duration, least: Duration, most: Duration) -> Duration {
+pub(super) fn spanned(
+    table: &mut Table<'_>,
+    name: &str,
+    base: Duration,
+    least: Duration,
+    most: Duration,
+) -> Duration {
     let read = table.read(name, |value| {
         let span = duration(value)?;
         if (least..=most).contains(&span) {

@@ -5,6 +5,7 @@
 //! dot, so `PERMITD_SERVER__LISTEN` is `server.listen` and `PERMITD_SERVER__BOUNDS__SESSIONS` is `server.bounds.sessions`.
 //! A variable without two underscores is not a setting (`PERMITD_SERVER` is the address that the command line talks to).
 
+mod auth;
 mod budgets;
 mod duration;
 mod error;
@@ -13,9 +14,9 @@ mod load;
 mod name;
 mod read;
 mod render;
-mod security;
 #[cfg(test)]
 mod tests;
+mod tls;
 
 use std::{
     collections::BTreeMap,
@@ -26,6 +27,8 @@ use std::{
 
 use permitd_budget::CheckedSpec;
 
+pub(crate) use auth::priority_name;
+pub use auth::{AuthConfig, IdentityConfig, JwtConfig};
 pub use duration::{DurationText, parse_duration};
 pub use error::{ConfigError, Problem};
 pub use limit_text::{LimitText, LimitTextError, parse_amount, parse_limit};
@@ -36,6 +39,8 @@ pub use name::{BudgetName, BudgetNameError, DEFAULT_KEY};
 pub struct Config {
     /// The process: where it listens, how it behaves, what bounds it.
     pub server: ServerConfig,
+    /// Who may do what; nobody declared means that everybody may do everything.
+    pub auth: AuthConfig,
     /// Budgets declared by name.
     pub budgets: BTreeMap<BudgetName, CheckedSpec>,
     /// What a key of the provider gets that nobody declared, made on first use. Keys of other providers are unknown.
@@ -49,7 +54,7 @@ pub struct ServerConfig {
     pub listen: SocketAddr,
     /// Where `/healthz`, `/readyz` and `/metrics` are served; `None` for nowhere.
     pub http: Option<SocketAddr>,
-    /// Whether to listen beyond loopback although nobody has to prove who they are.
+    /// Whether to listen beyond loopback without TLS and authentication.
     pub insecure: bool,
     /// Threads that serve connections; 0 means one per core.
     pub workers: usize,
@@ -150,12 +155,40 @@ impl Default for ServerConfig {
     }
 }
 
-impl ServerConfig {
-    /// The first address that anybody on the network could reach while `insecure` is not set. A binary refuses to start then.
+/// An address that others could reach, and should not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{address} can be reached from other machines: {lacks}")]
+pub struct Exposed {
+    /// The address.
+    pub address: SocketAddr,
+    /// What would keep strangers out, or secrets in.
+    pub lacks: Lacks,
+}
+
+/// What a server lacks that others can reach.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Lacks {
+    /// Nobody has to prove who they are.
+    #[error("nobody has to prove who they are, so anybody there could use and change every budget")]
+    Authentication,
+    /// Nothing is encrypted.
+    #[error("nothing is encrypted, so anybody on the way could read tokens and use them")]
+    Encryption,
+}
+
+impl Config {
+    /// The first address that others could reach without TLS and authentication, while `server.insecure` is not set. A binary
+    /// refuses to start then.
     #[must_use]
-    pub fn exposed(&self) -> Option<SocketAddr> {
-        let addresses = [Some(self.listen), self.http];
-        addresses.into_iter().flatten().find(|address| !self.insecure && !address.ip().is_loopback())
+    pub fn exposed(&self) -> Option<Exposed> {
+        let lacks = match (self.auth.is_on(), &self.server.tls) {
+            (false, _) => Lacks::Authentication,
+            (true, None) => Lacks::Encryption,
+            (true, Some(_)) => return None,
+        };
+        let addresses = [Some(self.server.listen), self.server.http].into_iter().flatten();
+        let mut reachable = addresses.filter(|address| !self.server.insecure && !address.ip().is_loopback());
+        reachable.next().map(|address| Exposed { address, lacks })
     }
 }
 

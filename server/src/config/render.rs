@@ -6,13 +6,14 @@ use permitd_budget::{BudgetSpec, LimitSpec, Overflow, Window};
 use toml::{Table, Value};
 
 use super::{
-    Bounds, ClientCerts, Config, DurationText, ServerConfig, TlsConfig,
+    AuthConfig, Bounds, ClientCerts, Config, DurationText, IdentityConfig, ServerConfig, TlsConfig,
+    auth::priority_name,
     limit_text::{LimitText, parse_limit, time_text},
 };
 
 impl fmt::Display for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut top = table([("server", server(&self.server).into())]);
+        let mut top = table([("server", server(&self.server).into()), ("auth", auth(&self.auth).into())]);
         let budgets: Table =
             self.budgets.iter().map(|(name, spec)| (name.to_string(), budget(spec).into())).collect();
         let providers: Table =
@@ -61,6 +62,42 @@ fn tls(tls: Option<&TlsConfig>) -> Table {
         ("client_ca", path(tls.and_then(|tls| tls.client_ca.as_ref()))),
         ("client_certs", client_certs.into()),
     ])
+}
+
+fn auth(auth: &AuthConfig) -> Table {
+    let jwt = auth.jwt.clone().unwrap_or_default();
+    let jwt = table([
+        ("jwks", jwt.jwks.display().to_string().into()),
+        ("issuer", jwt.issuer.into()),
+        ("audience", jwt.audience.into()),
+        ("leeway", span(jwt.leeway)),
+    ]);
+    let metrics = if auth.metrics_open { "open" } else { "protected" };
+    let mut entries = table([("metrics", metrics.into()), ("jwt", jwt.into())]);
+    let identities: Table =
+        auth.identities.iter().map(|(name, of)| (name.clone(), identity(of).into())).collect();
+    if !identities.is_empty() {
+        entries.insert("identities".to_owned(), identities.into());
+    }
+    entries
+}
+
+fn identity(identity: &IdentityConfig) -> Table {
+    let lists = [
+        ("tokens", texts(&identity.tokens)),
+        ("certificates", texts(&identity.certificates)),
+        ("subjects", texts(&identity.subjects)),
+        ("roles", texts(&identity.roles)),
+        ("budgets", texts(&identity.budgets)),
+        ("tenants", texts(&identity.tenants)),
+        ("priorities", identity.priorities.iter().map(|priority| priority_name(*priority).into()).collect()),
+    ];
+    let given = lists.into_iter().filter(|(_, items)| !items.is_empty());
+    given.map(|(name, items)| (name.to_owned(), Value::Array(items))).collect()
+}
+
+fn texts<T: ToString>(items: impl IntoIterator<Item = T>) -> Vec<Value> {
+    items.into_iter().map(|item| item.to_string().into()).collect()
 }
 
 fn bounds(bounds: &Bounds) -> Table {

@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 
 use permitd_budget::{Overflow, Window};
 
-use super::{BudgetName, Config, ConfigError, ServerConfig};
+use crate::auth::{Role, TokenHash};
+
+use super::{AuthConfig, BudgetName, Config, ConfigError, Lacks, ServerConfig};
 
 const EXAMPLE: &str = include_str!("../../../permitd.example.toml");
 
@@ -26,6 +28,7 @@ fn name(text: &str) -> BudgetName {
 fn the_example_documents_the_defaults() {
     let config = read(EXAMPLE).expect("the example is right");
     assert_eq!(config.server, ServerConfig::default());
+    assert_eq!(config.auth, AuthConfig::default());
     assert_eq!(config.server, read("").expect("nothing is right as well").server);
 }
 
@@ -34,7 +37,11 @@ fn the_example_documents_the_defaults() {
 fn the_example_is_complete() {
     let (config, asked) = Config::read_noting(EXAMPLE, "example", []).expect("the example is right");
     let table: toml::Table = EXAMPLE.parse().expect("TOML");
-    for path in asked.iter().filter(|path| path.starts_with("server")) {
+    for path in asked.iter().filter(|path| path.starts_with("server") || path.starts_with("auth")) {
+        if path == "auth.identities" {
+            // One would turn authentication on; it stands there as a comment, see below.
+            continue;
+        }
         let mut at = Some(&toml::Value::Table(table.clone())).cloned();
         for name in path.split('.') {
             at = at.and_then(|value| value.get(name).cloned());
@@ -49,6 +56,69 @@ fn the_example_is_complete() {
     assert_eq!(github.limits[0].window, Window::Fixed { phase: None });
     assert_eq!(github.limits[1].per, None);
     assert_eq!(config.providers.keys().collect::<Vec<_>>(), ["openai"]);
+}
+
+/// Goal: the identity that the example shows as a comment is right, and what is left out of it means what the comments say.
+#[test]
+fn the_example_identity_is_right() {
+    let uncommented = EXAMPLE.lines().map(|line| match line.strip_prefix('#') {
+        Some(setting) if setting.starts_with(|c: char| c.is_ascii_lowercase() || c == '[') => setting,
+        _ => line,
+    });
+    let text = uncommented.collect::<Vec<_>>().join("\n");
+    let config = read(&text).expect("right without the marks");
+    assert!(config.auth.is_on());
+    let checkout = &config.auth.identities["checkout"];
+    assert_eq!(checkout.tokens, [TokenHash::of("test")]);
+    assert_eq!(checkout.roles, BTreeSet::from([Role::Acquire, Role::Report]));
+    assert_eq!(checkout.tenants, ["checkout", "checkout-*"]);
+    assert_eq!(read(&config.to_string()).expect("printed is right"), config, "and is printed as it is");
+}
+
+/// Goal: an identity that could prove nothing, or do nothing, or be taken for another, is refused where it stands.
+#[test]
+fn identities_make_sense() {
+    const HASH: &str = "sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
+    let with = |settings: &str| format!("[auth.identities.a]\n{settings}");
+    let token = format!("tokens = [\"{HASH}\"]\n");
+    let roles = "roles = [\"acquire\"]\n";
+    for (text, path, hint) in [
+        (with(roles), "auth.identities.a", "nothing proves it"),
+        (with(&token), "auth.identities.a.roles", "may do nothing"),
+        (with(&format!("{token}roles = [\"admn\"]")), "auth.identities.a.roles[0]", "did you mean admin?"),
+        (with(&format!("{token}{roles}budgets = []")), "auth.identities.a.budgets", "leave it out"),
+        (with(&format!("{token}{roles}budgets = [\"p\"]")), "auth.identities.a.budgets[0]", "names no key"),
+        (with(&format!("{token}{roles}priority = [\"batch\"]")), "auth.identities.a.priority", "priorities"),
+        (
+            with(&format!("tokens = [\"permitd_SECRET\"]\n{roles}")),
+            "auth.identities.a.tokens[0]",
+            "never the token",
+        ),
+        (with(&format!("certificates = [\"a\"]\n{roles}")), "auth.identities.a.certificates", "client_ca"),
+        (with(&format!("subjects = [\"a\"]\n{roles}")), "auth.identities.a.subjects", "auth.jwt.jwks"),
+        (format!("[auth.identities.\"a/b\"]\n{token}{roles}"), "auth.identities.\"a/b\"", "slash"),
+        (
+            format!("[auth.identities.a]\n{token}{roles}[auth.identities.b]\n{token}{roles}"),
+            "auth.identities.b.tokens",
+            "that of a, too",
+        ),
+        ("[auth.jwt]\njwks = \"f\"\nissuer = \"i\"".to_owned(), "auth.jwt.audience", "is missing"),
+        ("[auth]\nmetrics = \"opne\"".to_owned(), "auth.metrics", "did you mean open?"),
+        ("[server.tls]\ncert = \"c\"".to_owned(), "server.tls.key", "name its file"),
+        ("[server.tls]\nclient_ca = \"c\"".to_owned(), "server.tls.cert", "one of the server's own"),
+    ] {
+        let error = read(&text).expect_err(&text);
+        let found = error.problems.iter().find(|problem| problem.path == path);
+        let found = found.unwrap_or_else(|| panic!("{text}: nothing at {path} in {error}"));
+        assert!(found.message.contains(hint), "{found}");
+        assert!(!error.to_string().contains("SECRET"), "{error}");
+    }
+    let environment = [
+        ("PERMITD_AUTH__IDENTITIES__CI__TOKENS", HASH),
+        ("PERMITD_AUTH__IDENTITIES__CI__ROLES", "acquire, report"),
+    ];
+    let config = with_environment("", &environment).expect("right");
+    assert_eq!(config.auth.identities["ci"].roles.len(), 2);
 }
 
 /// Goal: what `permitd check` prints makes the same configuration again.
@@ -198,12 +268,21 @@ fn a_missing_file_is_named() {
 /// Goal: without `insecure` only loopback is served.
 #[test]
 fn knows_when_it_is_exposed() {
-    let exposed = |text: &str| read(text).expect("right").server.exposed().map(|address| address.to_string());
+    let exposed =
+        |text: &str| read(text).expect("right").exposed().map(|exposed| exposed.address.to_string());
     assert_eq!(exposed(""), None);
     assert_eq!(exposed("[server]\nlisten = \"[::1]:1\""), None);
     assert_eq!(exposed("[server]\nlisten = \"0.0.0.0:1\"").as_deref(), Some("0.0.0.0:1"));
     assert_eq!(exposed("[server]\nhttp = \"192.0.2.1:1\"").as_deref(), Some("192.0.2.1:1"));
     assert_eq!(exposed("[server]\nlisten = \"0.0.0.0:1\"\ninsecure = true"), None);
+    let listen = "[server]\nlisten = \"0.0.0.0:1\"\n";
+    let tls = "[server.tls]\ncert = \"c\"\nkey = \"k\"\n";
+    let hash = TokenHash::of("t");
+    let auth = format!("[auth.identities.a]\ntokens = [\"{hash}\"]\nroles = [\"acquire\"]\n");
+    let lacks = |text: String| read(&text).expect("right").exposed().map(|exposed| exposed.lacks);
+    assert_eq!(lacks(format!("{listen}{tls}")), Some(Lacks::Authentication));
+    assert_eq!(lacks(format!("{listen}{auth}")), Some(Lacks::Encryption));
+    assert_eq!(lacks(format!("{listen}{tls}{auth}")), None);
 }
 
 /// Goal: every setting is asked for once only, or two places would decide it.

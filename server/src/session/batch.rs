@@ -8,6 +8,7 @@ use permitd_budget::{Acquired, PermitKey, Report, Reported};
 
 use super::{cells::At, core::Core, outgoing::Outgoing};
 use crate::{
+    auth::{Holder, Role},
     cell::{Cell, NotTaken},
     inbox::Waiter,
     shared::{Shared, shown, tell_ended, too_many_permits, unknown},
@@ -87,14 +88,15 @@ impl Core {
         let mut settling = Settling { run: Vec::with_capacity(room), answers: Vec::with_capacity(room) };
         for request in requests {
             let permit_id = request.permit_id;
-            let report = match decode::report(&request.told) {
+            let allowed = self.caller.check_role(Role::Report);
+            let report = match allowed.and_then(|()| decode::report(&request.told)) {
                 Ok(report) => report,
                 Err(fault) => {
                     self.out.refused(&fault.into_refused_permit(shown(permit_id).to_owned()));
                     continue;
                 }
             };
-            match shared.permit_ids.read(permit_id) {
+            match shared.permit_ids.read(permit_id, self.caller.holder()) {
                 Some((id, permit)) => settling.run.push(Settled { id, permit, report, permit_id }),
                 None => self.answer_unknown(shared, permit_id, &report),
             }
@@ -113,6 +115,7 @@ impl Core {
         asking: &mut Asking<'a>,
     ) -> Result<(), Fault> {
         let ask = decode::acquire(request, asking.tenant)?;
+        self.caller.check_ask(&ask)?;
         let count = ask.count as usize;
         if self.check_room(shared, asking.run.len() + 1, asking.count + count).is_err() {
             // Those before it in the run may not have to wait.
@@ -121,7 +124,7 @@ impl Core {
         }
         let at = match self.ledger.cells.named(request.provider, request.key) {
             Some(at) => at,
-            None => self.ledger.cells.add(shared.cell(request.provider, request.key)?),
+            None => self.ledger.cells.add(shared.cell(&self.caller, request.provider, request.key)?),
         };
         self.ledger.cells.keep(at);
         asking.count += count;
@@ -176,7 +179,7 @@ impl Core {
     fn ask_again(&mut self, shared: &Shared, tenant: &str, request: &items::Acquire<'_>) {
         let id = request.request_id;
         let asked = decode::acquire(request, tenant).and_then(|ask| {
-            shared.acquire(request.provider, request.key, || {
+            shared.acquire(&self.caller, request.provider, request.key, || {
                 ask.clone().for_waiter(Waiter { inbox: Arc::clone(&self.inbox), request_id: id })
             })
         });
@@ -196,7 +199,14 @@ impl Core {
         let id = request.request_id;
         match acquired {
             Acquired::Granted(grant) => {
-                send_grant(shared, &mut self.out, id, self.ledger.cells.cell(at), &grant);
+                send_grant(
+                    shared,
+                    self.caller.holder(),
+                    &mut self.out,
+                    id,
+                    self.ledger.cells.cell(at),
+                    &grant,
+                );
                 self.ledger.granted_at_once(id, at, grant);
             }
             Acquired::Waiting(ticket) => {
@@ -261,12 +271,13 @@ fn by_budget<T, B: Copy + Ord>(run: &[T], budget: impl Fn(&T) -> B) -> Vec<(B, u
 /// Sends a grant.
 pub(super) fn send_grant(
     shared: &Shared,
+    holder: Holder,
     out: &mut Outgoing,
     request_id: u64,
     cell: &Cell,
     grant: &permitd_budget::Grant,
 ) {
-    let id = shared.permit_ids.write(cell.id(), grant.permit);
+    let id = shared.permit_ids.write(cell.id(), grant.permit, holder);
     let (provider, key) = (cell.name().provider(), cell.name().key());
     out.granted(request_id, &PermitText { id: id.as_str(), provider, key }, grant);
 }

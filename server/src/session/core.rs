@@ -16,6 +16,7 @@ use super::{
     shares::Shares,
 };
 use crate::{
+    auth::Caller,
     inbox::{Delivery, Inbox, News},
     shared::{Shared, shown},
     status::Fault,
@@ -30,6 +31,8 @@ const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
 /// A session's state.
 #[derive(Debug)]
 pub(crate) struct Core {
+    /// Whose session it is.
+    pub(super) caller: Caller,
     pub(super) inbox: Arc<Inbox>,
     pub(super) tenant: String,
     pub(super) progress: bool,
@@ -41,8 +44,9 @@ pub(crate) struct Core {
 }
 
 impl Core {
-    pub(super) fn new(inbox: Arc<Inbox>, message_bytes: usize) -> Self {
+    pub(super) fn new(caller: Caller, inbox: Arc<Inbox>, message_bytes: usize) -> Self {
         Self {
+            caller,
             inbox,
             tenant: String::new(),
             progress: false,
@@ -65,7 +69,7 @@ impl Core {
 
     /// Answers a Hello. On a resume, everything that the broken stream may have lost is said again.
     pub(super) fn greet(&mut self, shared: &Shared, hello: Hello, session_id: String, resumed: bool) {
-        self.tenant = hello.tenant;
+        self.tenant = if hello.tenant.is_empty() { self.caller.tenant().to_owned() } else { hello.tenant };
         self.progress = hello.progress;
         self.next_progress = None;
         if resumed {
@@ -99,7 +103,14 @@ impl Core {
             match what {
                 News::Granted { cell, grant } => match self.ledger.granted(request_id, &grant) {
                     Taken::Wanted(at) => {
-                        send_grant(shared, &mut self.out, request_id, self.ledger.cells.cell(at), &grant);
+                        send_grant(
+                            shared,
+                            self.caller.holder(),
+                            &mut self.out,
+                            request_id,
+                            self.ledger.cells.cell(at),
+                            &grant,
+                        );
                     }
                     Taken::Unwanted { answer } => {
                         if let Some(cell) = shared.registry.by_id(cell) {
@@ -147,7 +158,7 @@ impl Core {
             self.ledger.cells.cell(group[0].0).cancel_all(&tickets);
         }
         for permit_id in self.out.forget_grants() {
-            if let Some((cell, permit)) = shared.permit(&permit_id) {
+            if let Some((cell, permit)) = shared.permit(self.caller.holder(), &permit_id) {
                 cell.give_back(&[permit]);
             }
         }
@@ -211,7 +222,14 @@ impl Core {
         for grant in asked.grants(live_only) {
             // As it stands now: it may have been extended.
             let standing = cell.grant(grant.permit);
-            send_grant(shared, &mut self.out, request_id, cell, standing.as_ref().unwrap_or(grant));
+            send_grant(
+                shared,
+                self.caller.holder(),
+                &mut self.out,
+                request_id,
+                cell,
+                standing.as_ref().unwrap_or(grant),
+            );
         }
     }
 
@@ -227,7 +245,8 @@ impl Core {
 
     /// Says nothing if all is well: the client knows the ttl.
     fn extend(&mut self, shared: &Shared, permit_id: &str) {
-        let extended = shared.permit(permit_id).and_then(|(cell, permit)| cell.extend(permit));
+        let permit = shared.permit(self.caller.holder(), permit_id);
+        let extended = permit.and_then(|(cell, permit)| cell.extend(permit));
         if extended.is_none() {
             let message =
                 "no live permit of this server: it was reported, or it expired; acquire another one";

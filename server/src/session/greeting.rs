@@ -5,20 +5,27 @@ use std::sync::Arc;
 use tonic::Code;
 
 use super::{message::Message, table::Session};
-use crate::{shared::Shared, status::Fault, wire::decode};
+use crate::{auth::Caller, shared::Shared, status::Fault, wire::decode};
 
 /// Begins or resumes the session that the first message names, and does what else it asks for. Gives the number of the stream
 /// within the session.
-pub(super) fn greet(shared: &Arc<Shared>, mut message: Message<'_>) -> Result<(Arc<Session>, u64), Fault> {
+pub(super) fn greet(
+    shared: &Arc<Shared>,
+    caller: &Caller,
+    mut message: Message<'_>,
+) -> Result<(Arc<Session>, u64), Fault> {
     let Some(hello) = message.hello.take() else {
         return Err(hello_missing());
     };
     decode::hello(&hello)?;
+    if !hello.tenant.is_empty() {
+        caller.check_tenant(&hello.tenant)?;
+    }
     if shared.is_draining() {
         return Err(Fault::draining());
     }
     loop {
-        let (session, resumed) = shared.sessions.open(shared, hello.session_id.clone())?;
+        let (session, resumed) = shared.sessions.open(shared, caller, hello.session_id.clone())?;
         let Some(mut state) = session.attach() else {
             // Buried between the two: it has left the table by the time that its lock was free.
             continue;

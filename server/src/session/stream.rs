@@ -22,7 +22,7 @@ use super::{
     message::Incoming,
     table::{Session, taken_over},
 };
-use crate::{inbox::Delivery, shared::Shared, status::Fault};
+use crate::{auth::Caller, inbox::Delivery, shared::Shared, status::Fault};
 
 /// Messages that one turn reads, and items after which it reads no further one, so that no client can keep a thread.
 const MESSAGES_PER_TURN: usize = 32;
@@ -49,6 +49,7 @@ impl Ending {
 /// The responses of one stream.
 pub(crate) struct SessionStream {
     shared: Arc<Shared>,
+    caller: Caller,
     inbound: Streaming<Incoming>,
     ending: Ending,
     phase: Phase,
@@ -79,9 +80,15 @@ enum Turn {
 }
 
 impl SessionStream {
-    pub(crate) fn new(shared: Arc<Shared>, inbound: Streaming<Incoming>, ending: Ending) -> Self {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        caller: Caller,
+        inbound: Streaming<Incoming>,
+        ending: Ending,
+    ) -> Self {
         Self {
             shared,
+            caller,
             inbound,
             ending,
             phase: Phase::New(Box::pin(sleep(HELLO_WAIT))),
@@ -106,7 +113,8 @@ impl SessionStream {
         };
         let mut rewritten = Vec::new();
         let message = message.read(&mut rewritten);
-        let greeted = message.and_then(|message| greet(&self.shared, message).map_err(Fault::into_status));
+        let greet = |message| greet(&self.shared, &self.caller, message).map_err(Fault::into_status);
+        let greeted = message.and_then(greet);
         Poll::Ready(match greeted {
             Ok((session, stream)) => {
                 self.phase = Phase::Open { session, stream, half_closed: false };

@@ -17,6 +17,7 @@ use tonic::Code;
 use super::core::Core;
 use crate::{
     alarm::{Bell, Ring},
+    auth::{Caller, Holder},
     inbox::{Inbox, News},
     shared::Shared,
     status::Fault,
@@ -25,7 +26,8 @@ use crate::{
 /// All sessions.
 pub(crate) struct Sessions {
     sessions_max: usize,
-    by_id: Mutex<HashMap<String, Arc<Session>>>,
+    /// An id means a session to its holder only; others neither find it nor learn that it exists.
+    by_id: Mutex<HashMap<(Holder, String), Arc<Session>>>,
     /// Streams end now, whatever is unreported.
     closing: AtomicBool,
 }
@@ -33,6 +35,7 @@ pub(crate) struct Sessions {
 /// One session.
 pub(crate) struct Session {
     id: String,
+    holder: Holder,
     pub(super) inbox: Arc<Inbox>,
     shared: Weak<Shared>,
     bell: Bell,
@@ -68,10 +71,18 @@ impl Sessions {
         self.by_id.lock().len()
     }
 
-    /// Finds the session of that id, or begins it. `true`: it is an old one.
-    pub(super) fn open(&self, shared: &Arc<Shared>, id: String) -> Result<(Arc<Session>, bool), Fault> {
+    /// Finds the caller's session of that id, or begins it. `true`: it is an old one.
+    pub(super) fn open(
+        &self,
+        shared: &Arc<Shared>,
+        caller: &Caller,
+        id: String,
+    ) -> Result<(Arc<Session>, bool), Fault> {
         let mut by_id = self.by_id.lock();
-        if let Some(known) = by_id.get(&id) {
+        let holder = caller.holder();
+        let id = if id.is_empty() { unused_id() } else { id };
+        let known_as = (holder, id.clone());
+        if let Some(known) = by_id.get(&known_as) {
             return Ok((Arc::clone(known), true));
         }
         if by_id.len() >= self.sessions_max {
@@ -81,19 +92,19 @@ impl Sessions {
             );
             return Err(Fault::exhausted("TOO_MANY_SESSIONS", "server.bounds.sessions", message));
         }
-        let id = if id.is_empty() { unused_id() } else { id };
         let inbox = Arc::new(Inbox::default());
-        let core = Core::new(Arc::clone(&inbox), shared.config.bounds.message_bytes);
+        let core = Core::new(caller.clone(), Arc::clone(&inbox), shared.config.bounds.message_bytes);
         let state = State { core, stream: 0, broken_until: None, buried: false, alarm: None, due: false };
         let session = Arc::new_cyclic(|this| Session {
-            id: id.clone(),
+            id,
+            holder,
             inbox,
             shared: Arc::downgrade(shared),
             bell: shared.alarms.bell(),
             this: this.clone(),
             state: Mutex::new(state),
         });
-        by_id.insert(id, Arc::clone(&session));
+        by_id.insert(known_as, Arc::clone(&session));
         shared.metrics.sessions.inc();
         Ok((session, false))
     }
@@ -126,8 +137,9 @@ impl Sessions {
     fn remove(&self, session: &Session) -> bool {
         let mut by_id = self.by_id.lock();
         // Another session of the same id may have begun since.
-        let same = by_id.get(&session.id).is_some_and(|known| std::ptr::eq(Arc::as_ptr(known), session));
-        same && by_id.remove(&session.id).is_some()
+        let known_as = (session.holder, session.id.clone());
+        let same = by_id.get(&known_as).is_some_and(|known| std::ptr::eq(Arc::as_ptr(known), session));
+        same && by_id.remove(&known_as).is_some()
     }
 }
 

@@ -25,6 +25,13 @@ pub(crate) struct Peer {
     names: Arc<OnceLock<Vec<String>>>,
 }
 
+impl Peer {
+    /// The names in its verified certificate; none without one.
+    pub(crate) fn names(&self) -> &[String] {
+        self.names.get().map(Vec::as_slice).unwrap_or_default()
+    }
+}
+
 /// A connection's bytes.
 pub(crate) struct Socket {
     layer: Layer,

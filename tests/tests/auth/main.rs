@@ -1,4 +1,10 @@
 //! Who may talk to a server, and who may do what there: over real connections, judged by what the wire says.
 
+mod access;
+mod bound;
+mod certificates;
+mod jwt;
+mod owned;
+mod secrets;
 mod support;
 mod tls;

@@ -1,7 +1,11 @@
-//! Servers with certificates.
+//! Servers that know their callers.
 
-use permitd_server::config::{ClientCerts, Config, TlsConfig};
-use permitd_tests::{Authority, Folder, Issued};
+use permitd_server::{
+    auth::{Role, TokenHash},
+    config::{ClientCerts, Config, IdentityConfig, TlsConfig},
+};
+use permitd_tests::{Authority, Folder, Issued, Server, facts};
+use tonic::{Code, Status};
 
 /// The files that a server reads its certificates from.
 pub(crate) struct Files {
@@ -33,4 +37,49 @@ impl Files {
             client_certs: client_certs.unwrap_or_default(),
         });
     }
+}
+
+/// Somebody with this token and these roles, and no further bounds.
+pub(crate) fn holder(token: &str, roles: &[Role]) -> IdentityConfig {
+    IdentityConfig {
+        tokens: vec![TokenHash::of(token)],
+        roles: roles.iter().copied().collect(),
+        ..IdentityConfig::default()
+    }
+}
+
+/// The tokens of [`known`].
+pub(crate) const ADMIN: &str = "the admin's token";
+pub(crate) const ONE: &str = "one's token";
+pub(crate) const OTHER: &str = "the other's token";
+
+/// A server that knows an administrator, and two who acquire and report and may be any tenant.
+pub(crate) async fn known(edit: impl FnOnce(&mut Config)) -> Server {
+    let both = [Role::Acquire, Role::Report];
+    Server::start_with(|config| {
+        let identities = &mut config.auth.identities;
+        identities.insert("root".to_owned(), holder(ADMIN, &[Role::Admin]));
+        for (name, token) in [("one", ONE), ("other", OTHER)] {
+            identities.insert(name.to_owned(), holder(token, &both));
+        }
+        edit(config);
+    })
+    .await
+}
+
+/// The identity of that name.
+pub(crate) fn identity<'a>(config: &'a mut Config, name: &str) -> &'a mut IdentityConfig {
+    config.auth.identities.get_mut(name).expect("declared before")
+}
+
+/// What a call was refused with, where it may have been let in.
+pub(crate) fn denial<T>(answer: Result<T, Status>) -> Option<(Code, String)> {
+    let facts = facts(&answer.err()?);
+    let denied = matches!(facts.code, Code::Unauthenticated | Code::PermissionDenied);
+    denied.then_some((facts.code, facts.reason))
+}
+
+/// A refusal of what the caller may not do.
+pub(crate) fn denied(reason: &str) -> Option<(Code, String)> {
+    Some((Code::PermissionDenied, reason.to_owned()))
 }

@@ -1,0 +1,86 @@
+//! Everybody who is known, by what they show: a token, or the name in a certificate or a JWT. Names are found literally before they
+//! are found by a glob, and of several globs the first identity's counts, by its name.
+
+use std::{collections::HashMap, sync::Arc, time::SystemTime};
+
+use permitd_budget::Glob;
+
+use super::{
+    Caller, TokenHash,
+    caller::{Rules, is_glob},
+};
+use crate::config::{AuthConfig, IdentityConfig};
+
+/// Everybody who is known.
+#[derive(Debug)]
+pub(super) struct Directory {
+    /// By the first half of the hash; the whole is compared in constant time.
+    tokens: HashMap<u128, (TokenHash, Arc<Rules>)>,
+    certificates: Names,
+    subjects: Names,
+}
+
+/// Whose a name is.
+#[derive(Debug, Default)]
+struct Names {
+    literal: HashMap<String, Arc<Rules>>,
+    globs: Vec<(Glob, Arc<Rules>)>,
+}
+
+impl Directory {
+    pub(super) fn new(config: &AuthConfig) -> Self {
+        let rules: Vec<_> =
+            config.identities.iter().map(|(name, of)| (of, Arc::new(Rules::new(name, of)))).collect();
+        let tokens = rules.iter().flat_map(|(of, rules)| {
+            of.tokens.iter().map(move |hash| (hash.prefix(), (*hash, Arc::clone(rules))))
+        });
+        Self {
+            tokens: tokens.collect(),
+            certificates: Names::new(&rules, |of| &of.certificates),
+            subjects: Names::new(&rules, |of| &of.subjects),
+        }
+    }
+
+    /// Whose token it is.
+    pub(super) fn by_token(&self, token: &str) -> Option<Caller> {
+        let hash = TokenHash::of(token);
+        let (known, rules) = self.tokens.get(&hash.prefix())?;
+        (*known == hash).then(|| Caller::known(rules.identity().to_owned(), Arc::clone(rules), None))
+    }
+
+    /// Whose certificate it is; its first name that anybody has.
+    pub(super) fn by_certificate(&self, names: &[String]) -> Option<Caller> {
+        names.iter().find_map(|name| self.certificates.find(name, None))
+    }
+
+    /// Whose JWT it is.
+    pub(super) fn by_subject(&self, subject: &str, until: SystemTime) -> Option<Caller> {
+        self.subjects.find(subject, Some(until))
+    }
+}
+
+impl Names {
+    fn new(rules: &[(&IdentityConfig, Arc<Rules>)], patterns: fn(&IdentityConfig) -> &[String]) -> Self {
+        let mut names = Self::default();
+        for (of, rules) in rules {
+            for pattern in patterns(of) {
+                if is_glob(pattern) {
+                    names.globs.push((Glob::new(pattern), Arc::clone(rules)));
+                } else {
+                    names.literal.entry(pattern.clone()).or_insert_with(|| Arc::clone(rules));
+                }
+            }
+        }
+        names
+    }
+
+    /// One identity may be many callers, who then are `identity/name`: no identity's name has a slash, so they can't be taken for
+    /// another.
+    fn find(&self, name: &str, until: Option<SystemTime>) -> Option<Caller> {
+        if let Some(rules) = self.literal.get(name) {
+            return Some(Caller::known(rules.identity().to_owned(), Arc::clone(rules), until));
+        }
+        let (_, rules) = self.globs.iter().find(|(glob, _)| glob.matches(name))?;
+        Some(Caller::known(format!("{}/{name}", rules.identity()), Arc::clone(rules), until))
+    }
+}

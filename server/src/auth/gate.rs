@@ -1,0 +1,143 @@
+//! Lets callers in, or says in few words why not: never whether the identity, or anything else, exists.
+
+use std::{sync::Arc, time::SystemTime};
+
+use tonic::{
+    Code,
+    codegen::http::{Extensions, HeaderMap, header::AUTHORIZATION},
+};
+
+use super::{
+    Caller, JwksError,
+    directory::Directory,
+    jwt::{Unproven, Verifier},
+    layer::expired,
+    methods::{Access, METRICS, access},
+};
+use crate::{config::AuthConfig, files::Watched, status::Fault};
+
+/// Bytes of a credential. Larger ones are not even hashed.
+const CREDENTIAL_BYTES_MAX: usize = 8 * 1024;
+
+/// Who is let in. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct Gate(Option<Arc<Keeper>>);
+
+#[derive(Debug)]
+struct Keeper {
+    directory: Directory,
+    jwt: Option<Verifier>,
+    metrics_open: bool,
+}
+
+impl Gate {
+    /// Open if nobody is declared. Also the files to watch, for [`Gate::reload`].
+    pub(crate) fn load(config: &AuthConfig) -> Result<(Self, Option<Watched>), JwksError> {
+        if !config.is_on() {
+            return Ok((Self(None), None));
+        }
+        let (jwt, watched) = config.jwt.as_ref().map(Verifier::load).transpose()?.unzip();
+        let keeper = Keeper { directory: Directory::new(config), jwt, metrics_open: config.metrics_open };
+        Ok((Self(Some(Arc::new(keeper))), watched))
+    }
+
+    /// Reads the keys of JWTs again.
+    pub(crate) fn reload(&self) {
+        if let Some(jwt) = self.0.as_ref().and_then(|keeper| keeper.jwt.as_ref()) {
+            jwt.reload();
+        }
+    }
+
+    /// Whether nobody has to prove who they are.
+    pub(crate) fn is_open(&self) -> bool {
+        self.0.is_none()
+    }
+
+    /// Who calls the method at that path, if they may.
+    pub(super) fn admit(
+        &self,
+        path: &str,
+        headers: &HeaderMap,
+        certificate: &[String],
+    ) -> Result<Caller, Fault> {
+        let Some(keeper) = &self.0 else { return Ok(Caller::anybody()) };
+        let access = access(path);
+        if access == Some(Access::Open) {
+            return Ok(Caller::anybody());
+        }
+        let caller = keeper.authenticate(headers, certificate)?;
+        caller.check_access(access)?;
+        Ok(caller)
+    }
+
+    /// Whether whoever asks so may read metrics.
+    pub(crate) fn admit_to_metrics(&self, headers: &HeaderMap) -> Result<(), Fault> {
+        match &self.0 {
+            Some(keeper) if !keeper.metrics_open => {
+                keeper.authenticate(headers, &[])?.check_access(Some(METRICS))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Who makes a call that was let in.
+    pub(crate) fn caller(&self, extensions: &Extensions) -> Result<Caller, Fault> {
+        match extensions.get::<Caller>() {
+            Some(caller) => Ok(caller.clone()),
+            None if self.is_open() => Ok(Caller::anybody()),
+            // Nothing leads here past the gate; if something did, it would end here.
+            None => Err(missing()),
+        }
+    }
+}
+
+impl Keeper {
+    /// A token that is shown counts, and no certificate beside it.
+    fn authenticate(&self, headers: &HeaderMap, certificate: &[String]) -> Result<Caller, Fault> {
+        let mut shown = headers.get_all(AUTHORIZATION).iter();
+        match (shown.next(), shown.next()) {
+            (None, _) if certificate.is_empty() => Err(missing()),
+            (None, _) => self.directory.by_certificate(certificate).ok_or_else(invalid),
+            (Some(credential), None) => {
+                let token = bearer(credential.as_bytes()).ok_or_else(invalid)?;
+                match self.directory.by_token(token) {
+                    Some(caller) => Ok(caller),
+                    None => self.by_jwt(token),
+                }
+            }
+            (Some(_), Some(_)) => Err(invalid()),
+        }
+    }
+
+    fn by_jwt(&self, token: &str) -> Result<Caller, Fault> {
+        let jwt = self.jwt.as_ref().filter(|_| token.contains('.')).ok_or_else(invalid)?;
+        match jwt.verify(token, SystemTime::now()) {
+            Ok(proven) => self.directory.by_subject(&proven.subject, proven.until).ok_or_else(invalid),
+            Err(Unproven::Expired) => Err(expired()),
+            Err(Unproven::Invalid(why)) => {
+                tracing::debug!(why, "a JWT is refused");
+                Err(invalid())
+            }
+        }
+    }
+}
+
+/// The token behind `Bearer `.
+fn bearer(credential: &[u8]) -> Option<&str> {
+    if credential.len() > CREDENTIAL_BYTES_MAX {
+        return None;
+    }
+    let (scheme, token) = std::str::from_utf8(credential).ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then_some(token.trim()).filter(|token| !token.is_empty())
+}
+
+fn missing() -> Fault {
+    let message =
+        "this server wants to know who calls; show a token (authorization: Bearer ...) or a certificate";
+    Fault::new(Code::Unauthenticated, "CREDENTIALS_MISSING", message)
+}
+
+fn invalid() -> Fault {
+    let message = "these credentials are not known here; get others from whoever runs the server";
+    Fault::new(Code::Unauthenticated, "CREDENTIALS_INVALID", message)
+}

@@ -1,0 +1,127 @@
+//! The gate before all services: nothing of a call is read before its caller is known, and nothing is answered any more once what
+//! the caller showed has ended.
+
+use std::{
+    convert::Infallible,
+    future::{Future as _, ready},
+    pin::Pin,
+    task::{Context, Poll},
+    time::SystemTime,
+};
+
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use prometheus_client::metrics::counter::Counter;
+use tokio::time::{Sleep, sleep};
+use tonic::{
+    Code, Status,
+    body::Body,
+    codegen::{BoxFuture, Bytes, Service, http},
+};
+use tower::Layer;
+
+use super::Gate;
+use crate::{status::Fault, tls::Peer};
+
+/// Puts the gate before services.
+#[derive(Clone, Debug)]
+pub(crate) struct GateLayer {
+    pub(crate) gate: Gate,
+    /// Counts who was turned away.
+    pub(crate) denied: Counter,
+}
+
+/// Services behind the gate.
+#[derive(Clone, Debug)]
+pub(crate) struct Gated<S> {
+    gate: Gate,
+    denied: Counter,
+    inner: S,
+}
+
+impl<S> Layer<S> for GateLayer {
+    type Service = Gated<S>;
+
+    fn layer(&self, inner: S) -> Gated<S> {
+        Gated { gate: self.gate.clone(), denied: self.denied.clone(), inner }
+    }
+}
+
+impl<S> Service<http::Request<Body>> for Gated<S>
+where
+    S: Service<http::Request<Body>, Response = http::Response<Body>, Error = Infallible>,
+    S::Future: Send + 'static,
+{
+    type Response = http::Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<http::Response<Body>, Infallible>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, mut request: http::Request<Body>) -> Self::Future {
+        let peer = request.extensions().get::<Peer>().cloned().unwrap_or_default();
+        let caller = match self.gate.admit(request.uri().path(), request.headers(), peer.names()) {
+            Ok(caller) => caller,
+            Err(fault) => {
+                self.denied.inc();
+                return Box::pin(ready(Ok(fault.into_status().into_http())));
+            }
+        };
+        let until = caller.until();
+        request.extensions_mut().insert(caller);
+        let answer = self.inner.call(request);
+        match until {
+            None => Box::pin(answer),
+            Some(until) => {
+                Box::pin(async move { Ok(answer.await?.map(|body| Body::new(Ending::new(body, until)))) })
+            }
+        }
+    }
+}
+
+/// An answer that ends when what its caller showed does.
+struct Ending {
+    body: Body,
+    ends: Option<Pin<Box<Sleep>>>,
+}
+
+impl Ending {
+    fn new(body: Body, until: SystemTime) -> Self {
+        let left = until.duration_since(SystemTime::now()).unwrap_or_default();
+        Self { body, ends: Some(Box::pin(sleep(left))) }
+    }
+}
+
+impl HttpBody for Ending {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let Some(ends) = &mut self.ends else { return Poll::Ready(None) };
+        if ends.as_mut().poll(context).is_pending() {
+            return Pin::new(&mut self.body).poll_frame(context);
+        }
+        self.ends = None;
+        let mut trailers = http::HeaderMap::new();
+        let status = expired().into_status();
+        Poll::Ready(Some(status.add_header(&mut trailers).map(|()| Frame::trailers(trailers))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.ends.is_none() || self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// What was shown has ended since, or before.
+pub(super) fn expired() -> Fault {
+    let message = "these credentials have expired; call again with new ones";
+    Fault::new(Code::Unauthenticated, "CREDENTIALS_EXPIRED", message)
+}
