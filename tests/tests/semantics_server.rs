@@ -9,11 +9,7 @@ use permitd_tests::{
     DAY, METHODS, Permitd, Server, Session, acquires, ask, budget, call_with_bytes, facts, hello, http_get,
     in_flight, rate, soon, success, until,
 };
-use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpStream,
-    time::timeout,
-};
+use tokio::{net::TcpStream, time::timeout};
 use tokio_stream::iter;
 use tonic::Code;
 use tonic_health::pb::{
