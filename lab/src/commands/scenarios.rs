@@ -33,6 +33,9 @@ pub(crate) struct Arguments {
     /// Draw each scenario with the first seed: effective limit against true limit, and 429s.
     #[arg(long, value_name = "FOLDER")]
     plot: Option<PathBuf>,
+    /// Print rows of a Markdown table; what was missed is bold.
+    #[arg(long)]
+    markdown: bool,
     /// Where the scenarios are.
     #[arg(long, default_value = "lab/scenarios", value_name = "FOLDER")]
     folder: PathBuf,
@@ -59,12 +62,18 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error
     let seeds: Vec<u64> = (0..arguments.seeds).map(|more| arguments.seed.wrapping_add(more)).collect();
     let verdicts = judge_all(&scenarios, &seeds);
     let mut text = String::new();
+    if arguments.markdown {
+        text += "| scenario | figure | expected | found |\n|---|---|---|---|\n";
+    }
     for verdict in &verdicts {
-        writeln!(text, "{verdict}")?;
+        match arguments.markdown {
+            true => text += &verdict.rows(),
+            false => writeln!(text, "{verdict}")?,
+        }
     }
     let findings = || verdicts.iter().flat_map(|verdict| &verdict.findings);
     let missed = findings().filter(|finding| !finding.holds()).count();
-    writeln!(text, "{} scenarios, {} promises, {missed} missed", verdicts.len(), findings().count())?;
+    writeln!(text, "\n{} scenarios, {} promises, {missed} missed", verdicts.len(), findings().count())?;
     show(&text)?;
     if missed == 0 { Ok(()) } else { Err(format!("{missed} promises were not kept").into()) }
 }

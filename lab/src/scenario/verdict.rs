@@ -125,6 +125,22 @@ impl Verdict {
     }
 }
 
+impl Verdict {
+    /// The scenario and its promises as rows of a Markdown table: scenario, figure, range, found.
+    #[must_use]
+    pub fn rows(&self) -> String {
+        let mut rows = String::new();
+        for (at, finding) in self.findings.iter().enumerate() {
+            let name = if at == 0 { format!("`{}`", self.name) } else { String::new() };
+            let found = round(finding.found);
+            let found = if finding.holds() { found } else { format!("**{found}**") };
+            let (what, range) = (&finding.expectation, finding.expectation.range());
+            rows += &format!("| {name} | {what} | {range} | {found} |\n");
+        }
+        rows
+    }
+}
+
 /// A table: the scenario and why, then a line for every promise.
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -148,12 +164,30 @@ impl fmt::Display for Finding {
 
 /// Figures for people: as many digits as say something.
 pub(super) fn round(figure: f64) -> String {
-    match figure.abs() {
-        nothing if nothing.is_nan() => "nothing".to_owned(),
-        whole if whole.fract() == 0.0 => format!("{figure:.0}"),
-        size if size < 0.01 => format!("{figure:.5}"),
-        size if size < 10.0 => format!("{figure:.3}"),
-        size if size < 1_000.0 => format!("{figure:.1}"),
-        _ => format!("{figure:.0}"),
+    let digits = match figure.abs() {
+        nothing if nothing.is_nan() => return "nothing".to_owned(),
+        size if size < 0.01 => 5,
+        size if size < 10.0 => 3,
+        size if size < 1_000.0 => 1,
+        _ => 0,
+    };
+    let text = format!("{figure:.digits$}");
+    match text.contains('.') {
+        true => text.trim_end_matches('0').trim_end_matches('.').to_owned(),
+        false => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Goal: a figure has no digits that say nothing, and none that say something are lost.
+    #[test]
+    fn figures_are_short() {
+        let cases = [(0.0, "0"), (0.005, "0.005"), (0.00012, "0.00012"), (0.99, "0.99"), (600.0, "600")];
+        for (figure, written) in cases.into_iter().chain([(1234.56, "1235"), (f64::NAN, "nothing")]) {
+            assert_eq!(round(figure), written);
+        }
     }
 }
