@@ -11,7 +11,7 @@ use crate::{
     refusal::{Reason, Refusal},
     request::{Acquired, Event, Grant, PermitKey, Priority, Request, Ticket},
     slab::{serial_of, slot_of},
-    spec::{DEFAULT_MAX_WAITING, Overflow},
+    spec::{CheckedSpec, DEFAULT_MAX_WAITING, Overflow},
     tenant::Tenant,
     time::Time,
     usage::{Amounts, Usage},
@@ -246,7 +246,7 @@ impl<W: Clone> Budget<W> {
         }
         let placed = self
             .models
-            .add(name, Model::new(name, &self.limits), |model| model.uses == 0)
+            .add(name, Model::new(name, &self.spec, &self.limits), |model| model.uses == 0)
             .ok_or_else(|| Refusal::new(Reason::TooManyModels { most: MODELS_MAX as u32 }))?;
         if placed.replaced {
             self.outputs.forget_model(placed.at);
@@ -258,24 +258,25 @@ impl<W: Clone> Budget<W> {
     fn charge(&self, asker: &Asker, estimate: Usage) -> Amounts {
         let learned =
             asker.guess.is_open().then(|| self.outputs.expected(asker.tenant, asker.model)).flatten();
-        estimate.charge(learned)
+        estimate.charge(learned, self.models[asker.model].counting)
     }
 
     /// Refuses what no wait would help.
     fn check_possible(&self, asker: &Asker, charge: &mut Amounts) -> Result<(), Refusal> {
         if asker.guess.is_open() {
-            self.cut_guess(asker.set, charge);
+            self.cut_guess(asker.set, asker.model, charge);
         }
         self.impossible(asker.set, charge).map_or(Ok(()), Err)
     }
 
     /// An output that was guessed never makes a request too large: the guess is cut to what can be granted.
-    fn cut_guess(&self, set: LimitSet, charge: &mut Amounts) {
+    fn cut_guess(&self, set: LimitSet, model: u32, charge: &mut Amounts) {
         if self.impossible(set, charge).is_some() {
-            charge.cut_output(members(set).map(|at| {
+            let most = members(set).map(|at| {
                 let rule = &self.limits[at].rule;
                 (rule.spec.unit.as_str(), rule.capacity)
-            }));
+            });
+            charge.cut_output(most, self.models[model].counting);
         }
     }
 
@@ -286,8 +287,8 @@ impl<W: Clone> Budget<W> {
         let Some(expected) = self.outputs.expected(tenant, waiting.model) else { return };
         if expected.min(most) != waiting.charge.output_tokens {
             let mut charge = waiting.charge.clone();
-            charge.set_output(expected.min(most));
-            self.cut_guess(set, &mut charge);
+            charge.set_output(expected.min(most), self.models[waiting.model].counting);
+            self.cut_guess(set, waiting.model, &mut charge);
             self.waiting.at_mut(slot).charge = charge;
         }
     }
@@ -340,8 +341,8 @@ impl<W: Clone> Budget<W> {
 }
 
 impl Model {
-    pub(crate) fn new(name: &str, limits: &[crate::limit::Limit]) -> Self {
-        Self { limits: Self::matching(name, limits), uses: 0 }
+    pub(crate) fn new(name: &str, spec: &CheckedSpec, limits: &[crate::limit::Limit]) -> Self {
+        Self { limits: Self::matching(name, limits), counting: spec.counting_of(name), uses: 0 }
     }
 
     pub(crate) fn matching(name: &str, limits: &[crate::limit::Limit]) -> LimitSet {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::{
     agenda::Agenda,
     answers::Answers,
+    counting::Counting,
     fair::Fair,
     feedback::Feedback,
     limit::{Limit, LimitSet, Ticks},
@@ -108,6 +109,7 @@ pub(crate) struct Permit<W> {
 #[derive(Debug)]
 pub(crate) struct Model {
     pub(crate) limits: LimitSet,
+    pub(crate) counting: Counting,
     /// Requests and permits that name it.
     pub(crate) uses: u32,
 }
@@ -208,6 +210,13 @@ impl<W: Clone> Budget<W> {
             ttl: found.ttl,
             waited: found.waited,
         })
+    }
+
+    /// The model that a live permit is for.
+    #[must_use]
+    pub fn model_of(&self, permit: PermitKey) -> Option<&str> {
+        let found = self.permits.get(permit.as_u64())?;
+        Some(self.models.name(found.model))
     }
 
     /// Gives a live permit another life; says when it ends then. `None` if it has ended.

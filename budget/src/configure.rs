@@ -46,6 +46,7 @@ impl<W: Clone> Budget<W> {
         let now = moment.time;
         for (name, model) in models.iter_mut() {
             model.limits = Model::matching(name, limits);
+            model.counting = spec.counting_of(name);
         }
         for (name, tenant) in tenants.iter_mut() {
             tenant.move_meters(|at, mut old| {

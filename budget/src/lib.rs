@@ -39,6 +39,7 @@
 //! | room | what is there |
 //! |---|---|
 //! | `spec` | what may be declared, and the one place that checks it |
+//! | `counting` | how a provider counts tokens |
 //! | `request`, `outcome`, `observed`, `refusal`, `usage`, `snapshot` | what goes in and comes out |
 //! | `acquire` -> `dispatch` -> `settle` | the life of a request: asked, granted in turn, ended |
 //! | `admission` | whether a permit fits all its limits, what is in the way, what is reserved |
@@ -62,6 +63,7 @@ mod answers;
 mod budget;
 mod chunks;
 mod configure;
+mod counting;
 mod dispatch;
 mod fair;
 mod feedback;
@@ -86,6 +88,7 @@ mod time;
 mod usage;
 
 pub use budget::Budget;
+pub use counting::{Counting, CountingSpec, Held, Settled};
 pub use glob::Glob;
 pub use observed::{OBSERVED_MAX, Observed, Tripped};
 pub use outcome::{Outcome, Report, Reported};

@@ -36,7 +36,7 @@ impl<W: Clone> Budget<W> {
         let set = self.touched(ended.tenant, ended.model);
         let used = match report.outcome {
             Outcome::Cancelled => Amounts::nothing(),
-            _ => report.actual.settle(&ended.charge),
+            _ => report.actual.settle(&ended.charge, self.models[ended.model].counting),
         };
         self.settle(now, permit.as_u64(), &ended, set, &used, report.outcome != Outcome::Cancelled);
         if ended.open_output

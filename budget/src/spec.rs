@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, ops::Deref, time::Duration};
 
 use crate::{
+    counting::{Counting, CountingSpec, Settled},
     glob::Glob,
     time::{Time, nanos},
 };
@@ -27,6 +28,10 @@ pub mod bounds {
     pub const PERMIT_TTL_MAX: Duration = Duration::from_secs(86_400);
     /// Requests that may wait in one budget, whatever it declares.
     pub const WAITING: u32 = 4_000_000;
+    /// The most that an output may weigh against the input, in per cent.
+    pub const PERCENT: u32 = 10_000;
+    /// Ways of counting in one budget, each for some models.
+    pub const COUNTINGS: usize = 64;
 }
 
 /// Everything declared about one budget, as somebody wrote it. [`BudgetSpec::check`] makes it usable.
@@ -40,6 +45,8 @@ pub struct BudgetSpec {
     pub tenants: BTreeMap<String, TenantSpec>,
     /// How long a permit lives unreported; `None` means [`DEFAULT_PERMIT_TTL`].
     pub permit_ttl: Option<Duration>,
+    /// How the provider counts tokens, by model; the first that matches counts. Where none does, [`Counting::default`] holds.
+    pub counting: Vec<CountingSpec>,
 }
 
 /// The life of a permit where nobody declared one. Longer than the longest common client timeout (the OpenAI and Anthropic
@@ -184,13 +191,43 @@ impl BudgetSpec {
         {
             return Err(SpecError::new("permit_ttl", format!("{ttl:?} is outside 1 s to 24 h")));
         }
+        if self.counting.len() > bounds::COUNTINGS {
+            let problem = format!("{} of them; at most {}", self.counting.len(), bounds::COUNTINGS);
+            return Err(SpecError::new("counting", problem));
+        }
+        for (at, counting) in self.counting.iter().enumerate() {
+            counting.check(&format!("counting[{at}]"))?;
+        }
         Ok(CheckedSpec(self))
+    }
+
+    /// How calls to a model are counted.
+    pub(crate) fn counting_of(&self, model: &str) -> Counting {
+        let found = self.counting.iter().find(|counting| Glob::new(&counting.models).matches(model));
+        found.map_or_else(Counting::default, |found| found.counting)
     }
 
     /// The life of a permit.
     #[must_use]
     pub fn ttl(&self) -> Duration {
         self.permit_ttl.unwrap_or(DEFAULT_PERMIT_TTL)
+    }
+}
+
+impl CountingSpec {
+    fn check(&self, at: &str) -> Result<(), SpecError> {
+        check_name(&format!("{at}.models"), &self.models, true)?;
+        if self.counting.cached_input_percent > 100 {
+            let problem = format!("{} %; at most 100", self.counting.cached_input_percent);
+            return Err(SpecError::new(format!("{at}.cached_input_percent"), problem));
+        }
+        if let Settled::Used { output_percent } = self.counting.settled
+            && output_percent > bounds::PERCENT
+        {
+            let problem = format!("{output_percent} %; at most {}", bounds::PERCENT);
+            return Err(SpecError::new(format!("{at}.output_percent"), problem));
+        }
+        Ok(())
     }
 }
 

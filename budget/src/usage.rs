@@ -1,5 +1,7 @@
 //! Amounts per unit: what is asked for, what is charged, what was used, and the rules between them.
 
+use crate::counting::Counting;
+
 /// The unit of calls.
 pub const REQUESTS: &str = "requests";
 /// The unit of input plus output.
@@ -30,6 +32,8 @@ pub struct Usage {
     pub output_tokens: Option<u64>,
     /// A bound on what comes out, for estimates only.
     pub max_output_tokens: Option<u64>,
+    /// The part of what goes in that the provider read from its cache, for reports only.
+    pub cached_input_tokens: Option<u64>,
     /// Further units by name, at most [`OTHER_UNITS_MAX`].
     pub other: Vec<OtherUnit>,
 }
@@ -43,8 +47,10 @@ pub struct Amounts {
     pub input_tokens: u64,
     /// What comes out.
     pub output_tokens: u64,
-    /// Input and output together.
+    /// Input and output together, as the provider counts them.
     pub tokens: u64,
+    /// The largest output that the caller allows, if it said so.
+    pub output_bound: Option<u64>,
     /// Further units by name.
     pub other: Option<Box<[OtherUnit]>>,
 }
@@ -77,11 +83,11 @@ impl Usage {
 
     /// What a permit for this estimate is charged. `learned_output` is what the tenant and model used before; it stands in for
     /// an output that the caller leaves open, at most `max_output_tokens`.
-    pub(crate) fn charge(self, learned_output: Option<u64>) -> Amounts {
+    pub(crate) fn charge(self, learned_output: Option<u64>, counting: Counting) -> Amounts {
         let open_output = || match (learned_output, self.max_output_tokens) {
             (Some(learned), Some(most)) => learned.min(most),
             (Some(learned), None) => learned,
-            (None, most) => most.unwrap_or(0),
+            (None, most) => most.unwrap_or(counting.output_default),
         };
         let (input, output) = match (self.tokens, self.input_tokens, self.output_tokens) {
             (_, Some(input), Some(output)) => (input, output),
@@ -96,7 +102,8 @@ impl Usage {
             requests: self.requests.unwrap_or(1),
             input_tokens: input,
             output_tokens: output,
-            tokens: input.saturating_add(output),
+            tokens: counting.held(input, output, self.max_output_tokens),
+            output_bound: self.max_output_tokens,
             other: (!self.other.is_empty()).then(|| self.other.into_boxed_slice()),
         }
     }
@@ -116,7 +123,7 @@ impl Usage {
     }
 
     /// What was used in the end, where this is a report on a permit that holds `charged`.
-    pub(crate) fn settle(&self, charged: &Amounts) -> Amounts {
+    pub(crate) fn settle(&self, charged: &Amounts, counting: Counting) -> Amounts {
         let (input, output) = match (self.tokens, self.input_tokens, self.output_tokens) {
             (Some(total), None, None) => {
                 let output = charged.output_tokens.min(total);
@@ -135,16 +142,18 @@ impl Usage {
                 None => other.push((unit.clone(), *amount)),
             }
         }
+        let counted = counting.input(input, self.cached_input_tokens.unwrap_or(0));
         let tokens = match (self.tokens, self.input_tokens, self.output_tokens) {
-            (Some(total), ..) => total,
-            (None, None, None) => charged.tokens,
-            _ => input.saturating_add(output),
+            (Some(total), ..) if counted == input && counting.is_plain() => total,
+            (None, None, None) if counted == input => charged.tokens,
+            _ => counting.settled(counted, output, charged.output_bound),
         };
         Amounts {
             requests: self.requests.unwrap_or(charged.requests),
-            input_tokens: input,
+            input_tokens: counted,
             output_tokens: output,
             tokens,
+            output_bound: charged.output_bound,
             other: (!other.is_empty()).then(|| other.into_boxed_slice()),
         }
     }
@@ -157,20 +166,24 @@ impl Amounts {
     }
 
     /// Another output, the input as it is.
-    pub(crate) fn set_output(&mut self, output: u64) {
+    pub(crate) fn set_output(&mut self, output: u64, counting: Counting) {
         self.output_tokens = output;
-        self.tokens = self.input_tokens.saturating_add(output);
+        self.tokens = counting.held(self.input_tokens, output, self.output_bound);
     }
 
     /// Cuts a guessed output to what the limits (unit, most) can ever grant.
-    pub(crate) fn cut_output<'a>(&mut self, limits: impl Iterator<Item = (&'a str, u64)>) {
+    pub(crate) fn cut_output<'a>(
+        &mut self,
+        limits: impl Iterator<Item = (&'a str, u64)>,
+        counting: Counting,
+    ) {
         let most = limits.map(|(unit, most)| match unit {
             OUTPUT_TOKENS => most,
-            TOKENS => most.saturating_sub(self.input_tokens),
+            TOKENS => counting.output_within(most, self.input_tokens, self.output_bound),
             _ => u64::MAX,
         });
         let output = most.fold(self.output_tokens, u64::min);
-        self.set_output(output);
+        self.set_output(output, counting);
     }
 
     /// The amount of a unit by its name; 0 for one that is not there. `in_flight` is always 1.

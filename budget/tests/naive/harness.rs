@@ -159,6 +159,7 @@ impl Harness {
                 output_tokens: ask.output,
                 tokens,
                 other,
+                ..Amounts::default()
             },
             remaining: ask.count,
             arrived: now,
@@ -536,6 +537,7 @@ fn actual(report: &Report, charged: &Amounts) -> Amounts {
         output_tokens,
         tokens: input_tokens + output_tokens,
         other: Some(Box::from([("points".into(), points)])),
+        ..Amounts::default()
     }
 }
 

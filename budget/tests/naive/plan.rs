@@ -184,7 +184,9 @@ fn spec(scale: u64) -> impl Strategy<Value = CheckedSpec> {
                 limits.push(limit);
             }
         }
-        BudgetSpec { limits, queue, tenants, permit_ttl }.check().expect("drawn within the bounds")
+        BudgetSpec { limits, queue, tenants, permit_ttl, counting: Vec::new() }
+            .check()
+            .expect("drawn within the bounds")
     })
 }
 

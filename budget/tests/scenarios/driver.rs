@@ -3,8 +3,8 @@
 use std::{collections::BTreeMap, fmt::Write as _, time::Duration};
 
 use permitd_budget::{
-    Acquired, Budget, BudgetSpec, Event, Grant, LimitSpec, Outcome, Overflow, PermitKey, Priority, Reason,
-    Refusal, Report, Request, TenantSpec, Ticket, Time, Usage, Window,
+    Acquired, Budget, BudgetSpec, Counting, CountingSpec, Event, Grant, Held, LimitSpec, Outcome, Overflow,
+    PermitKey, Priority, Reason, Refusal, Report, Request, Settled, TenantSpec, Ticket, Time, Usage, Window,
 };
 
 /// Scenarios begin on a whole minute, so that windows with a phase are easy to read.
@@ -31,7 +31,7 @@ impl Driver {
         let verb = words.next().expect("a command has a verb");
         let words: Vec<&str> = words.collect();
         match verb {
-            "limits" | "queue" | "tenant" | "ttl" => self.declare(verb, &words),
+            "limits" | "queue" | "tenant" | "ttl" | "counting" => self.declare(verb, &words),
             "at" => self.run_until(START + span(words[0])),
             "skip" => {
                 self.now = START + span(words[0]);
@@ -83,6 +83,7 @@ impl Driver {
         match what {
             "limits" => self.declared.limits = words.iter().map(|word| limit(word)).collect(),
             "ttl" => self.declared.permit_ttl = Some(span(words[0])),
+            "counting" => self.declared.counting.push(counting(&pairs(words))),
             "tenant" => {
                 let said = pairs(&words[1..]);
                 let number = |name: &str| said.get(name).map_or(0, |value| value.parse().expect("a number"));
@@ -342,6 +343,24 @@ fn limit(word: &str) -> LimitSpec {
     limit
 }
 
+fn counting(said: &BTreeMap<&str, &str>) -> CountingSpec {
+    let number = |name: &str| said.get(name).map(|value| value.parse().expect("a number"));
+    let counting = Counting {
+        cached_input_percent: number("cached").unwrap_or(100),
+        output_default: number("output_default").unwrap_or(0).into(),
+        held: match said.get("held") {
+            Some(&"bound") => Held::Bound,
+            Some(&"larger") => Held::Larger,
+            _ => Held::Expected,
+        },
+        settled: match said.get("settled") {
+            Some(&"as_held") => Settled::AsHeld,
+            _ => Settled::Used { output_percent: number("output").unwrap_or(100) },
+        },
+    };
+    CountingSpec { models: (*said.get("models").unwrap_or(&"")).to_owned(), counting }
+}
+
 fn usage(said: &BTreeMap<&str, &str>) -> Usage {
     let number = |name: &str| said.get(name).map(|value| value.parse::<u64>().expect("a number"));
     Usage {
@@ -350,6 +369,7 @@ fn usage(said: &BTreeMap<&str, &str>) -> Usage {
         input_tokens: number("input"),
         output_tokens: number("output"),
         max_output_tokens: number("max_output"),
+        cached_input_tokens: number("cached"),
         other: number("points").map(|points| ("points".into(), points)).into_iter().collect(),
     }
 }

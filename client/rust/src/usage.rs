@@ -149,6 +149,7 @@ pub(crate) fn heart_usage(usage: &wire::Usage) -> permitd_budget::Usage {
         input_tokens: usage.input_tokens,
         output_tokens: usage.output_tokens,
         max_output_tokens: usage.max_output_tokens,
+        cached_input_tokens: usage.cached_input_tokens,
         other: usage.other.iter().map(|(unit, amount)| (unit.as_str().into(), *amount)).collect(),
     }
 }
