@@ -218,16 +218,14 @@ impl Report {
             Some(Outcome::AccelerationLimited) => Heart::AccelerationLimited,
             Some(Outcome::QuotaExhausted) => Heart::QuotaExhausted,
             Some(Outcome::TooLarge) => Heart::TooLarge,
-            Some(Outcome::Failed) => {
-                Heart::Failed { retryable: self.http_status == 0 || self.http_status >= 500 }
-            }
+            Some(Outcome::Failed) => failed(self.http_status),
             Some(Outcome::Cancelled) => Heart::Cancelled,
             None => match self.http_status {
                 0..400 => Heart::Success,
                 429 => Heart::RateLimited,
                 503 | 529 => Heart::Overloaded,
                 413 => Heart::TooLarge,
-                status => Heart::Failed { retryable: status >= 500 },
+                status => failed(status),
             },
         };
         let actual = crate::usage::heart_usage(&self.actual.into_wire());
@@ -327,6 +325,12 @@ impl Advice {
     }
 }
 
+/// A failure as the server reads it: every 4xx would fail again, but for a timeout; without a status it was a timeout or a
+/// connection that broke.
+fn failed(status: u32) -> permitd_budget::Outcome {
+    permitd_budget::Outcome::Failed { retryable: status == 408 || !(400..=499).contains(&status) }
+}
+
 /// Profiles on the server decide which headers count; this only keeps out what no profile could want.
 fn says_something_of_limits(name: &str) -> bool {
     const PARTS: [&str; 8] =
@@ -354,6 +358,19 @@ mod tests {
         assert_eq!(names, ["anthropic-ratelimit-tokens-remaining", "ratelimit", "retry-after"]);
         assert_eq!(report.body.len(), BODY_BYTES_MAX);
         assert_eq!(report.outcome(), wire::Outcome::Unspecified);
+    }
+
+    /// Without a server a failure is worth another try where it is with one.
+    #[test]
+    fn failures_are_worth_a_try_as_on_the_server() {
+        for (status, retryable) in [(0, true), (400, false), (404, false), (408, true), (500, true)] {
+            let failed = permitd_budget::Outcome::Failed { retryable };
+            let told = Report { outcome: Some(Outcome::Failed), ..Report::status(status) };
+            assert_eq!(told.into_heart().outcome, failed, "{status}");
+            if status != 0 {
+                assert_eq!(Report::status(status).into_heart().outcome, failed, "{status}");
+            }
+        }
     }
 
     #[test]
