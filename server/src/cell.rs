@@ -18,6 +18,7 @@ use crate::{
     clock::Clock,
     config::BudgetName,
     inbox::{Delivery, Inbox, News, Waiter},
+    profile::Profile,
 };
 
 /// Unreported permits of one budget. Past it, acquires are refused until some are reported or expire.
@@ -30,6 +31,7 @@ pub struct Cell {
     clock: Clock,
     alarms: Arc<Alarms>,
     bell: Bell,
+    profile: Arc<Profile>,
     this: Weak<Cell>,
     /// Sessions that hold or will soon hold a local share.
     sharers: AtomicU32,
@@ -108,10 +110,11 @@ impl Cell {
         id: u32,
         name: BudgetName,
         declared: Declared,
+        profile: Arc<Profile>,
         clock: Clock,
         alarms: Arc<Alarms>,
     ) -> Arc<Self> {
-        let heart = Budget::new(&declared.spec, clock.now());
+        let heart = Budget::new(&profile.fill(&declared.spec), clock.now());
         let state = State { heart, life: Life::Serving, declared, alarm: None, events: Vec::new() };
         let bell = alarms.bell();
         let sharers = AtomicU32::new(0);
@@ -121,6 +124,7 @@ impl Cell {
             clock,
             alarms,
             bell,
+            profile,
             this: this.clone(),
             sharers,
             state: Mutex::new(state),
@@ -136,6 +140,12 @@ impl Cell {
     #[must_use]
     pub fn name(&self) -> &BudgetName {
         &self.name
+    }
+
+    /// What is known of the provider.
+    #[must_use]
+    pub fn profile(&self) -> &Arc<Profile> {
+        &self.profile
     }
 
     /// What was declared.
@@ -163,8 +173,9 @@ impl Cell {
 
     /// Replaces what is declared. Whoever calls holds the registry's lock for changes.
     pub(crate) fn declare(&self, declared: Declared) {
+        let filled = self.profile.fill(&declared.spec);
         self.with(|state, now, events| {
-            state.heart.configure(now, &declared.spec, events);
+            state.heart.configure(now, &filled, events);
             state.declared = declared;
         });
     }
@@ -209,7 +220,7 @@ impl Cell {
 
     /// Settles a permit. The waiter is who asked for it, if this report is what ended it.
     pub(crate) fn report(&self, permit: PermitKey, report: &Report) -> (Reported, Option<Waiter>) {
-        self.with(|state, now, events| state.heart.report(now, permit, report, events))
+        self.with(|state, now, events| state.report(&self.profile, now, permit, report, events))
     }
 
     /// Settles several permits under one lock.
@@ -219,7 +230,9 @@ impl Cell {
         answers: &mut Vec<(Reported, Option<Waiter>)>,
     ) {
         self.with(|state, now, events| {
-            answers.extend(reports.map(|(permit, report)| state.heart.report(now, permit, report, events)));
+            answers.extend(
+                reports.map(|(permit, report)| state.report(&self.profile, now, permit, report, events)),
+            );
         });
     }
 
@@ -342,6 +355,30 @@ impl State {
         }
     }
 
+    /// Settles a permit. What the response tells of limits is about the models that share them with the permit's own.
+    fn report(
+        &mut self,
+        profile: &Profile,
+        now: Time,
+        permit: PermitKey,
+        report: &Report,
+        events: &mut Vec<Event<Waiter>>,
+    ) -> (Reported, Option<Waiter>) {
+        if report.observed.is_empty() {
+            return self.heart.report(now, permit, report, events);
+        }
+        let mut report = report.clone();
+        match self.heart.model_of(permit).map(|model| profile.sharing(model)) {
+            Some(models) => {
+                let open = report.observed.iter_mut().filter(|observed| observed.models.is_empty());
+                open.for_each(|observed| observed.models = models.into());
+            }
+            // It ended before: nobody knows any more whose limits these are.
+            None => report.observed.clear(),
+        }
+        self.heart.report(now, permit, &report, events)
+    }
+
     fn give_back(&mut self, now: Time, permits: &[PermitKey], events: &mut Vec<Event<Waiter>>) {
         let unused = Report::new(Outcome::Cancelled);
         for &permit in permits {
@@ -387,7 +424,7 @@ mod tests {
         let spec = BudgetSpec { limits: vec![LimitSpec::in_flight(1)], ..BudgetSpec::default() };
         let spec = Arc::new(spec.check().expect("a sound spec"));
         let declared = Declared { spec, etag: String::new(), source: Source::Admin };
-        let cell = Cell::new(1, "p/k".parse().expect("a name"), declared, clock, alarms);
+        let cell = Cell::new(1, "p/k".parse().expect("a name"), declared, Arc::default(), clock, alarms);
         let (gone, alive) = (Arc::new(Inbox::default()), Arc::new(Inbox::default()));
         let Ok(Acquired::Granted(first)) = cell.acquire(request(&alive, 0)) else {
             panic!("granted at once")

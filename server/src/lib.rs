@@ -22,6 +22,7 @@ pub mod clock;
 pub mod config;
 pub mod http;
 pub mod metrics;
+pub mod profile;
 pub mod registry;
 pub mod status;
 pub mod tls;
@@ -42,7 +43,7 @@ mod shared;
 mod wire;
 mod worker;
 
-use std::{future::Future, io, net::SocketAddr, sync::Arc};
+use std::{future::Future, io, net::SocketAddr, path::PathBuf, sync::Arc};
 
 use tokio::{sync::watch, task::JoinSet};
 
@@ -54,11 +55,12 @@ use crate::{
     auth::{Gate, JwksError},
     cell::Source,
     clock::Clock,
-    config::Config,
+    config::{Config, ConfigError},
     health::Health,
     http::{Phase, World},
     metrics::Metrics,
     permit_id::{PermitIds, Seal},
+    profile::Profiles,
     registry::{Registry, RegistryError},
     session::Sessions,
     shared::Shared,
@@ -90,6 +92,9 @@ pub enum Error {
     /// The configured keys of JWTs can't be used.
     #[error("can't check who calls: {0}")]
     Auth(#[from] JwksError),
+    /// A profile of `server.profiles` is wrong.
+    #[error("can't use the configured profiles: {0}")]
+    Profiles(#[from] ConfigError),
     /// One of the server's threads panicked.
     #[error("a thread of the server panicked; its message stands above")]
     Panicked,
@@ -168,8 +173,10 @@ pub async fn run(
     if sound { Ok(()) } else { Err(Error::Panicked) }
 }
 
-fn registry(config: &Config, clock: Clock, alarms: &Arc<Alarms>) -> Result<Registry, RegistryError> {
-    let registry = Registry::new(clock, Arc::clone(alarms), config.server.bounds.budgets, &config.providers);
+fn registry(config: &Config, clock: Clock, alarms: &Arc<Alarms>) -> Result<Registry, Error> {
+    let profiles = Profiles::load(config.server.profiles.iter().map(PathBuf::as_path))?;
+    let registry = Registry::new(clock, Arc::clone(alarms), config.server.bounds.budgets, &config.providers)
+        .with_profiles(profiles);
     for (name, spec) in &config.budgets {
         registry.set(name, spec.clone(), Source::Config, "", false)?;
     }

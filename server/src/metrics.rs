@@ -24,7 +24,7 @@ use prometheus_client::{
     registry::Registry as Metered,
 };
 
-use crate::{config::BudgetName, registry::Registry};
+use crate::{config::BudgetName, reading::Unreadable, registry::Registry};
 
 /// Stands for budgets without series of their own.
 const OTHER: &str = "other";
@@ -42,6 +42,9 @@ const OUTCOMES: [&str; 9] = [
     "cancelled",
 ];
 
+/// What an unreadable value would have been, by its place in [`Metrics::unreadable`].
+const PARTS: [&str; 5] = ["wait", "limit", "remaining", "reset", "body"];
+
 /// All that the server counts.
 pub struct Metrics {
     /// Sessions, broken ones in their grace included.
@@ -55,6 +58,7 @@ pub struct Metrics {
     reports: [Counter; OUTCOMES.len()],
     unsettled: Counter,
     refusals: Family<ReasonLabel, Counter>,
+    unreadable: [Counter; PARTS.len()],
     metered: Metered,
     /// One at a time, so that impatient scrapers don't multiply the work.
     scraping: Mutex<()>,
@@ -92,6 +96,8 @@ impl Metrics {
         );
         let reports: [Counter; OUTCOMES.len()] = Default::default();
         metered.register_collector(Box::new(Reports(reports.clone())));
+        let unreadable: [Counter; PARTS.len()] = Default::default();
+        metered.register_collector(Box::new(UnreadableValues(unreadable.clone())));
         let shown = Mutex::new(BTreeSet::new());
         metered.register_collector(Box::new(Budgets { registry, budgets_max, shown }));
         Self {
@@ -102,6 +108,7 @@ impl Metrics {
             reports,
             unsettled,
             refusals,
+            unreadable,
             metered,
             scraping: Mutex::new(()),
         }
@@ -118,6 +125,16 @@ impl Metrics {
             self.reports[place(outcome)].inc_by(times);
         } else {
             self.unsettled.inc_by(times);
+        }
+    }
+
+    /// Something in a report's headers or body made no sense.
+    pub(crate) fn unreadable(&self, values: &Unreadable) {
+        let Unreadable { waits, limits, remainings, resets, bodies } = *values;
+        for (counter, values) in self.unreadable.iter().zip([waits, limits, remainings, resets, bodies]) {
+            if values > 0 {
+                counter.inc_by(values);
+            }
         }
     }
 
@@ -150,15 +167,36 @@ fn place(outcome: Outcome) -> usize {
 struct Reports([Counter; OUTCOMES.len()]);
 
 impl Collector for Reports {
-    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let help = "Reports that settled a permit, or repeated one that did, by outcome.";
-        let mut family = encoder.encode_descriptor("reports", help, None, MetricType::Counter)?;
-        for (outcome, counter) in OUTCOMES.into_iter().zip(&self.0) {
-            let labels = [("outcome", outcome)];
-            ConstCounter::new(counter.get()).encode(family.encode_family(&labels)?)?;
-        }
-        Ok(())
+        encode_by(encoder, ("reports", help), "outcome", OUTCOMES.into_iter().zip(&self.0))
     }
+}
+
+/// What could not be read, all parts from the start.
+#[derive(Debug)]
+struct UnreadableValues([Counter; PARTS.len()]);
+
+impl Collector for UnreadableValues {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let help = "Values in reported headers and bodies that made no sense, by what they would have been.";
+        encode_by(encoder, ("unreadable_values", help), "part", PARTS.into_iter().zip(&self.0))
+    }
+}
+
+/// A counter for each value of one label.
+fn encode_by<'a>(
+    mut encoder: DescriptorEncoder<'_>,
+    (name, help): (&str, &str),
+    label: &'static str,
+    counters: impl Iterator<Item = (&'static str, &'a Counter)>,
+) -> fmt::Result {
+    let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+    for (value, counter) in counters {
+        let labels = [(label, value)];
+        ConstCounter::new(counter.get()).encode(family.encode_family(&labels)?)?;
+    }
+    Ok(())
 }
 
 /// Reads the budgets' own figures.

@@ -20,6 +20,7 @@ use crate::{
     cell::{Cell, Declared, Source},
     clock::Clock,
     config::BudgetName,
+    profile::Profiles,
 };
 
 /// All budgets.
@@ -29,6 +30,7 @@ pub struct Registry {
     budgets_max: usize,
     /// What keys that nobody declared get, by provider.
     providers: BTreeMap<String, Arc<CheckedSpec>>,
+    profiles: Arc<Profiles>,
     by_name: DashMap<BudgetName, Arc<Cell>, foldhash::fast::RandomState>,
     by_id: DashMap<u32, Arc<Cell>, foldhash::fast::RandomState>,
     draining: AtomicBool,
@@ -100,11 +102,24 @@ impl Registry {
             alarms,
             budgets_max,
             providers,
+            profiles: Profiles::built_in(),
             by_name,
             by_id,
             draining: AtomicBool::new(false),
             index,
         }
+    }
+
+    /// With these profiles of providers instead of the built-in ones.
+    #[must_use]
+    pub(crate) fn with_profiles(self, profiles: Arc<Profiles>) -> Self {
+        Self { profiles, ..self }
+    }
+
+    /// What is known of providers.
+    #[must_use]
+    pub fn profiles(&self) -> &Arc<Profiles> {
+        &self.profiles
     }
 
     /// The server's clock, which is that of all budgets.
@@ -247,7 +262,9 @@ impl Registry {
         self.make_room()?;
         // An id is never used twice, so they can run out, after four billion budgets.
         index.ids = index.ids.checked_add(1).ok_or(RegistryError::Full { most: self.budgets_max })?;
-        let cell = Cell::new(index.ids, name.clone(), declared, self.clock, Arc::clone(&self.alarms));
+        let profile = Arc::clone(self.profiles.of(name.provider()));
+        let alarms = Arc::clone(&self.alarms);
+        let cell = Cell::new(index.ids, name.clone(), declared, profile, self.clock, alarms);
         if self.draining.load(Ordering::Acquire) {
             cell.drain();
         }

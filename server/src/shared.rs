@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use permitd_budget::{Acquired, Outcome, PermitKey, Reported, Request};
+use permitd_budget::{Acquired, Outcome, PermitKey, Report, Reported, Request};
 use permitd_proto::v1;
 use tokio::sync::watch;
 
@@ -16,6 +16,7 @@ use crate::{
     inbox::{Delivery, Inbox, News, Waiter},
     metrics::Metrics,
     permit_id::PermitIds,
+    profile::GENERIC,
     registry::Registry,
     session::Sessions,
     status::Fault,
@@ -91,8 +92,9 @@ impl Shared {
 
     /// Settles a permit. Ids that this server never issued to this holder have no effect.
     pub(crate) fn report(&self, holder: Holder, request: &v1::ReportRequest) -> Result<Answered, Fault> {
-        let report = decode::report(request)?;
-        let (reported, ended) = match self.permit(holder, &request.permit_id) {
+        let permit = self.permit(holder, &request.permit_id);
+        let report = self.read_report(permit.as_ref().map(|(cell, _)| &**cell), request)?;
+        let (reported, ended) = match permit {
             Some((cell, permit)) => {
                 let (reported, waiter) = cell.report(permit, &report);
                 (reported, waiter.map(|waiter| (waiter, permit)))
@@ -101,6 +103,18 @@ impl Shared {
         };
         self.metrics.reported(reported.outcome, reported.settled, 1);
         Ok(Answered { response: encode::reported(shown(&request.permit_id).to_owned(), reported), ended })
+    }
+
+    /// Reads a report by the profile of the permit's provider, or for a permit that nobody knows by the generic one.
+    pub(crate) fn read_report(
+        &self,
+        cell: Option<&Cell>,
+        request: &v1::ReportRequest,
+    ) -> Result<Report, Fault> {
+        let profile = cell.map_or_else(|| self.registry.profiles().of(GENERIC), Cell::profile);
+        let (report, unreadable) = decode::report(request, profile, self.clock.now())?;
+        self.metrics.unreadable(&unreadable);
+        Ok(report)
     }
 
     /// The wire's permit for a grant.

@@ -9,7 +9,7 @@ use permitd_budget::{BudgetSpec, CheckedSpec, LimitSpec, Overflow, QueueSpec, Te
 use super::{
     BudgetName,
     limit_text::{LimitFields, parse_limit, parse_time, unknown},
-    read::{Notes, Table, duration, kind, number, text},
+    read::{Notes, Table, duration, number, text},
 };
 
 const OVERFLOWS: [&str; 2] = ["wait", "reject"];
@@ -56,6 +56,8 @@ fn read_budget(path: String, value: Value, notes: &Notes) -> CheckedSpec {
         tenants: read_tenants(table.table("tenants")),
         // 0 means the default, as on the wire.
         permit_ttl: table.read("permit_ttl", duration).filter(|ttl| !ttl.is_zero()),
+        // The provider's profile says that.
+        counting: Vec::new(),
     };
     table.finish();
     if notes.problems.borrow().len() > problems_before {
@@ -71,18 +73,11 @@ fn read_budget(path: String, value: Value, notes: &Notes) -> CheckedSpec {
 }
 
 /// A list whose items are text or tables.
-fn read_limits(table: &mut Table<'_>) -> Vec<LimitSpec> {
-    let path = table.path_of("limits");
+pub(crate) fn read_limits(table: &mut Table<'_>) -> Vec<LimitSpec> {
     let notes = table.notes();
-    let Some(value) = table.take("limits") else { return Vec::new() };
-    let ValueKind::Array(items) = value.kind else {
-        let message = format!("{} where a list belongs, like [\"requests=60/1m\"]", kind(&value.kind));
-        notes.problem(path, None, message);
-        return Vec::new();
-    };
+    let items = table.items("limits", "[\"requests=60/1m\"]");
     let mut limits = Vec::with_capacity(items.len());
-    for (at, item) in items.into_iter().enumerate() {
-        let path = format!("{path}[{at}]");
+    for (path, item) in items {
         match item.kind {
             ValueKind::String(text) => match parse_limit(&text) {
                 Ok(limit) => limits.push(limit),

@@ -176,7 +176,7 @@ pub(super) fn time_text(time: Time) -> String {
 }
 
 /// Says that `word` is not known, and which known one is nearest.
-pub(super) fn unknown(kind: &str, word: &str, known: &[&str]) -> String {
+pub(crate) fn unknown(kind: &str, word: &str, known: &[&str]) -> String {
     match nearest(word, known) {
         Some(near) => format!("unknown {kind} {word:?}; did you mean {near}?"),
         None => format!("unknown {kind} {word:?}; known: {}", known.join(", ")),

@@ -1,17 +1,24 @@
 //! From a file and the environment to a [`Config`]. Everything that is wrong is told at once, each with its place.
 
-use std::{collections::HashMap, fs, net::SocketAddr, path::Path, time::Duration};
+use std::{
+    collections::HashMap,
+    fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
-use config::{Environment, File, FileFormat, Source as _, Value};
-use toml::de::{DeTable, DeValue};
+use config::{Environment, File, FileFormat, Source as _, Value, ValueKind};
 
 use super::{
     Bounds, Config, ConfigError, Keepalive, Problem, ServerConfig,
     auth::{check_auth, read_auth},
     budgets::{read_budgets, read_providers},
-    read::{Notes, Table, duration, flag, join, number, text},
+    lines::Lines,
+    read::{Found, Notes, Table, duration, flag, number, text, texts},
     tls::read_tls,
 };
+use crate::profile::Profiles;
 
 /// What the `config` crate calls values from the environment.
 const ENVIRONMENT: &str = "the environment";
@@ -34,7 +41,9 @@ impl Config {
         let place = path.display().to_string();
         let text = fs::read_to_string(path)
             .map_err(|error| ConfigError::one(&*place, format!("can't be read: {error}")))?;
-        Self::read(&text, &place, environment)
+        let config = Self::read(&text, &place, environment)?;
+        Profiles::load(config.server.profiles.iter().map(PathBuf::as_path))?;
+        Ok(config)
     }
 
     /// As [`Config::load`], from text that stands in the file called `place`.
@@ -56,8 +65,7 @@ impl Config {
         environment: impl IntoIterator<Item = (String, String)>,
     ) -> Result<(Self, Vec<String>), ConfigError> {
         // Parsed once more by itself, for the lines on which things stand.
-        let lines =
-            Lines::of(text).map_err(|(line, message)| ConfigError::one(at_line(place, line), message))?;
+        let lines = parse_lines(text, place)?;
         let notes = Notes::default();
         let mut top = Table::new(String::new(), layers(text, place, environment)?, &notes);
         let config = Config {
@@ -73,24 +81,50 @@ impl Config {
             let message = format!("{declared} budgets, but server.bounds.budgets is {most}; raise it");
             notes.problem("budgets".to_owned(), None, message);
         }
-        let found = notes.problems.into_inner();
-        if found.is_empty() {
-            return Ok((config, notes.asked.into_inner()));
-        }
-        let mut problems: Vec<(usize, Problem)> = found
-            .into_iter()
-            .map(|found| {
-                if found.origin.as_deref() == Some(ENVIRONMENT) {
-                    let variable = format!("{PREFIX}_{}", found.path.replace('.', DOT).to_uppercase());
-                    return (usize::MAX, found.at(variable));
-                }
-                let line = lines.of_path(&found.path);
-                (line.unwrap_or(0), found.at(line.map_or(place.to_owned(), |line| at_line(place, line))))
-            })
-            .collect();
-        problems.sort_by_key(|(line, _)| *line);
-        Err(ConfigError { problems: problems.into_iter().map(|(_, problem)| problem).collect() })
+        let asked = notes.asked.into_inner();
+        told(notes.problems.into_inner(), &lines, place)?;
+        Ok((config, asked))
     }
+}
+
+/// Reads TOML text that stands in the file called `place` with `read`, which asks for everything that it knows. What it notes,
+/// and what it did not ask for, is wrong.
+pub(crate) fn read_strictly<T>(
+    text: &str,
+    place: &str,
+    read: impl FnOnce(&mut Table<'_>) -> T,
+) -> Result<T, ConfigError> {
+    let lines = parse_lines(text, place)?;
+    let notes = Notes::default();
+    let mut top = Table::new(String::new(), layers(text, place, [])?, &notes);
+    let value = read(&mut top);
+    top.finish();
+    told(notes.problems.into_inner(), &lines, place)?;
+    Ok(value)
+}
+
+fn parse_lines(text: &str, place: &str) -> Result<Lines, ConfigError> {
+    Lines::of(text).map_err(|(line, message)| ConfigError::one(at_line(place, line), message))
+}
+
+/// Everything that was noted, each with its place, in the order of the file.
+fn told(found: Vec<Found>, lines: &Lines, place: &str) -> Result<(), ConfigError> {
+    if found.is_empty() {
+        return Ok(());
+    }
+    let mut problems: Vec<(usize, Problem)> = found
+        .into_iter()
+        .map(|found| {
+            if found.origin.as_deref() == Some(ENVIRONMENT) {
+                let variable = format!("{PREFIX}_{}", found.path.replace('.', DOT).to_uppercase());
+                return (usize::MAX, found.at(variable));
+            }
+            let line = lines.of_path(&found.path);
+            (line.unwrap_or(0), found.at(line.map_or(place.to_owned(), |line| at_line(place, line))))
+        })
+        .collect();
+    problems.sort_by_key(|(line, _)| *line);
+    Err(ConfigError { problems: problems.into_iter().map(|(_, problem)| problem).collect() })
 }
 
 fn at_line(place: &str, line: usize) -> String {
@@ -137,12 +171,24 @@ fn read_server(mut table: Table<'_>) -> ServerConfig {
             Duration::from_secs(1),
             24 * HOUR,
         ),
+        profiles: table.read("profiles", paths).unwrap_or_default(),
         keepalive: read_keepalive(table.table("keepalive")),
         tls: read_tls(table.table("tls")),
         bounds: read_bounds(table.table("bounds")),
     };
     table.finish();
     server
+}
+
+/// A list of files, or text with commas between them: the environment has nothing but text.
+fn paths(value: &Value) -> Result<Vec<PathBuf>, String> {
+    let listed = match &value.kind {
+        ValueKind::String(text) => {
+            text.split(',').map(str::trim).filter(|path| !path.is_empty()).map(str::to_owned).collect()
+        }
+        _ => texts(value)?,
+    };
+    Ok(listed.into_iter().map(PathBuf::from).collect())
 }
 
 fn read_keepalive(mut table: Table<'_>) -> Keepalive {
@@ -220,69 +266,4 @@ fn address_or_off(text: &str) -> Result<Option<SocketAddr>, String> {
         return Ok(None);
     }
     address(text).map(Some).map_err(|problem| format!("{problem}, or \"off\""))
-}
-
-/// On which line of the file a path stands.
-#[derive(Debug)]
-struct Lines {
-    by_path: HashMap<String, usize>,
-}
-
-impl Lines {
-    /// Or the line and text of a syntax error.
-    fn of(text: &str) -> Result<Self, (usize, String)> {
-        let breaks = Breaks::of(text);
-        let table = DeTable::parse(text).map_err(|error| {
-            let offset = error.span().map_or(0, |span| span.start);
-            (breaks.line_at(offset), error.message().to_owned())
-        })?;
-        let mut by_path = HashMap::new();
-        collect_lines(&breaks, "", table.get_ref(), &mut by_path);
-        Ok(Self { by_path })
-    }
-
-    /// The line of the path, or of the nearest thing around it.
-    fn of_path(&self, path: &str) -> Option<usize> {
-        let mut path = path;
-        loop {
-            if let Some(line) = self.by_path.get(path) {
-                return Some(*line);
-            }
-            path = &path[..path.rfind(['.', '['])?];
-        }
-    }
-}
-
-fn collect_lines(breaks: &Breaks, at: &str, table: &DeTable<'_>, by_path: &mut HashMap<String, usize>) {
-    for (name, value) in table {
-        let path = join(at, name.get_ref());
-        match value.get_ref() {
-            DeValue::Table(inner) => collect_lines(breaks, &path, inner, by_path),
-            DeValue::Array(items) => {
-                for (index, item) in items.iter().enumerate() {
-                    let path = format!("{path}[{index}]");
-                    if let DeValue::Table(inner) = item.get_ref() {
-                        collect_lines(breaks, &path, inner, by_path);
-                    }
-                    by_path.insert(path, breaks.line_at(item.span().start));
-                }
-            }
-            _ => {}
-        }
-        by_path.insert(path, breaks.line_at(name.span().start));
-    }
-}
-
-/// Where a text's line breaks are.
-struct Breaks(Vec<usize>);
-
-impl Breaks {
-    fn of(text: &str) -> Self {
-        Self(text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(offset, _)| offset).collect())
-    }
-
-    /// Lines count from 1.
-    fn line_at(&self, offset: usize) -> usize {
-        self.0.partition_point(|line_break| *line_break < offset) + 1
-    }
 }

@@ -10,9 +10,10 @@ mod budgets;
 mod duration;
 mod error;
 mod limit_text;
+mod lines;
 mod load;
 mod name;
-mod read;
+pub(crate) mod read;
 mod render;
 #[cfg(test)]
 mod tests;
@@ -29,9 +30,12 @@ use permitd_budget::CheckedSpec;
 
 pub(crate) use auth::priority_name;
 pub use auth::{AuthConfig, IdentityConfig, JwtConfig};
+pub(crate) use budgets::read_limits;
 pub use duration::{DurationText, parse_duration};
 pub use error::{ConfigError, Problem};
+pub(crate) use limit_text::unknown;
 pub use limit_text::{LimitText, LimitTextError, parse_amount, parse_limit};
+pub(crate) use load::read_strictly;
 pub use name::{BudgetName, BudgetNameError, DEFAULT_KEY};
 
 /// Everything that a server is told before it starts.
@@ -64,6 +68,8 @@ pub struct ServerConfig {
     pub drain: Duration,
     /// How long a client may use its local share of a budget after it last heard of it. 1 s to 24 h.
     pub share_valid_for: Duration,
+    /// Files with profiles of providers, over the built-in ones.
+    pub profiles: Vec<PathBuf>,
     /// How dead connections are found.
     pub keepalive: Keepalive,
     /// What is served with TLS; `None` serves in the clear.
@@ -148,6 +154,7 @@ impl Default for ServerConfig {
             grace: Duration::from_secs(10),
             drain: Duration::from_secs(5),
             share_valid_for: Duration::from_secs(60),
+            profiles: Vec::new(),
             keepalive: Keepalive::default(),
             tls: None,
             bounds: Bounds::default(),

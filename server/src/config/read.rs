@@ -11,7 +11,7 @@ use super::{
 
 /// One table of the tree while it is read. What is left in it at the end is unknown.
 #[derive(Debug)]
-pub(super) struct Table<'a> {
+pub(crate) struct Table<'a> {
     path: String,
     rest: BTreeMap<String, Value>,
     asked: Vec<String>,
@@ -20,7 +20,7 @@ pub(super) struct Table<'a> {
 
 /// What reading brings to light, shared by all tables.
 #[derive(Debug, Default)]
-pub(super) struct Notes {
+pub(crate) struct Notes {
     /// Problems with their paths, in the order found, with where the value came from.
     pub(super) problems: std::cell::RefCell<Vec<Found>>,
     /// Every path that was asked for.
@@ -42,7 +42,7 @@ impl Found {
 }
 
 impl Notes {
-    pub(super) fn problem(&self, path: String, origin: Option<&str>, message: String) {
+    pub(crate) fn problem(&self, path: String, origin: Option<&str>, message: String) {
         let origin = origin.map(str::to_owned);
         self.problems.borrow_mut().push(Found { path, origin, message });
     }
@@ -58,7 +58,7 @@ impl<'a> Table<'a> {
     }
 
     /// A table from a value that ought to be one.
-    pub(super) fn of(path: String, value: Value, notes: &'a Notes) -> Self {
+    pub(crate) fn of(path: String, value: Value, notes: &'a Notes) -> Self {
         let origin = value.origin().map(str::to_owned);
         match value.kind {
             ValueKind::Table(entries) => Self::new(path, entries, notes),
@@ -74,19 +74,19 @@ impl<'a> Table<'a> {
     }
 
     /// The path of an entry.
-    pub(super) fn path_of(&self, name: &str) -> String {
+    pub(crate) fn path_of(&self, name: &str) -> String {
         join(&self.path, name)
     }
 
     /// Takes an entry out.
-    pub(super) fn take(&mut self, name: &str) -> Option<Value> {
+    pub(crate) fn take(&mut self, name: &str) -> Option<Value> {
         self.notes.asked.borrow_mut().push(self.path_of(name));
         self.asked.push(name.to_owned());
         self.rest.remove(name)
     }
 
     /// Takes a table out; an empty one if it is not there.
-    pub(super) fn table(&mut self, name: &str) -> Table<'a> {
+    pub(crate) fn table(&mut self, name: &str) -> Table<'a> {
         let path = self.path_of(name);
         match self.take(name) {
             Some(value) => Table::of(path, value, self.notes),
@@ -94,14 +94,38 @@ impl<'a> Table<'a> {
         }
     }
 
+    /// Takes a list out, each item with its path; an empty one if it is not there. `example` is a list as it would be right.
+    pub(crate) fn items(&mut self, name: &str, example: &str) -> Vec<(String, Value)> {
+        let path = self.path_of(name);
+        let Some(value) = self.take(name) else { return Vec::new() };
+        let origin = value.origin().map(str::to_owned);
+        match value.kind {
+            ValueKind::Array(items) => {
+                items.into_iter().enumerate().map(|(at, item)| (format!("{path}[{at}]"), item)).collect()
+            }
+            other => {
+                let message = format!("{} where a list belongs, like {example}", kind(&other));
+                self.notes.problem(path, origin.as_deref(), message);
+                Vec::new()
+            }
+        }
+    }
+
+    /// Takes a list of tables out: `[[name]]`.
+    pub(crate) fn tables(&mut self, name: &str) -> Vec<Table<'a>> {
+        let example = format!("[[{name}]]");
+        let items = self.items(name, &example);
+        items.into_iter().map(|(path, item)| Table::of(path, item, self.notes)).collect()
+    }
+
     /// Takes all entries out: a table whose keys people choose.
-    pub(super) fn entries(mut self) -> Vec<(String, String, Value)> {
+    pub(crate) fn entries(mut self) -> Vec<(String, String, Value)> {
         let rest = std::mem::take(&mut self.rest);
         rest.into_iter().map(|(name, value)| (self.path_of(&name), name, value)).collect()
     }
 
     /// Takes an entry out and reads it with `read`; notes what is wrong with it.
-    pub(super) fn read<T, E: Display>(
+    pub(crate) fn read<T, E: Display>(
         &mut self,
         name: &str,
         read: impl FnOnce(&Value) -> Result<T, E>,
@@ -116,13 +140,30 @@ impl<'a> Table<'a> {
         }
     }
 
+    /// As [`Table::read`]; notes it if there is no such entry.
+    pub(crate) fn need<T, E: Display>(
+        &mut self,
+        name: &str,
+        read: impl FnOnce(&Value) -> Result<T, E>,
+    ) -> Option<T> {
+        if !self.rest.contains_key(name) {
+            self.problem(format!("{name} is missing"));
+        }
+        self.read(name, read)
+    }
+
+    /// Notes what is wrong with the table as a whole.
+    pub(crate) fn problem(&self, message: String) {
+        self.notes.problem(self.path.clone(), None, message);
+    }
+
     /// What everything is noted in.
-    pub(super) fn notes(&self) -> &'a Notes {
+    pub(crate) fn notes(&self) -> &'a Notes {
         self.notes
     }
 
     /// Notes every entry that nobody asked for, with the nearest that somebody would have.
-    pub(super) fn finish(self) {
+    pub(crate) fn finish(self) {
         let known: Vec<&str> = self.asked.iter().map(String::as_str).collect();
         for (name, value) in &self.rest {
             let message = match nearest(name, &known) {
@@ -151,7 +192,7 @@ fn first_origin(value: &Value) -> Option<&str> {
 }
 
 /// What a value is, for people.
-pub(super) fn kind(value: &ValueKind) -> &'static str {
+pub(crate) fn kind(value: &ValueKind) -> &'static str {
     match value {
         ValueKind::Nil => "nothing",
         ValueKind::Boolean(_) => "true or false",
@@ -163,14 +204,21 @@ pub(super) fn kind(value: &ValueKind) -> &'static str {
     }
 }
 
-pub(super) fn text(value: &Value) -> Result<String, String> {
+pub(crate) fn text(value: &Value) -> Result<String, String> {
     match &value.kind {
         ValueKind::String(text) => Ok(text.clone()),
         other => Err(format!("{} where text belongs", kind(other))),
     }
 }
 
-pub(super) fn duration(value: &Value) -> Result<std::time::Duration, String> {
+pub(crate) fn texts(value: &Value) -> Result<Vec<String>, String> {
+    match &value.kind {
+        ValueKind::Array(items) => items.iter().map(text).collect(),
+        other => Err(format!("{} where a list of texts belongs", kind(other))),
+    }
+}
+
+pub(crate) fn duration(value: &Value) -> Result<std::time::Duration, String> {
     match &value.kind {
         ValueKind::String(text) => super::parse_duration(text),
         ValueKind::I64(number) => Err(format!("{number} has no unit; write \"{number}s\" or \"{number}m\"")),
@@ -179,7 +227,7 @@ pub(super) fn duration(value: &Value) -> Result<std::time::Duration, String> {
 }
 
 /// A whole number, or text of one (the environment has nothing but text).
-pub(super) fn number(value: &Value) -> Result<u64, String> {
+pub(crate) fn number(value: &Value) -> Result<u64, String> {
     let negative = |number: &dyn Display| format!("{number} is negative");
     match &value.kind {
         ValueKind::I64(number) => u64::try_from(*number).map_err(|_| negative(number)),
@@ -190,7 +238,7 @@ pub(super) fn number(value: &Value) -> Result<u64, String> {
     }
 }
 
-pub(super) fn flag(value: &Value) -> Result<bool, String> {
+pub(crate) fn flag(value: &Value) -> Result<bool, String> {
     match &value.kind {
         ValueKind::Boolean(flag) => Ok(*flag),
         ValueKind::String(text) if text == "true" => Ok(true),

@@ -38,6 +38,10 @@ fn server(server: &ServerConfig) -> Table {
         ("drain", span(server.drain)),
         ("share_valid_for", span(server.share_valid_for)),
         (
+            "profiles",
+            Value::Array(server.profiles.iter().map(|path| path.display().to_string().into()).collect()),
+        ),
+        (
             "keepalive",
             table([
                 ("interval", span(server.keepalive.interval)),

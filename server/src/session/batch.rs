@@ -88,17 +88,24 @@ impl Core {
         let mut settling = Settling { run: Vec::with_capacity(room), answers: Vec::with_capacity(room) };
         for request in requests {
             let permit_id = request.permit_id;
+            let known = shared.permit_ids.read(permit_id, self.caller.holder());
+            let kept = known.and_then(|(id, _)| self.ledger.cells.of_id(id));
             let allowed = self.caller.check_role(Role::Report);
-            let report = match allowed.and_then(|()| decode::report(&request.told)) {
-                Ok(report) => report,
-                Err(fault) => {
-                    self.out.refused(&fault.into_refused_permit(shown(permit_id).to_owned()));
-                    continue;
+            let read = allowed.and_then(|()| match (kept, known) {
+                (Some(at), _) => shared.read_report(Some(self.ledger.cells.cell(at)), &request.told),
+                (None, Some((id, _))) => {
+                    shared.read_report(shared.registry.by_id(id).as_deref(), &request.told)
                 }
-            };
-            match shared.permit_ids.read(permit_id, self.caller.holder()) {
-                Some((id, permit)) => settling.run.push(Settled { id, permit, report, permit_id }),
-                None => self.answer_unknown(shared, permit_id, &report),
+                (None, None) => shared.read_report(None, &request.told),
+            });
+            match (read, known) {
+                (Ok(report), Some((id, permit))) => {
+                    settling.run.push(Settled { id, permit, report, permit_id });
+                }
+                (Ok(report), None) => self.answer_unknown(shared, permit_id, &report),
+                (Err(fault), _) => {
+                    self.out.refused(&fault.into_refused_permit(shown(permit_id).to_owned()));
+                }
             }
             if settling.run.len() == RUN_MAX {
                 self.settle(shared, &mut settling);

@@ -11,7 +11,7 @@ use permitd_proto::v1;
 use prost_types::Timestamp;
 
 use super::{decode, encode};
-use crate::{cell::Declared, config::BudgetName, status::Fault};
+use crate::{cell::Declared, config::BudgetName, profile::Profile, status::Fault};
 
 /// Reads a declared budget.
 pub(crate) fn read(budget: &v1::Budget) -> Result<(BudgetName, CheckedSpec), Fault> {
@@ -35,6 +35,8 @@ pub(crate) fn read(budget: &v1::Budget) -> Result<(BudgetName, CheckedSpec), Fau
             })
             .collect(),
         permit_ttl: read_span("permit_ttl", budget.permit_ttl.as_ref())?.filter(|ttl| !ttl.is_zero()),
+        // The provider's profile says that.
+        counting: Vec::new(),
     };
     Ok((name, spec.check()?))
 }
@@ -67,11 +69,16 @@ pub(crate) fn write(name: &BudgetName, declared: &Declared) -> v1::Budget {
 }
 
 /// Writes a look at a budget.
-pub(crate) fn write_state(name: &BudgetName, declared: &Declared, snapshot: Snapshot) -> v1::BudgetState {
+pub(crate) fn write_state(
+    name: &BudgetName,
+    declared: &Declared,
+    profile: &Profile,
+    snapshot: Snapshot,
+) -> v1::BudgetState {
     let limits = snapshot.limits.into_iter();
     v1::BudgetState {
         budget: Some(write(name, declared)),
-        limits: limits.map(|limit| write_limit_state(limit, declared)).collect(),
+        limits: limits.map(|limit| write_limit_state(limit, declared, profile)).collect(),
         waiting: snapshot.waiting,
         in_flight: snapshot.in_flight,
         paused: snapshot.paused,
@@ -168,9 +175,14 @@ fn read_queue(queue: &v1::Queue) -> Result<QueueSpec, Fault> {
     Ok(QueueSpec { max_waiting: queue.max_waiting, max_wait, overflow })
 }
 
-fn write_limit_state(limit: LimitSnapshot, declared: &Declared) -> v1::LimitState {
+fn write_limit_state(limit: LimitSnapshot, declared: &Declared, profile: &Profile) -> v1::LimitState {
     let is_declared = declared.spec.limits.iter().any(|known| known.same_identity(&limit.configured));
-    let source = if is_declared { declared.source.name() } else { "learned" };
+    let is_known = profile.limits.iter().any(|known| known.same_identity(&limit.configured));
+    let source = match (is_declared, is_known) {
+        (true, _) => declared.source.name(),
+        (false, true) => "profile",
+        (false, false) => "learned",
+    };
     v1::LimitState {
         configured: Some(write_limit(&limit.configured)),
         effective_amount: limit.effective_amount,

@@ -2,11 +2,18 @@
 
 use std::time::Duration;
 
-use permitd_budget::{COUNT_MAX, OTHER_UNITS_MAX, Outcome, Priority, Report, Request, Usage, check_name};
+use permitd_budget::{
+    COUNT_MAX, OTHER_UNITS_MAX, Outcome, Priority, Report, Request, Time, Usage, check_name,
+};
 use permitd_proto::v1;
 
 use super::items::Acquire;
-use crate::{inbox::Waiter, reading, status::Fault};
+use crate::{
+    inbox::Waiter,
+    profile::Profile,
+    reading::{self, Reading, Unreadable},
+    status::Fault,
+};
 
 /// The tenant of whoever names none.
 const DEFAULT_TENANT: &str = "default";
@@ -68,8 +75,12 @@ pub(crate) fn hello(hello: &v1::Hello) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Reads a report, but for its permit_id.
-pub(crate) fn report(request: &v1::ReportRequest) -> Result<Report, Fault> {
+/// Reads a report, but for its permit_id, by the profile of the permit's provider. Also says what was unreadable in it.
+pub(crate) fn report(
+    request: &v1::ReportRequest,
+    profile: &Profile,
+    now: Time,
+) -> Result<(Report, Unreadable), Fault> {
     if request.body.len() > BODY_BYTES_MAX {
         let problem = format!("{} bytes; send at most the first {BODY_BYTES_MAX}", request.body.len());
         return Err(Fault::invalid("body", problem));
@@ -84,19 +95,20 @@ pub(crate) fn report(request: &v1::ReportRequest) -> Result<Report, Fault> {
     if !matches!(request.http_status, 0 | 100..=999) {
         return Err(Fault::invalid("http_status", format!("{} is no HTTP status", request.http_status)));
     }
-    if let Some(latency) = &request.latency {
-        duration("latency", latency)?;
-    }
-    let outcome = outcome(request)?;
-    let told = request.retry_after.as_ref().map(|wait| duration("retry_after", wait)).transpose()?;
-    let read = || (outcome != Outcome::Success).then(|| reading::retry_after(&request.headers)).flatten();
-    let retry_after = told.map(|wait| wait.min(reading::RETRY_AFTER_MAX)).or_else(read);
+    let latency = request.latency.as_ref().map(|latency| duration("latency", latency)).transpose()?;
+    let told = outcome(request)?;
+    let retry_after = request.retry_after.as_ref().map(|wait| duration("retry_after", wait)).transpose()?;
     let actual = match &request.actual {
         Some(actual) => usage("actual", actual)?,
         None => Usage::default(),
     };
     refuse_contradiction("actual.tokens", &actual)?;
-    Ok(Report { actual, retry_after, ..Report::new(outcome) })
+    let parts =
+        reading::Parts { status: request.http_status, headers: &request.headers, body: &request.body };
+    let read = reading::read(profile, told, &parts, now);
+    let retry_after = retry_after.map(|wait| wait.min(reading::WAIT_MAX)).or(read.wait);
+    let Reading { outcome, tripped, observed, unreadable, .. } = read;
+    Ok((Report { outcome, actual, retry_after, tripped, observed, latency }, unreadable))
 }
 
 /// Reads a span of time that can't be negative.
@@ -168,20 +180,21 @@ fn usage(field: &str, usage: &v1::Usage) -> Result<Usage, Fault> {
         input_tokens: usage.input_tokens,
         output_tokens: usage.output_tokens,
         max_output_tokens: usage.max_output_tokens,
+        cached_input_tokens: usage.cached_input_tokens,
         other,
     })
 }
 
-/// An explicit outcome wins over what the status says.
-fn outcome(request: &v1::ReportRequest) -> Result<Outcome, Fault> {
+/// The outcome that the caller gives, which wins over what the response says.
+fn outcome(request: &v1::ReportRequest) -> Result<Option<Outcome>, Fault> {
     use v1::Outcome as Wire;
     let Ok(wire) = Wire::try_from(request.outcome) else {
         let problem =
             format!("{} is none that this server knows; leave it out and give http_status", request.outcome);
         return Err(Fault::invalid("outcome", problem));
     };
-    Ok(match wire {
-        Wire::Unspecified => reading::outcome(request.http_status),
+    Ok(Some(match wire {
+        Wire::Unspecified => return Ok(None),
         Wire::Success => Outcome::Success,
         Wire::RateLimited => Outcome::RateLimited,
         Wire::ConcurrencyLimited => Outcome::ConcurrencyLimited,
@@ -191,7 +204,7 @@ fn outcome(request: &v1::ReportRequest) -> Result<Outcome, Fault> {
         Wire::TooLarge => Outcome::TooLarge,
         Wire::Failed => reading::failed(request.http_status),
         Wire::Cancelled => Outcome::Cancelled,
-    })
+    }))
 }
 
 #[cfg(test)]
@@ -201,6 +214,7 @@ mod tests {
     use permitd_proto::v1::{AcquireRequest, ReportRequest};
 
     use super::*;
+    use crate::profile::Profiles;
 
     fn wait(seconds: i64, nanos: i32) -> Option<prost_types::Duration> {
         Some(prost_types::Duration { seconds, nanos })
@@ -208,6 +222,11 @@ mod tests {
 
     fn other(units: impl IntoIterator<Item = String>) -> Option<v1::Usage> {
         Some(v1::Usage { other: units.into_iter().map(|unit| (unit, 1)).collect(), ..Default::default() })
+    }
+
+    fn read(request: &ReportRequest) -> Result<Report, Fault> {
+        let now = Time::from_nanos(1_700_000_000_000_000_000);
+        report(request, Profiles::built_in().of("anybody"), now).map(|(report, _)| report)
     }
 
     /// Goal: each thing that makes no sense in an acquire is refused with its field.
@@ -289,7 +308,7 @@ mod tests {
             ("actual.tokens", ReportRequest { actual: Some(actual), ..Default::default() }),
         ];
         for (field, request) in cases {
-            let message = report(&request).expect_err(field).into_refused().message;
+            let message = read(&request).expect_err(field).into_refused().message;
             assert!(message.starts_with(&format!("{field}: ")), "{message:?} names {field}");
         }
     }
@@ -299,19 +318,19 @@ mod tests {
     fn explicit_wins() {
         let headers = BTreeMap::from([("Retry-After".to_owned(), "9".to_owned())]);
         let mut request = ReportRequest { http_status: 429, headers, ..Default::default() };
-        let read = report(&request).expect("fine");
-        assert_eq!((read.outcome, read.retry_after), (Outcome::RateLimited, Some(Duration::from_secs(9))));
+        let told = read(&request).expect("fine");
+        assert_eq!((told.outcome, told.retry_after), (Outcome::RateLimited, Some(Duration::from_secs(9))));
         request.outcome = v1::Outcome::Overloaded.into();
         request.retry_after = wait(1_000_000, 0);
-        let read = report(&request).expect("fine");
-        assert_eq!((read.outcome, read.retry_after), (Outcome::Overloaded, Some(reading::RETRY_AFTER_MAX)));
+        let told = read(&request).expect("fine");
+        assert_eq!((told.outcome, told.retry_after), (Outcome::Overloaded, Some(reading::WAIT_MAX)));
         let statuses =
             [(0, true), (404, false), (408, true), (413, false), (429, false), (502, true), (503, true)];
         for (http_status, retryable) in statuses {
             let failed =
                 ReportRequest { outcome: v1::Outcome::Failed.into(), http_status, ..Default::default() };
-            let read = report(&failed).expect("fine");
-            assert_eq!(read.outcome, Outcome::Failed { retryable }, "{http_status}");
+            let told = read(&failed).expect("fine");
+            assert_eq!(told.outcome, Outcome::Failed { retryable }, "{http_status}");
         }
     }
 }
