@@ -3,8 +3,8 @@
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::Args;
-use permitd_server::config::Config;
-use serde_json::json;
+use permitd_server::config::{Config, Problem};
+use serde_json::{Value, json};
 
 use crate::{failure::Failure, format::print};
 
@@ -33,11 +33,8 @@ impl Check {
         let config = match Config::load(Some(&self.file), environment()) {
             Ok(config) => config,
             Err(error) if self.json => {
-                let problems = error.problems.iter();
-                let problems = problems.map(|problem| {
-                    json!({ "place": problem.place, "path": problem.path, "message": problem.message })
-                });
-                print(json!({ "right": false, "problems": problems.collect::<Vec<_>>() }).to_string())?;
+                let problems: Vec<Value> = error.problems.iter().map(problem_json).collect();
+                print(json!({ "right": false, "problems": problems }).to_string())?;
                 return Ok(ExitCode::FAILURE);
             }
             Err(error) => {
@@ -65,6 +62,11 @@ impl Check {
         }
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// A problem of a configuration or of a profile.
+pub(crate) fn problem_json(problem: &Problem) -> Value {
+    json!({ "place": problem.place, "path": problem.path, "message": problem.message })
 }
 
 /// The process's environment, as far as it is text.

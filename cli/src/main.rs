@@ -12,6 +12,7 @@ mod failure;
 mod format;
 mod limits;
 mod permits;
+mod profiles;
 mod remote;
 mod report;
 mod run;
@@ -57,6 +58,8 @@ enum Command {
     Check(check::Check),
     /// See and steer budgets, live.
     Budgets(budgets::Budgets),
+    /// See what is known of providers: how they count, limit and refuse.
+    Profiles(profiles::ProfilesCommand),
     /// Run a command when there is room for it in the budget.
     Run(run::Run),
     /// Make a file of API requests through permits, and go on where it stopped.
@@ -85,6 +88,7 @@ impl Command {
             Command::Serve(serve) => serve.run(),
             Command::Check(check) => check.run(),
             Command::Budgets(budgets) => budgets.run(),
+            Command::Profiles(profiles) => profiles.run(),
             Command::Run(run) => run.run(),
             Command::Batch(batch) => batch.run(),
             Command::Acquire(acquire) => acquire.run(),
@@ -107,6 +111,7 @@ impl Command {
             Command::Demo(demo) => demo.json,
             Command::Check(check) => check.json,
             Command::Budgets(budgets) => budgets.json(),
+            Command::Profiles(profiles) => profiles.json(),
             Command::Run(run) => run.remote.json,
             Command::Batch(batch) => batch.remote.json,
             Command::Acquire(acquire) => acquire.remote.json,

@@ -155,7 +155,7 @@ impl<W: Clone> Budget<W> {
         if let Some(known) = self.models.find(name) {
             return Some(known);
         }
-        Some(self.models.add(name, Model::new(name, &self.limits), |_| false)?.at)
+        Some(self.models.add(name, Model::new(name, &self.spec, &self.limits), |_| false)?.at)
     }
 }
 

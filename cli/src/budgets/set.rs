@@ -13,12 +13,14 @@ use crate::{
     failure::Failure,
     format::{print, wire_span},
     limits::{Tenant, budget, duration, limit, tenant},
+    profiles::Files,
     remote::{Connection, Remote},
 };
 
 const EXAMPLES: &str = "\
 Examples:
   permitd budgets set anthropic/prod --limit requests=60/1m --limit tokens=100k/1m
+  permitd budgets set anthropic/prod --tier build --limit input_tokens=50k/1m
   permitd budgets set anthropic/prod --limit in_flight=5 \\
       --limit 'output_tokens=20k/1m,models=claude-opus-*'
   permitd budgets set github/ci --limit requests=5000/1h,window=fixed --limit in_flight=80
@@ -44,7 +46,9 @@ command that declares the budget as it stands. To change only what you have seen
 /// Creates a budget, or replaces all that is declared about it.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
-#[command(group(clap::ArgGroup::new("throttle").required(true).args(["limits", "unlimited"])))]
+#[command(group(
+    clap::ArgGroup::new("throttle").required(true).multiple(true).args(["limits", "tier", "unlimited"])
+))]
 pub(super) struct Set {
     /// PROVIDER/KEY, or PROVIDER alone for its key `default`. The key is an alias, never the secret itself.
     #[arg(value_parser = budget)]
@@ -52,8 +56,13 @@ pub(super) struct Set {
     /// A limit, for example requests=60/1m (see below). Can be repeated.
     #[arg(long = "limit", value_name = "LIMIT", value_parser = limit)]
     limits: Vec<LimitSpec>,
-    /// No limits at all: permits are counted, and nothing waits.
+    /// The limits of the provider's tier, as of `permitd profiles list`; each --limit is added, or replaces the tier's own.
     #[arg(long)]
+    tier: Option<String>,
+    #[command(flatten)]
+    profiles: Files,
+    /// No limits at all: permits are counted, and nothing waits.
+    #[arg(long, conflicts_with_all = ["limits", "tier"])]
     unlimited: bool,
     /// A tenant with a weight other than 1, and perhaps a bound on its waiting requests. Can be repeated.
     #[arg(long = "tenant", value_name = "NAME=WEIGHT[:MAX_WAITING]", value_parser = tenant)]
@@ -67,7 +76,7 @@ pub(super) struct Set {
     /// What becomes of a request that can't be granted at once and does not say how long to wait.
     #[arg(long, value_enum, default_value_t = Overflow::Wait)]
     overflow: Overflow,
-    /// How long a permit lives that is not reported. Default: 10m.
+    /// How long a permit lives that is not reported. Default: what the provider's profile says, else 10m.
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     permit_ttl: Option<Duration>,
     /// Change the budget only if this is still its etag, as of `permitd budgets get`.
@@ -127,6 +136,15 @@ impl Set {
         }
     }
 
+    /// The limits given, and those of the tier that they leave as they are.
+    fn all_limits(&self) -> Result<Vec<LimitSpec>, Failure> {
+        let Some(tier) = &self.tier else { return Ok(self.limits.clone()) };
+        let mut limits = self.profiles.tier(self.budget.provider(), tier)?;
+        limits.retain(|limit| !self.limits.iter().any(|given| given.same_identity(limit)));
+        limits.extend(self.limits.iter().cloned());
+        Ok(limits)
+    }
+
     fn wire(&self) -> Result<v1::Budget, Failure> {
         let overflow = match self.overflow {
             Overflow::Wait => v1::Overflow::Wait,
@@ -142,7 +160,7 @@ impl Set {
         Ok(v1::Budget {
             provider: self.budget.provider().to_owned(),
             key: self.budget.key().to_owned(),
-            limits: self.limits.iter().map(write_limit).collect(),
+            limits: self.all_limits()?.iter().map(write_limit).collect(),
             queue: Some(v1::Queue {
                 max_waiting: self.max_waiting,
                 max_wait: self.max_wait.map(wire_span),

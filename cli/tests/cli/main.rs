@@ -6,6 +6,7 @@ mod check;
 mod demo;
 mod help;
 mod permits;
+mod profiles;
 mod run;
 mod serve;
 mod support;
