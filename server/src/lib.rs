@@ -20,6 +20,8 @@ pub mod auth;
 pub mod cell;
 pub mod clock;
 pub mod config;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 pub mod http;
 pub mod metrics;
 pub mod profile;

@@ -149,7 +149,7 @@ fn mistakes_have_lines() {
             "divide a day",
         ),
         ("[[counting]]\ncached_input_percent = 101", 4, "at most 100"),
-        ("[[counting]]\noutput_percent = 10001", 3, "at most 10000"),
+        ("[[counting]]\noutput_percent = 10001", 4, "at most 10000"),
         ("[[counting]]\nsettled = \"as_held\"\noutput_percent = 5", 3, "settled = \"used\" only"),
         ("[[bodies]]\nunit = \"requests\"", 3, "says nothing"),
         ("[tiers.a]\nabout = \"x\"", 3, "limits are missing"),

@@ -146,7 +146,7 @@ mod tests {
         move |id, key| {
             let name = BudgetName::new("p", &key.to_string()).expect("a name");
             let declared = Declared { spec: Arc::clone(&spec), etag: String::new(), source: Source::Admin };
-            Cell::new(id, name, declared, clock, Arc::clone(&alarms))
+            Cell::new(id, name, declared, Arc::default(), clock, Arc::clone(&alarms))
         }
     }
 

@@ -164,7 +164,8 @@ mod tests {
             let boxed = |other: std::collections::BTreeMap<String, u64>| {
                 other.into_iter().map(|(unit, amount)| (unit.into_boxed_str(), amount)).collect()
             };
-            Amounts { requests, input_tokens, output_tokens, tokens, other: other.map(boxed) }
+            let other = other.map(boxed);
+            Amounts { requests, input_tokens, output_tokens, tokens, other, ..Amounts::default() }
         }
     }
 
