@@ -136,8 +136,19 @@ async fn commands_parse() {
             seen.extend(command.first().cloned());
         }
     }
-    let all =
-        ["acquire", "batch", "budgets", "check", "completions", "demo", "report", "run", "serve", "token"];
+    let all = [
+        "acquire",
+        "batch",
+        "budgets",
+        "check",
+        "completions",
+        "demo",
+        "profiles",
+        "report",
+        "run",
+        "serve",
+        "token",
+    ];
     assert_eq!(seen, all.map(str::to_owned).into(), "each command is shown somewhere");
 }
 
