@@ -3,6 +3,8 @@
 //! Nothing here touches what comes out as such (`output_tokens`): only the input that a cache served, and the sum of input and
 //! output (`tokens`).
 
+use std::num::NonZeroU64;
+
 /// How the calls to some models are counted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CountingSpec {
@@ -68,16 +70,16 @@ impl Default for Settled {
 
 impl Counting {
     /// `tokens` before the call. `bound` is the largest output that the caller allows.
-    pub(crate) fn held(self, input: u64, output: u64, bound: Option<u64>) -> u64 {
+    pub(crate) fn held(self, input: u64, output: u64, bound: Option<NonZeroU64>) -> u64 {
         match self.held {
             Held::Expected => input.saturating_add(percent(output, self.expected_percent())),
-            Held::Bound => input.saturating_add(bound.unwrap_or(output)),
-            Held::Larger => input.max(bound.unwrap_or(output)),
+            Held::Bound => input.saturating_add(bound.map_or(output, NonZeroU64::get)),
+            Held::Larger => input.max(bound.map_or(output, NonZeroU64::get)),
         }
     }
 
     /// `tokens` after the call.
-    pub(crate) fn settled(self, input: u64, output: u64, bound: Option<u64>) -> u64 {
+    pub(crate) fn settled(self, input: u64, output: u64, bound: Option<NonZeroU64>) -> u64 {
         match self.settled {
             Settled::Used { output_percent } => input.saturating_add(percent(output, output_percent)),
             Settled::AsHeld => self.held(input, output, bound),
@@ -96,7 +98,7 @@ impl Counting {
     }
 
     /// The largest output with which a permit holds at most `most` of `tokens`.
-    pub(crate) fn output_within(self, most: u64, input: u64, bound: Option<u64>) -> u64 {
+    pub(crate) fn output_within(self, most: u64, input: u64, bound: Option<NonZeroU64>) -> u64 {
         match (self.held, bound) {
             (Held::Bound | Held::Larger, Some(_)) => u64::MAX,
             (Held::Larger, None) => most,
@@ -153,7 +155,11 @@ mod tests {
         }
         let larger = Counting { held: Held::Larger, settled: Settled::AsHeld, ..Counting::default() };
         assert_eq!(larger.output_within(1_000, 100, None), 1_000);
-        assert_eq!(larger.output_within(1_000, 100, Some(5)), u64::MAX, "the bound holds it, not the guess");
+        assert_eq!(
+            larger.output_within(1_000, 100, NonZeroU64::new(5)),
+            u64::MAX,
+            "the bound holds it, not the guess"
+        );
     }
 
     /// Goal: amounts of any size are weighed without a wrap.

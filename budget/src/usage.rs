@@ -1,5 +1,7 @@
 //! Amounts per unit: what is asked for, what is charged, what was used, and the rules between them.
 
+use std::num::NonZeroU64;
+
 use crate::counting::Counting;
 
 /// The unit of calls.
@@ -49,8 +51,8 @@ pub struct Amounts {
     pub output_tokens: u64,
     /// Input and output together, as the provider counts them.
     pub tokens: u64,
-    /// The largest output that the caller allows, if it said so.
-    pub output_bound: Option<u64>,
+    /// The largest output that the caller allows, if it said so. One that allows none needs no bound.
+    pub output_bound: Option<NonZeroU64>,
     /// Further units by name.
     pub other: Option<Box<[OtherUnit]>>,
 }
@@ -102,8 +104,8 @@ impl Usage {
             requests: self.requests.unwrap_or(1),
             input_tokens: input,
             output_tokens: output,
-            tokens: counting.held(input, output, self.max_output_tokens),
-            output_bound: self.max_output_tokens,
+            tokens: counting.held(input, output, self.max_output_tokens.and_then(NonZeroU64::new)),
+            output_bound: self.max_output_tokens.and_then(NonZeroU64::new),
             other: (!self.other.is_empty()).then(|| self.other.into_boxed_slice()),
         }
     }

@@ -129,7 +129,7 @@ impl WindowRule {
             table.problem("burst_percent = 0 would never grant".to_owned());
         }
         if aligned_to.is_some()
-            && per.is_some_and(|per| per.is_zero() || DAY.as_nanos() % per.as_nanos() != 0)
+            && per.is_some_and(|per| per.is_zero() || !DAY.as_nanos().is_multiple_of(per.as_nanos()))
         {
             table.problem("per has to divide a day where windows follow a clock".to_owned());
         }
@@ -361,7 +361,7 @@ impl Units<'_> {
 /// The condition in a rule's table; with a status only where that decides.
 fn read_when(table: &mut Table<'_>, with_status: bool) -> When {
     let mut when = When::default();
-    if with_status && let Some(statuses) = table.read("status", |value| statuses(value)) {
+    if with_status && let Some(statuses) = table.read("status", statuses) {
         if statuses.is_empty() {
             table.problem(
                 "an empty list of statuses matches nothing; leave it out for any from 400".to_owned(),
@@ -382,12 +382,12 @@ fn read_when(table: &mut Table<'_>, with_status: bool) -> When {
         ("ends_with", Test::EndsWith),
         ("contains", Test::Contains),
     ] {
-        if let Some(parts) = table.read(name, |value| lowered(value)) {
+        if let Some(parts) = table.read(name, lowered) {
             when.test = test(parts);
             tests += 1;
         }
     }
-    if let Some(parts) = table.read("text", |value| lowered(value)) {
+    if let Some(parts) = table.read("text", lowered) {
         when.text = parts;
     }
     match (when.header.is_some(), !when.body.is_empty()) {
