@@ -123,3 +123,48 @@ impl AsyncWrite for Connection {
         self.stream.is_write_vectored()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, sync::Arc};
+
+    use tokio::{io::AsyncReadExt as _, net::TcpListener, sync::Semaphore};
+
+    use super::*;
+    use crate::{config::TlsConfig, tls::Tls};
+
+    /// Goal: a peer that says nothing is let go of, before the handshake as well as after it. Nothing else can happen here, so the
+    /// time that nobody waits for passes at once.
+    #[tokio::test(start_paused = true)]
+    async fn silence_ends_a_connection() {
+        let folder = std::env::temp_dir().join(format!("permitd-connection-{}", std::process::id()));
+        fs::create_dir_all(&folder).expect("a folder");
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
+        let config = TlsConfig {
+            cert: folder.join("cert.pem"),
+            key: folder.join("key.pem"),
+            client_ca: None,
+            client_certs: crate::config::ClientCerts::default(),
+        };
+        fs::write(&config.cert, made.cert.pem()).expect("written");
+        fs::write(&config.key, made.signing_key.serialize_pem()).expect("written");
+        let (tls, _) = Tls::load(&config).expect("sound files");
+        fs::remove_dir_all(&folder).expect("removed");
+
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let room = Arc::new(Semaphore::new(1));
+        for tls in [None, Some(tls.grpc())] {
+            let address = listener.local_addr().expect("bound");
+            let (silent, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
+            let (silent, (accepted, _)) = (silent.expect("it listens"), accepted.expect("it came"));
+            let permit = Arc::clone(&room).try_acquire_owned().expect("room");
+            let stream = accepted.into_std().expect("a socket");
+            let mut connection =
+                Connection::adopt(stream, tls, Room::take(permit, Gauge::default())).expect("adopted");
+            let silence = connection.read_u8().await.expect_err("nothing came");
+            assert_eq!(silence.kind(), io::ErrorKind::TimedOut);
+            drop((connection, silent));
+            assert_eq!(room.available_permits(), 1, "its room is another's");
+        }
+    }
+}

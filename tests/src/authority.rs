@@ -1,8 +1,21 @@
 //! Certificates, made for one test: an authority, and whom it vouches for.
 
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, SanType,
     date_time_ymd,
+};
+use tokio_rustls::{
+    TlsConnector,
+    rustls::{
+        ClientConfig, RootCertStore,
+        crypto::ring,
+        pki_types::{CertificateDer, pem::PemObject as _},
+    },
 };
 use tonic::transport::{Certificate, ClientTlsConfig, Identity};
 
@@ -62,6 +75,30 @@ impl Authority {
         self.issue(&["localhost", "127.0.0.1"], &[], "", |params| {
             params.not_after = date_time_ymd(2001, 1, 1)
         })
+    }
+
+    /// For a client with this URI, until so many seconds from now.
+    ///
+    /// # Panics
+    /// If there is no such time.
+    #[must_use]
+    pub fn brief_client(&self, uri: &str, seconds: u64) -> Issued {
+        let end = SystemTime::now() + Duration::from_secs(seconds);
+        self.issue(&[], &[uri], "", |params| params.not_after = end.into())
+    }
+
+    /// As [`Authority::trusted`], for whatever is not gRPC.
+    ///
+    /// # Panics
+    /// If its own certificate makes no sense.
+    #[must_use]
+    pub fn connector(&self) -> TlsConnector {
+        let mut roots = RootCertStore::empty();
+        let own = CertificateDer::from_pem_slice(self.cert.as_bytes()).expect("a certificate");
+        roots.add(own).expect("an authority");
+        let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
+        let builder = builder.with_safe_default_protocol_versions().expect("the default ones");
+        TlsConnector::from(Arc::new(builder.with_root_certificates(roots).with_no_client_auth()))
     }
 
     /// How a client trusts this authority and no other.

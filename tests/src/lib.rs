@@ -18,7 +18,7 @@ mod words;
 pub use authority::{Authority, Issued};
 pub use facts::{Facts, facts, refused_facts};
 pub use folder::Folder;
-pub use http::http_get;
+pub use http::{http_get, https_get};
 pub use line::Line;
 pub use peer::{Call, Peer};
 pub use process::{Permitd, raise_open_files, steady_port};

@@ -9,7 +9,10 @@ use super::{
     Caller, TokenHash,
     caller::{Rules, is_glob},
 };
-use crate::config::{AuthConfig, IdentityConfig};
+use crate::{
+    config::{AuthConfig, IdentityConfig},
+    tls::Certificate,
+};
 
 /// Everybody who is known.
 #[derive(Debug)]
@@ -49,8 +52,9 @@ impl Directory {
     }
 
     /// Whose certificate it is; its first name that anybody has.
-    pub(super) fn by_certificate(&self, names: &[String]) -> Option<Caller> {
-        names.iter().find_map(|name| self.certificates.find(name, None))
+    pub(super) fn by_certificate(&self, certificate: &Certificate) -> Option<Caller> {
+        let until = Some(certificate.until);
+        certificate.names.iter().find_map(|name| self.certificates.find(name, until))
     }
 
     /// Whose JWT it is.

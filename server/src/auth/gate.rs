@@ -14,7 +14,7 @@ use super::{
     layer::expired,
     methods::{Access, METRICS, access},
 };
-use crate::{config::AuthConfig, files::Watched, status::Fault};
+use crate::{config::AuthConfig, files::Watched, status::Fault, tls::Certificate};
 
 /// Bytes of a credential. Larger ones are not even hashed.
 const CREDENTIAL_BYTES_MAX: usize = 8 * 1024;
@@ -58,7 +58,7 @@ impl Gate {
         &self,
         path: &str,
         headers: &HeaderMap,
-        certificate: &[String],
+        certificate: Option<&Certificate>,
     ) -> Result<Caller, Fault> {
         let Some(keeper) = &self.0 else { return Ok(Caller::anybody()) };
         let access = access(path);
@@ -74,7 +74,7 @@ impl Gate {
     pub(crate) fn admit_to_metrics(&self, headers: &HeaderMap) -> Result<(), Fault> {
         match &self.0 {
             Some(keeper) if !keeper.metrics_open => {
-                keeper.authenticate(headers, &[])?.check_access(Some(METRICS))
+                keeper.authenticate(headers, None)?.check_access(Some(METRICS))
             }
             _ => Ok(()),
         }
@@ -93,11 +93,16 @@ impl Gate {
 
 impl Keeper {
     /// A token that is shown counts, and no certificate beside it.
-    fn authenticate(&self, headers: &HeaderMap, certificate: &[String]) -> Result<Caller, Fault> {
+    fn authenticate(&self, headers: &HeaderMap, certificate: Option<&Certificate>) -> Result<Caller, Fault> {
         let mut shown = headers.get_all(AUTHORIZATION).iter();
         match (shown.next(), shown.next()) {
-            (None, _) if certificate.is_empty() => Err(missing()),
-            (None, _) => self.directory.by_certificate(certificate).ok_or_else(invalid),
+            (None, _) => {
+                let certificate = certificate.ok_or_else(missing)?;
+                if certificate.until <= SystemTime::now() {
+                    return Err(expired());
+                }
+                self.directory.by_certificate(certificate).ok_or_else(invalid)
+            }
             (Some(credential), None) => {
                 let token = bearer(credential.as_bytes()).ok_or_else(invalid)?;
                 match self.directory.by_token(token) {

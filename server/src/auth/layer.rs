@@ -61,7 +61,7 @@ where
 
     fn call(&mut self, mut request: http::Request<Body>) -> Self::Future {
         let peer = request.extensions().get::<Peer>().cloned().unwrap_or_default();
-        let caller = match self.gate.admit(request.uri().path(), request.headers(), peer.names()) {
+        let caller = match self.gate.admit(request.uri().path(), request.headers(), peer.certificate()) {
             Ok(caller) => caller,
             Err(fault) => {
                 self.denied.inc();

@@ -11,7 +11,10 @@ use parking_lot::RwLock;
 use tokio_rustls::TlsAcceptor;
 
 use self::load::Loaded;
-pub(crate) use self::socket::{Peer, Socket};
+pub(crate) use self::{
+    names::Certificate,
+    socket::{Peer, Socket},
+};
 use crate::{config::TlsConfig, files::Watched};
 
 /// Why certificates and keys can't be used. Never tells what stands in a key's file.

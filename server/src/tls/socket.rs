@@ -16,19 +16,19 @@ use tokio::{
 };
 use tokio_rustls::{Accept, TlsAcceptor, server::TlsStream};
 
-use super::names::names;
+use super::names::{Certificate, read};
 
 /// Who is at the other end, as far as its connection tells.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Peer {
     /// Set by a handshake with a client certificate.
-    names: Arc<OnceLock<Vec<String>>>,
+    certificate: Arc<OnceLock<Certificate>>,
 }
 
 impl Peer {
-    /// The names in its verified certificate; none without one.
-    pub(crate) fn names(&self) -> &[String] {
-        self.names.get().map(Vec::as_slice).unwrap_or_default()
+    /// Its verified certificate, if it showed one.
+    pub(crate) fn certificate(&self) -> Option<&Certificate> {
+        self.certificate.get()
     }
 }
 
@@ -65,8 +65,9 @@ impl Socket {
         if let Layer::Handshake(accept) = &mut self.layer {
             match ready!(Pin::new(accept).poll(context)) {
                 Ok(stream) => {
-                    if let Some([leaf, ..]) = stream.get_ref().1.peer_certificates() {
-                        self.peer.names.get_or_init(|| names(leaf));
+                    let shown = stream.get_ref().1.peer_certificates();
+                    if let Some(certificate) = shown.and_then(<[_]>::first).and_then(read) {
+                        self.peer.certificate.get_or_init(|| certificate);
                     }
                     self.layer = Layer::Secure(Box::new(stream));
                 }

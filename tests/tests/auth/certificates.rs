@@ -1,11 +1,11 @@
 //! Identities by client certificates.
 
-use permitd_proto::v1::ListChangesRequest;
+use permitd_proto::v1::{ListChangesRequest, WatchBudgetsRequest};
 use permitd_server::{
     auth::Role,
     config::{ClientCerts, IdentityConfig},
 };
-use permitd_tests::{Issued, Server, in_flight};
+use permitd_tests::{Issued, Server, facts, in_flight, soon};
 use tonic::Code;
 
 use crate::support::{Files, denial, holder};
@@ -77,5 +77,25 @@ async fn certificates_are_identities() {
     let changes = changes.into_inner().changes;
     let who: Vec<&str> = changes.iter().map(|change| change.who.as_str()).collect();
     assert_eq!(who, expected);
+    server.stop().await;
+}
+
+/// Goal: a stream ends with the certificate of its connection, and so does whatever is asked on it.
+#[tokio::test]
+async fn streams_end_with_their_certificates() {
+    let files = Files::new();
+    let server = served(&files).await;
+    let brief = files.authority.brief_client("spiffe://test/one", 3);
+    let peer = server.through(files.authority.trusted().identity(brief.identity()));
+    let mut admin = peer.admin().await;
+    let mut watch = admin.watch_budgets(WatchBudgetsRequest::default()).await.expect("let in").into_inner();
+    let status = loop {
+        if let Err(status) = soon("an end", watch.message()).await {
+            break status;
+        }
+    };
+    assert_eq!(facts(&status).reason, "CREDENTIALS_EXPIRED");
+    let later = admin.list_changes(ListChangesRequest::default()).await;
+    assert_eq!(denial(later), Some((Code::Unauthenticated, "CREDENTIALS_EXPIRED".to_owned())));
     server.stop().await;
 }

@@ -6,13 +6,13 @@ use permitd_server::{
     config::{ClientCerts, Config},
     run,
 };
-use permitd_tests::{Authority, Peer, Permitd, Server, ask, in_flight, soon, until};
+use permitd_tests::{Authority, Peer, Permitd, Server, ask, https_get, in_flight, soon, until};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
 };
 
-use crate::support::Files;
+use crate::support::{ADMIN, Files, ONE, known};
 
 async fn served(files: &Files, client_certs: Option<ClientCerts>) -> Server {
     Server::start_with(|config| files.configure(config, client_certs)).await
@@ -32,6 +32,24 @@ async fn serves_through_tls() {
     let client = soon("a session", client).await.expect("trusted");
     let guard = soon("a permit", client.acquire("p/k").into_future()).await.expect("free");
     soon("an answer", guard.report(Report::success())).await.expect("settled");
+    server.stop().await;
+}
+
+/// Goal: the HTTP port speaks TLS as well, asks for no certificate even where gRPC does, and shows no metrics without a token.
+#[tokio::test]
+async fn probes_go_through_tls() {
+    let files = Files::new();
+    let server = known(|config| files.configure(config, Some(ClientCerts::Required))).await;
+    for (path, token, status) in [
+        ("/healthz", None, "200"),
+        ("/readyz", None, "200"),
+        ("/metrics", None, "401"),
+        ("/metrics", Some(ONE), "403"),
+        ("/metrics", Some(ADMIN), "200"),
+    ] {
+        let answer = https_get(&files.authority, server.http, path, token).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{path}: {answer}");
+    }
     server.stop().await;
 }
 
