@@ -77,8 +77,11 @@ impl Failure {
             };
         };
         let later = matches!(status.code(), Code::ResourceExhausted | Code::Unavailable);
+        let hint = (status.code() == Code::Unauthenticated)
+            .then(|| "show another token (--token-file FILE or PERMITD_TOKEN) or certificate (--tls-cert, --tls-key)");
         Self {
             reason: Some(info.reason.clone()),
+            hint: hint.map(str::to_owned),
             retry_after: details.retry_info().and_then(|info| info.retry_delay),
             exit_code: if later { TRY_LATER } else { FAILED },
             unreachable: info.reason == "DRAINING",

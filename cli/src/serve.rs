@@ -98,7 +98,7 @@ async fn serve(config: Config) -> Result<(), Failure> {
         Failure::new(error.to_string()).hint("choose other addresses with --listen and --http")
     };
     let mut listeners = Listeners::bind(&config.server).await.map_err(cannot)?;
-    let announcement = announcement(&listeners, config.budgets.len());
+    let announcement = announcement(&listeners, &config);
     let ready = listeners.ready();
     tokio::spawn(async move {
         if ready.await.is_ok() {
@@ -111,17 +111,19 @@ async fn serve(config: Config) -> Result<(), Failure> {
 }
 
 /// One line: where it is, and what to try next.
-fn announcement(listeners: &Listeners, budgets: usize) -> String {
+fn announcement(listeners: &Listeners, config: &Config) -> String {
     let grpc = listeners.grpc_address();
     let http = listeners.http_address().map_or("off".to_owned(), |address| address.to_string());
-    let server = if grpc.port() == 7110 && grpc.ip().is_loopback() {
-        String::new()
-    } else {
-        format!(" --server http://{grpc}")
+    let server = match &config.server.tls {
+        Some(_) => format!(" --server https://{grpc}"),
+        None if grpc.port() == 7110 && grpc.ip().is_loopback() => String::new(),
+        None => format!(" --server http://{grpc}"),
     };
+    let token = if config.auth.is_on() { " --token-file FILE" } else { "" };
+    let budgets = config.budgets.len();
     let next = match budgets {
-        0 => format!("permitd budgets set anthropic/prod --limit requests=60/1m{server}"),
-        _ => format!("permitd budgets list{server}"),
+        0 => format!("permitd budgets set anthropic/prod --limit requests=60/1m{server}{token}"),
+        _ => format!("permitd budgets list{server}{token}"),
     };
     format!("permitd is ready: gRPC at {grpc}, http at {http}, {budgets} budgets. Try: {next}")
 }

@@ -8,5 +8,6 @@ mod help;
 mod permits;
 mod profiles;
 mod run;
+mod security;
 mod serve;
 mod support;

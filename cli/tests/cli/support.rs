@@ -10,6 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use rcgen::{BasicConstraints, Certificate, CertificateParams, IsCa, Issuer, KeyPair};
 use serde_json::Value;
 
 /// Longer than anything here takes, so that a test that waits for ever fails instead.
@@ -82,6 +83,18 @@ impl Drop for TemporaryFile {
     fn drop(&mut self) {
         let _ = fs::remove_file(&self.0);
     }
+}
+
+/// The certificate of a server on this machine with its key, and in PEM that of the authority that vouches for it.
+pub(crate) fn certificate() -> (Certificate, KeyPair, String) {
+    let mut authority = CertificateParams::default();
+    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let key = KeyPair::generate().expect("random bytes");
+    let trusted = authority.self_signed(&key).expect("a certificate").pem();
+    let issuer = Issuer::new(authority, key);
+    let key = KeyPair::generate().expect("random bytes");
+    let params = CertificateParams::new(["127.0.0.1".to_owned()]).expect("a name");
+    (params.signed_by(&key, &issuer).expect("a certificate"), key, trusted)
 }
 
 /// A running server; killed with the test.

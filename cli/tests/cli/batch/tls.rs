@@ -2,25 +2,17 @@
 
 use std::{net::TcpListener, sync::Arc, thread};
 
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls::{ServerConfig, ServerConnection, StreamOwned, pki_types::PrivateKeyDer};
 
 use super::{
     bench::Bench,
     scripted::{Reply, Scripted},
 };
-use crate::support::say;
+use crate::support::{certificate, say};
 
 /// A provider behind TLS, and the certificate of who vouches for it.
 fn provider() -> (Scripted, String) {
-    let ca_key = KeyPair::generate().expect("a key");
-    let mut ca = CertificateParams::default();
-    ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let trusted = ca.self_signed(&ca_key).expect("a certificate").pem();
-    let issuer = Issuer::new(ca, ca_key);
-    let key = KeyPair::generate().expect("a key");
-    let params = CertificateParams::new(["127.0.0.1".to_owned()]).expect("a name");
-    let certificate = params.signed_by(&key, &issuer).expect("a certificate");
+    let (certificate, key, trusted) = certificate();
 
     // It may be known from another test.
     let _ = rustls::crypto::ring::default_provider().install_default();
