@@ -77,8 +77,9 @@ impl Failure {
             };
         };
         let later = matches!(status.code(), Code::ResourceExhausted | Code::Unavailable);
-        let hint = (status.code() == Code::Unauthenticated)
-            .then(|| "show another token (--token-file FILE or PERMITD_TOKEN) or certificate (--tls-cert, --tls-key)");
+        let hint = (status.code() == Code::Unauthenticated).then_some(
+            "show another token (--token-file FILE or PERMITD_TOKEN) or certificate (--tls-cert, --tls-key)",
+        );
         Self {
             reason: Some(info.reason.clone()),
             hint: hint.map(str::to_owned),

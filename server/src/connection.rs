@@ -4,6 +4,7 @@ use std::{
     future::Future as _,
     io::{self, IoSlice},
     pin::Pin,
+    sync::{Arc, OnceLock},
     task::{Context, Poll},
     time::Duration,
 };
@@ -18,7 +19,10 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 use tonic::transport::server::Connected;
 
-use crate::tls::{Peer, Socket};
+use crate::{
+    pace::Pace,
+    tls::{Certificate, Socket},
+};
 
 /// HTTP/2's preface, which every client sends first.
 const PREFACE_BYTES: usize = 24;
@@ -45,12 +49,28 @@ impl Drop for Room {
     }
 }
 
+/// Who is at the other end, for every call that comes from there.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Peer {
+    certificate: Arc<OnceLock<Certificate>>,
+    /// How fast it may make calls, if that is bounded.
+    pub(crate) pace: Option<Pace>,
+}
+
+impl Peer {
+    /// Its verified certificate, if it showed one.
+    pub(crate) fn certificate(&self) -> Option<&Certificate> {
+        self.certificate.get()
+    }
+}
+
 /// A connection on the worker that serves it.
 #[derive(Debug)]
 pub(crate) struct Connection {
     stream: Socket,
     /// Until the preface has come: how much of it is missing, and when that is too late.
     preface: Option<(usize, Pin<Box<Sleep>>)>,
+    pace: Option<Pace>,
     _room: Room,
 }
 
@@ -59,10 +79,11 @@ impl Connection {
     pub(crate) fn adopt(
         stream: std::net::TcpStream,
         tls: Option<TlsAcceptor>,
+        pace: Option<Pace>,
         room: Room,
     ) -> io::Result<Self> {
         let preface = Some((PREFACE_BYTES, Box::pin(sleep(PREFACE_WAIT))));
-        Ok(Self { stream: Socket::new(TcpStream::from_std(stream)?, tls), preface, _room: room })
+        Ok(Self { stream: Socket::new(TcpStream::from_std(stream)?, tls), preface, pace, _room: room })
     }
 }
 
@@ -70,7 +91,7 @@ impl Connected for Connection {
     type ConnectInfo = Peer;
 
     fn connect_info(&self) -> Peer {
-        self.stream.peer()
+        Peer { certificate: self.stream.certificate(), pace: self.pace.clone() }
     }
 }
 
@@ -126,7 +147,7 @@ impl AsyncWrite for Connection {
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, sync::Arc};
+    use std::fs;
 
     use tokio::{io::AsyncReadExt as _, net::TcpListener, sync::Semaphore};
 
@@ -160,7 +181,7 @@ mod tests {
             let permit = Arc::clone(&room).try_acquire_owned().expect("room");
             let stream = accepted.into_std().expect("a socket");
             let mut connection =
-                Connection::adopt(stream, tls, Room::take(permit, Gauge::default())).expect("adopted");
+                Connection::adopt(stream, tls, None, Room::take(permit, Gauge::default())).expect("adopted");
             let silence = connection.read_u8().await.expect_err("nothing came");
             assert_eq!(silence.kind(), io::ErrorKind::TimedOut);
             drop((connection, silent));

@@ -37,6 +37,7 @@ mod files;
 mod health;
 mod inbox;
 mod listeners;
+mod pace;
 mod permit_id;
 mod reading;
 mod service;

@@ -64,6 +64,12 @@ impl Fault {
         }
     }
 
+    /// The same fault with when to try again.
+    #[must_use]
+    pub(crate) fn after(self, wait: Duration) -> Self {
+        Self { retry_after: Some(wait), ..self }
+    }
+
     /// The server is about to stop.
     #[must_use]
     pub fn draining() -> Self {

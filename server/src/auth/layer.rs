@@ -20,7 +20,7 @@ use tonic::{
 use tower::Layer;
 
 use super::Gate;
-use crate::{status::Fault, tls::Peer};
+use crate::{connection::Peer, status::Fault};
 
 /// Puts the gate before services.
 #[derive(Clone, Debug)]
@@ -74,26 +74,26 @@ where
         match until {
             None => Box::pin(answer),
             Some(until) => {
-                Box::pin(async move { Ok(answer.await?.map(|body| Body::new(Ending::new(body, until)))) })
+                Box::pin(async move { Ok(answer.await?.map(|body| Body::new(Expiring::new(body, until)))) })
             }
         }
     }
 }
 
 /// An answer that ends when what its caller showed does.
-struct Ending {
+struct Expiring {
     body: Body,
     ends: Option<Pin<Box<Sleep>>>,
 }
 
-impl Ending {
+impl Expiring {
     fn new(body: Body, until: SystemTime) -> Self {
         let left = until.duration_since(SystemTime::now()).unwrap_or_default();
         Self { body, ends: Some(Box::pin(sleep(left))) }
     }
 }
 
-impl HttpBody for Ending {
+impl HttpBody for Expiring {
     type Data = Bytes;
     type Error = Status;
 

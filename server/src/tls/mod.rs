@@ -11,10 +11,7 @@ use parking_lot::RwLock;
 use tokio_rustls::TlsAcceptor;
 
 use self::load::Loaded;
-pub(crate) use self::{
-    names::Certificate,
-    socket::{Peer, Socket},
-};
+pub(crate) use self::{names::Certificate, socket::Socket};
 use crate::{config::TlsConfig, files::Watched};
 
 /// Why certificates and keys can't be used. Never tells what stands in a key's file.

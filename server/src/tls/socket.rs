@@ -18,24 +18,11 @@ use tokio_rustls::{Accept, TlsAcceptor, server::TlsStream};
 
 use super::names::{Certificate, read};
 
-/// Who is at the other end, as far as its connection tells.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Peer {
-    /// Set by a handshake with a client certificate.
-    certificate: Arc<OnceLock<Certificate>>,
-}
-
-impl Peer {
-    /// Its verified certificate, if it showed one.
-    pub(crate) fn certificate(&self) -> Option<&Certificate> {
-        self.certificate.get()
-    }
-}
-
 /// A connection's bytes.
 pub(crate) struct Socket {
     layer: Layer,
-    peer: Peer,
+    /// Set by a handshake in which the client showed one.
+    certificate: Arc<OnceLock<Certificate>>,
 }
 
 enum Layer {
@@ -52,12 +39,12 @@ impl Socket {
             None => Layer::Plain(stream),
             Some(tls) => Layer::Handshake(Box::new(tls.accept(stream))),
         };
-        Self { layer, peer: Peer::default() }
+        Self { layer, certificate: Arc::default() }
     }
 
-    /// Told apart from others of its kind once the first bytes have come.
-    pub(crate) fn peer(&self) -> Peer {
-        self.peer.clone()
+    /// The client's verified certificate: there once the first bytes have come, if it showed one.
+    pub(crate) fn certificate(&self) -> Arc<OnceLock<Certificate>> {
+        Arc::clone(&self.certificate)
     }
 
     /// What bytes go through, once it stands.
@@ -67,7 +54,7 @@ impl Socket {
                 Ok(stream) => {
                     let shown = stream.get_ref().1.peer_certificates();
                     if let Some(certificate) = shown.and_then(<[_]>::first).and_then(read) {
-                        self.peer.certificate.get_or_init(|| certificate);
+                        self.certificate.get_or_init(|| certificate);
                     }
                     self.layer = Layer::Secure(Box::new(stream));
                 }
@@ -93,7 +80,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Stream for T {}
 
 impl fmt::Debug for Socket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Socket").field("peer", &self.peer).finish_non_exhaustive()
+        f.debug_struct("Socket").field("certificate", &self.certificate).finish_non_exhaustive()
     }
 }
 

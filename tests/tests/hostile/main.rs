@@ -2,6 +2,7 @@
 //! beside it keeps being served, and nothing panics.
 
 mod bytes;
+mod calls;
 mod fields;
 mod sessions;
 mod support;

@@ -1,0 +1,118 @@
+//! How fast one connection may make calls, where `server.bounds.calls_per_second` says. A second's worth may come at once; what comes
+//! faster is refused before anything of it is read, with when to come again.
+
+use std::{
+    future::ready,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+use tokio::time::Instant;
+use tonic::{
+    body::Body,
+    codegen::{BoxFuture, Service, http},
+};
+use tower::Layer;
+
+use crate::{connection::Peer, status::Fault};
+
+/// What may come at once, in time that it would take otherwise.
+const BURST: Duration = Duration::from_secs(1);
+
+/// One connection's calls.
+#[derive(Clone, Debug)]
+pub(crate) struct Pace {
+    per_second: u32,
+    /// When all calls made until now would have been made at the steady rate.
+    even: Arc<Mutex<Instant>>,
+}
+
+impl Pace {
+    /// A new connection's; `None` if none is bound.
+    pub(crate) fn new(per_second: u32) -> Option<Self> {
+        (per_second > 0).then(|| Self { per_second, even: Arc::new(Mutex::new(Instant::now())) })
+    }
+
+    /// Whether one more call may be made now; if not, after how long.
+    fn take(&self, now: Instant) -> Result<(), Duration> {
+        let mut even = self.even.lock();
+        let next = (*even).max(now) + Duration::from_secs(1) / self.per_second;
+        match next.checked_duration_since(now + BURST) {
+            None | Some(Duration::ZERO) => {
+                *even = next;
+                Ok(())
+            }
+            Some(early) => Err(early),
+        }
+    }
+}
+
+/// Holds calls to their connection's pace.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PaceLayer;
+
+/// Services behind it.
+#[derive(Clone, Debug)]
+pub(crate) struct Paced<S>(S);
+
+impl<S> Layer<S> for PaceLayer {
+    type Service = Paced<S>;
+
+    fn layer(&self, inner: S) -> Paced<S> {
+        Paced(inner)
+    }
+}
+
+impl<S> Service<http::Request<Body>> for Paced<S>
+where
+    S: Service<http::Request<Body>, Response = http::Response<Body>>,
+    S::Future: Send + 'static,
+    S::Error: Send + 'static,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = BoxFuture<S::Response, S::Error>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.0.poll_ready(context)
+    }
+
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        let pace = request.extensions().get::<Peer>().and_then(|peer| peer.pace.as_ref());
+        match pace.map_or(Ok(()), |pace| pace.take(Instant::now())) {
+            Ok(()) => Box::pin(self.0.call(request)),
+            Err(wait) => Box::pin(ready(Ok(too_fast(wait).into_status().into_http()))),
+        }
+    }
+}
+
+fn too_fast(wait: Duration) -> Fault {
+    let message =
+        "this connection makes calls faster than the server takes them; use a session, or slow down";
+    Fault::exhausted("TOO_MANY_CALLS", "server.bounds.calls_per_second", message).after(wait)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Goal: a second's worth at once, then the steady rate, and a wait that is enough; what was not used is not saved up.
+    #[test]
+    fn holds_the_rate() {
+        let pace = Pace::new(4).expect("a bound");
+        let start = *pace.even.lock();
+        let after = |milliseconds: u64| start + Duration::from_millis(milliseconds);
+        for _ in 0..4 {
+            assert_eq!(pace.take(start), Ok(()));
+        }
+        assert_eq!(pace.take(start), Err(Duration::from_millis(250)));
+        assert_eq!(pace.take(after(249)), Err(Duration::from_millis(1)));
+        assert_eq!(pace.take(after(250)), Ok(()));
+        assert_eq!(pace.take(after(250)), Err(Duration::from_millis(250)));
+        let taken = (0..100).filter(|_| pace.take(after(60_000)).is_ok()).count();
+        assert_eq!(taken, 4);
+        assert!(Pace::new(0).is_none());
+    }
+}

@@ -1,0 +1,45 @@
+//! Calls that are too many, or too large in their heads.
+
+use permitd_proto::v1::{ListBudgetsRequest, admin_service_client::AdminServiceClient};
+use permitd_tests::{Server, ask, facts, in_flight};
+use tonic::{Code, Request};
+
+/// Goal: who makes calls faster than a connection may is told when to come again; another connection notices nothing, and a session
+/// is one call however much it asks.
+#[tokio::test]
+async fn too_many_calls() {
+    let server = Server::start_with(|config| config.server.bounds.calls_per_second = 1).await;
+    let mut hasty = AdminServiceClient::new(server.channel().await);
+    let mut refused = None;
+    for _ in 0..20 {
+        if let Err(status) = hasty.list_budgets(ListBudgetsRequest::default()).await {
+            refused = Some(facts(&status));
+            break;
+        }
+    }
+    let refused = refused.expect("twenty calls take less than twenty seconds");
+    assert_eq!((refused.code, refused.reason.as_str()), (Code::ResourceExhausted, "TOO_MANY_CALLS"));
+    assert!(refused.retry_after.is_some_and(|wait| wait.as_secs() <= 1), "{refused:?}");
+
+    server.set("k", vec![in_flight(100)]).await;
+    let mut session = server.session("").await;
+    for request_id in 1..=50 {
+        session.ask(request_id, ask("k")).await;
+    }
+    for _ in 1..=50 {
+        session.next_granted().await;
+    }
+    server.stop().await;
+}
+
+/// Goal: a call with more in its head than a server reads is refused, and the connection lives on.
+#[tokio::test]
+async fn too_large_heads() {
+    let server = Server::start().await;
+    let mut admin = AdminServiceClient::new(server.channel().await);
+    let mut request = Request::new(ListBudgetsRequest::default());
+    request.metadata_mut().insert("x-large", "x".repeat(64 * 1024).parse().expect("ASCII"));
+    admin.list_budgets(request).await.expect_err("too large");
+    admin.list_budgets(ListBudgetsRequest::default()).await.expect("the connection lives on");
+    server.stop().await;
+}
