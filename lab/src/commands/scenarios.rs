@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use permitd_lab::scenario::{Clients, Scenario, ScenarioError, judge, judge_all, plot, run as play, trace};
+use permitd_lab::scenario::{Clients, Scenario, judge, judge_all, plot, run as play, trace};
 
 /// Which scenarios, and what to show of them.
 #[derive(Debug, clap::Args)]
@@ -86,10 +86,15 @@ fn show(text: &str) -> io::Result<()> {
     }
 }
 
-fn find(folder: &Path, name: &str) -> Result<Scenario, ScenarioError> {
-    let path = match name.strip_suffix(".toml") {
-        Some(_) => PathBuf::from(name),
-        None => folder.join(format!("{name}.toml")),
-    };
-    Scenario::load(&path)
+/// A file of its own, or one of the folder by its name.
+fn find(folder: &Path, name: &str) -> Result<Scenario, Box<dyn std::error::Error + Send + Sync>> {
+    if name.ends_with(".toml") {
+        return Ok(Scenario::load(Path::new(name))?);
+    }
+    let path = folder.join(format!("{name}.toml"));
+    if path.exists() {
+        return Ok(Scenario::load(&path)?);
+    }
+    let known: Vec<String> = Scenario::load_all(folder)?.into_iter().map(|scenario| scenario.name).collect();
+    Err(format!("{} has no scenario {name:?}; it has {}", folder.display(), known.join(", ")).into())
 }

@@ -6,7 +6,7 @@ use super::{
     expect::unit,
     figures::{seconds, true_limit},
     file::Scenario,
-    record::{Attempt, Fate, Record, Sample},
+    record::{Attempt, Fate, LimitName, Record, Sample},
     simulated::Why,
 };
 use crate::provider::{Limits, account::Dimension, buckets::Nanos};
@@ -15,6 +15,8 @@ use crate::provider::{Limits, account::Dimension, buckets::Nanos};
 const EVERY: Nanos = 10_000_000_000;
 /// Refusals that are no farther apart than this are told together.
 const TOGETHER: Nanos = 1_000_000_000;
+/// A rise is told when it is at least to so many times what was told before.
+const TOLD_RISE: f64 = 1.02;
 /// The stretch after a freeze in which the calls that were let go are counted.
 const RESUMING: Nanos = 1_000_000_000;
 
@@ -133,54 +135,55 @@ fn burst_line(burst: &[(&Attempt, Why)]) -> String {
     line
 }
 
-/// Every change of what the budget believes.
+/// What the budget believes, where it changes by something that is worth a line.
 fn beliefs(scenario: &Scenario, record: &Record) -> Vec<Line> {
     let mut lines = Vec::new();
     for (place, limit) in record.limits.iter().enumerate() {
-        let of = DIMENSIONS.into_iter().find(|of| unit(*of) == limit.unit);
-        let truth = |at| {
-            let models = limit.models.trim_end_matches('*');
-            let truth = of.and_then(|of| true_limit(scenario, models, of, at));
-            truth.map_or("none".to_owned(), |truth| format!("{truth:.0}"))
-        };
-        let mut effective: Option<f64> = None;
-        let mut frozen: Option<Nanos> = None;
-        for sample in &record.samples {
-            let now = sample.limits.get(place).copied().flatten();
+        let seen =
+            record.samples.iter().map(|sample| (sample.at, sample.limits.get(place).copied().flatten()));
+        let (mut told, mut frozen): (Option<f64>, Option<Nanos>) = (None, None);
+        for (at, now) in seen {
             let believed = now.map(|now| now.effective);
-            if believed != effective {
-                let name =
-                    |limit: Option<f64>| limit.map_or("none".to_owned(), |limit| format!("{limit:.1}"));
-                let line = format!(
-                    "{} {} -> {} (true {})",
-                    limit.text,
-                    name(effective),
-                    name(believed),
-                    truth(sample.at)
-                );
-                lines.push((sample.at, direction(effective, believed), line));
-                effective = believed;
+            if is_news(told, believed) {
+                lines.push((at, direction(told, believed), belief(scenario, limit, (told, believed), at)));
+                told = believed;
             }
-            let until = now.and_then(|now| now.frozen_until);
-            if let Some(until) = until
-                && Some(until) != frozen
-            {
-                let span = seconds(until - sample.at);
-                lines.push((
-                    sample.at,
-                    "frozen",
-                    format!("{} until {:.3} ({span:.3} s)", limit.text, seconds(until)),
-                ));
+            match (frozen, now.and_then(|now| now.frozen_until)) {
+                (Some(until), Some(later)) if later <= until + TOGETHER => {}
+                (_, Some(until)) => {
+                    let (end, span) = (seconds(until), seconds(until - at));
+                    lines.push((at, "frozen", format!("{} until {end:.3} ({span:.3} s)", limit.text)));
+                    frozen = Some(until);
+                }
+                (Some(until), None) => {
+                    lines.extend(resumed(record, &limit.text, until));
+                    frozen = None;
+                }
+                (None, None) => {}
             }
-            if let Some(before) = frozen
-                && until.is_none()
-            {
-                lines.extend(resumed(record, &limit.text, before));
-            }
-            frozen = until;
         }
     }
     lines
+}
+
+/// Whether a change is worth a line: a limit that comes or goes, a fall, a rise of a fiftieth.
+fn is_news(told: Option<f64>, now: Option<f64>) -> bool {
+    match (told, now) {
+        (Some(told), Some(now)) => now < told || now >= told * TOLD_RISE,
+        (told, now) => told.is_some() != now.is_some(),
+    }
+}
+
+fn belief(
+    scenario: &Scenario,
+    limit: &LimitName,
+    (before, now): (Option<f64>, Option<f64>),
+    at: Nanos,
+) -> String {
+    let name = |limit: Option<f64>| limit.map_or("none".to_owned(), |limit| format!("{limit:.1}"));
+    let of = DIMENSIONS.into_iter().find(|of| unit(*of) == limit.unit);
+    let truth = of.and_then(|of| true_limit(scenario, limit.models.trim_end_matches('*'), of, at));
+    format!("{} {} -> {} (true {})", limit.text, name(before), name(now), name(truth))
 }
 
 fn direction(before: Option<f64>, now: Option<f64>) -> &'static str {
@@ -202,7 +205,7 @@ fn resumed(record: &Record, limit: &str, at: Nanos) -> Option<Line> {
     Some((begun, "resumed", line))
 }
 
-/// How things stand, every ten seconds.
+/// How things stand, every ten seconds that differ from those before.
 fn standings(scenario: &Scenario, record: &Record) -> Vec<Line> {
     let mut lines = Vec::new();
     let mut arrived: Vec<&Attempt> = record.attempts.iter().collect();
@@ -224,6 +227,8 @@ fn standings(scenario: &Scenario, record: &Record) -> Vec<Line> {
         }
         lines.push((at, "", line));
     }
+    // A while in which nothing changes is told by its first line.
+    lines.dedup_by(|later, earlier| later.2 == earlier.2);
     lines
 }
 
