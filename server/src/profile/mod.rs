@@ -11,16 +11,16 @@ mod rules;
 #[cfg(test)]
 mod tests;
 mod when;
+mod windows;
 
 use std::{collections::BTreeMap, time::Duration};
 
 use permitd_budget::{CountingSpec, Glob, LimitSpec};
 
 pub use profiles::{GENERIC, Profiles};
-pub(crate) use rules::{
-    BodyLimitRule, Class, DimensionRule, Field, HeaderRule, RefusalRule, Reset, WindowRule,
-};
+pub(crate) use rules::{BodyLimitRule, Class, DimensionRule, Field, HeaderRule, RefusalRule, Reset};
 pub(crate) use when::{Pointer, Response};
+pub(crate) use windows::WindowRule;
 
 /// What permitd knows of one provider. Of each list, the first entry that matches counts.
 #[derive(Clone, Debug, Default, PartialEq)]

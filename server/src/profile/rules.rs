@@ -2,10 +2,9 @@
 
 use std::{fmt, str::FromStr, time::Duration};
 
-use jiff::{Timestamp, ToSpan as _, tz::TimeZone};
-use permitd_budget::{Counting, CountingSpec, DEFAULT_QUANTUM, Held, Settled, Time, Window};
+use permitd_budget::{Counting, CountingSpec, Held, Settled};
 
-use super::when::{Pointer, Test, When};
+use super::when::{Pointer, When, header_name};
 use crate::config::{
     read::{Table, duration, flag, number, text, texts},
     unknown,
@@ -13,18 +12,6 @@ use crate::config::{
 
 /// What stands for limit, remaining and reset in the name of a header.
 const PLACEHOLDER: &str = "{}";
-
-/// How a unit is counted in a window, for limits of which nobody said more.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct WindowRule {
-    pub(crate) unit: String,
-    pub(crate) per: Option<Duration>,
-    pub(crate) window: Window,
-    /// The clock by which a fixed window begins, if it follows one.
-    pub(crate) aligned_to: Option<TimeZone>,
-    /// What a bucket holds, in per cent of the amount.
-    pub(crate) burst_percent: Option<u64>,
-}
 
 /// Three headers that tell of one limit.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -105,61 +92,6 @@ pub(crate) struct DimensionRule {
     pub(crate) per: Option<Duration>,
 }
 
-impl WindowRule {
-    pub(super) fn read(mut table: Table<'_>, units: &Units<'_>) -> Option<Self> {
-        let unit = table.need("unit", |value| units.check(&text(value)?));
-        let per = table.need("per", duration);
-        let kind = table.read("window", |value| {
-            choice("window", &text(value)?, &["bucket", "sliding", "fixed", "quantised"])
-        });
-        let quantum = table.read("quantum", duration);
-        let aligned_to = table.read("aligned_to", |value| zone(&text(value)?));
-        let burst_percent = table.read("burst_percent", number);
-        let kind = kind.unwrap_or("bucket");
-        for (given, name, wanted) in [
-            (quantum.is_some(), "quantum", "quantised"),
-            (aligned_to.is_some(), "aligned_to", "fixed"),
-            (burst_percent.is_some(), "burst_percent", "bucket"),
-        ] {
-            if given && kind != wanted {
-                table.problem(format!("{name} goes with window = \"{wanted}\" only"));
-            }
-        }
-        if burst_percent == Some(0) {
-            table.problem("burst_percent = 0 would never grant".to_owned());
-        }
-        if aligned_to.is_some()
-            && per.is_some_and(|per| per.is_zero() || !DAY.as_nanos().is_multiple_of(per.as_nanos()))
-        {
-            table.problem("per has to divide a day where windows follow a clock".to_owned());
-        }
-        table.finish();
-        let window = match kind {
-            "sliding" => Window::Sliding,
-            "fixed" => Window::Fixed { phase: None },
-            "quantised" => Window::Quantised { quantum: quantum.unwrap_or(DEFAULT_QUANTUM) },
-            _ => Window::Bucket,
-        };
-        Some(Self { unit: unit?, per, window, aligned_to, burst_percent })
-    }
-
-    /// How long the window that `now` falls into still lasts, where windows follow a clock.
-    pub(crate) fn ends_in(&self, now: Time) -> Option<Duration> {
-        let (zone, per) = (self.aligned_to.clone()?, self.per?);
-        let now = Timestamp::from_nanosecond(i128::from(now.as_nanos())).ok()?.to_zoned(zone);
-        let midnight = now.start_of_day().ok()?;
-        let tomorrow = midnight.checked_add(1.day()).ok()?.start_of_day().ok()?;
-        let since = u128::try_from(now.timestamp().duration_since(midnight.timestamp()).as_nanos()).ok()?;
-        let left = u128::try_from(tomorrow.timestamp().duration_since(now.timestamp()).as_nanos()).ok()?;
-        // A day may have 23 or 25 hours; what is shorter than a day starts anew with it.
-        let in_window = if per >= DAY { left } else { per.as_nanos() - since % per.as_nanos() };
-        u64::try_from(in_window.min(left)).ok().map(Duration::from_nanos)
-    }
-}
-
-/// The longest window that a clock divides into.
-const DAY: Duration = Duration::from_secs(86_400);
-
 impl HeaderRule {
     pub(super) fn read(mut table: Table<'_>, units: &Units<'_>) -> Option<Self> {
         let names = table.need("names", |value| header_names(&text(value)?));
@@ -238,7 +170,7 @@ impl RefusalRule {
         let class = table.need("class", |value| text(value)?.parse::<Class>());
         let retry = table.read("retry", flag);
         let wait = table.read("wait", duration);
-        let when = read_when(&mut table, true);
+        let when = When::read(&mut table, true);
         let class = match (class, retry) {
             (Some(Class::Failed { .. }), Some(retryable)) => Some(Class::Failed { retryable }),
             (Some(class), Some(_)) => {
@@ -298,7 +230,7 @@ impl DimensionRule {
     pub(super) fn read(mut table: Table<'_>, units: &Units<'_>) -> Option<Self> {
         let unit = table.need("unit", |value| units.check(&text(value)?));
         let per = table.read("per", duration);
-        let when = read_when(&mut table, false);
+        let when = When::read(&mut table, false);
         if when.is_bare() {
             table.problem("matches every refusal; give header, body or text".to_owned());
         }
@@ -358,76 +290,8 @@ impl Units<'_> {
     }
 }
 
-/// The condition in a rule's table; with a status only where that decides.
-fn read_when(table: &mut Table<'_>, with_status: bool) -> When {
-    let mut when = When::default();
-    if with_status && let Some(statuses) = table.read("status", statuses) {
-        if statuses.is_empty() {
-            table.problem(
-                "an empty list of statuses matches nothing; leave it out for any from 400".to_owned(),
-            );
-        }
-        when.status = statuses;
-    }
-    when.header = table.read("header", |value| header_name(&text(value)?));
-    if let Some(pointers) = table.read("body", |value| {
-        texts(value)?.iter().map(|pointer| Pointer::parse(pointer)).collect::<Result<Vec<_>, String>>()
-    }) {
-        when.body = pointers;
-    }
-    let mut tests = 0;
-    for (name, test) in [
-        ("is", Test::Is as fn(Vec<String>) -> Test),
-        ("starts_with", Test::StartsWith),
-        ("ends_with", Test::EndsWith),
-        ("contains", Test::Contains),
-    ] {
-        if let Some(parts) = table.read(name, lowered) {
-            when.test = test(parts);
-            tests += 1;
-        }
-    }
-    if let Some(parts) = table.read("text", lowered) {
-        when.text = parts;
-    }
-    match (when.header.is_some(), !when.body.is_empty()) {
-        (true, true) => table.problem("give header or body: a rule tests one of them".to_owned()),
-        (false, false) if tests > 0 => table.problem("nothing to test; give header or body".to_owned()),
-        _ if tests > 1 => table.problem("give one of is, starts_with, ends_with and contains".to_owned()),
-        _ => {}
-    }
-    when
-}
-
-fn statuses(value: &::config::Value) -> Result<Vec<u32>, String> {
-    let ::config::ValueKind::Array(items) = &value.kind else {
-        return Err("write it as a list, like [429]".to_owned());
-    };
-    items
-        .iter()
-        .map(|item| match number(item)? {
-            status @ 200..=599 => Ok(status as u32),
-            other => Err(format!("{other} is no HTTP status from 200 to 599")),
-        })
-        .collect()
-}
-
-/// Texts to look for, in lower case.
-fn lowered(value: &::config::Value) -> Result<Vec<String>, String> {
-    let parts: Vec<String> = texts(value)?.iter().map(|part| part.to_lowercase()).collect();
-    match parts.iter().any(|part| part.is_empty()) || parts.is_empty() {
-        true => Err("an empty list or text tells nothing apart".to_owned()),
-        false => Ok(parts),
-    }
-}
-
-fn choice<'a>(kind: &str, text: &str, known: &[&'a str]) -> Result<&'a str, String> {
+pub(super) fn choice<'a>(kind: &str, text: &str, known: &[&'a str]) -> Result<&'a str, String> {
     known.iter().find(|word| **word == text).copied().ok_or_else(|| unknown(kind, text, known))
-}
-
-fn zone(name: &str) -> Result<TimeZone, String> {
-    TimeZone::get(name)
-        .map_err(|_| format!("{name:?} is no time zone; write it like \"UTC\" or \"America/Los_Angeles\""))
 }
 
 fn header_names(text: &str) -> Result<String, String> {
@@ -435,14 +299,5 @@ fn header_names(text: &str) -> Result<String, String> {
         return Err(format!("{text:?} needs one {{}}, which stands for limit, remaining and reset"));
     }
     header_name(&text.replace(PLACEHOLDER, "limit"))?;
-    Ok(text.to_owned())
-}
-
-/// A header's name in lower case: any other would never be found.
-fn header_name(text: &str) -> Result<String, String> {
-    let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-_.".contains(&byte);
-    if text.is_empty() || !text.bytes().all(allowed) {
-        return Err(format!("{text:?} is no header's name; write it in lower case, like \"retry-after\""));
-    }
     Ok(text.to_owned())
 }

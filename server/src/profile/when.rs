@@ -2,6 +2,8 @@
 
 use serde_json::Value;
 
+use crate::config::read::{Table, number, text, texts};
+
 /// What conditions look at.
 pub(crate) trait Response {
     /// 0 if there is none.
@@ -45,6 +47,47 @@ pub(crate) enum Test {
 pub(crate) struct Pointer(Vec<String>);
 
 impl When {
+    /// Reads the condition in a rule's table; with a status only where that decides.
+    pub(super) fn read(table: &mut Table<'_>, with_status: bool) -> Self {
+        let mut when = Self::default();
+        if with_status && let Some(statuses) = table.read("status", statuses) {
+            if statuses.is_empty() {
+                table.problem(
+                    "an empty list of statuses matches nothing; leave it out for any from 400".to_owned(),
+                );
+            }
+            when.status = statuses;
+        }
+        when.header = table.read("header", |value| header_name(&text(value)?));
+        if let Some(pointers) = table.read("body", |value| {
+            texts(value)?.iter().map(|pointer| Pointer::parse(pointer)).collect::<Result<Vec<_>, String>>()
+        }) {
+            when.body = pointers;
+        }
+        let mut tests = 0;
+        for (name, test) in [
+            ("is", Test::Is as fn(Vec<String>) -> Test),
+            ("starts_with", Test::StartsWith),
+            ("ends_with", Test::EndsWith),
+            ("contains", Test::Contains),
+        ] {
+            if let Some(parts) = table.read(name, lowered) {
+                when.test = test(parts);
+                tests += 1;
+            }
+        }
+        if let Some(parts) = table.read("text", lowered) {
+            when.text = parts;
+        }
+        match (when.header.is_some(), !when.body.is_empty()) {
+            (true, true) => table.problem("give header or body: a rule tests one of them".to_owned()),
+            (false, false) if tests > 0 => table.problem("nothing to test; give header or body".to_owned()),
+            _ if tests > 1 => table.problem("give one of is, starts_with, ends_with and contains".to_owned()),
+            _ => {}
+        }
+        when
+    }
+
     /// Whether the response is like this.
     pub(crate) fn holds(&self, response: &impl Response) -> bool {
         let status = response.status();
@@ -124,6 +167,37 @@ fn find(path: &[String], at: &Value, accepts: &mut dyn FnMut(&Value) -> bool) ->
             .is_some_and(|value| find(rest, value, accepts)),
         _ => false,
     }
+}
+
+fn statuses(value: &::config::Value) -> Result<Vec<u32>, String> {
+    let ::config::ValueKind::Array(items) = &value.kind else {
+        return Err("write it as a list, like [429]".to_owned());
+    };
+    items
+        .iter()
+        .map(|item| match number(item)? {
+            status @ 200..=599 => Ok(status as u32),
+            other => Err(format!("{other} is no HTTP status from 200 to 599")),
+        })
+        .collect()
+}
+
+/// Texts to look for, in lower case.
+fn lowered(value: &::config::Value) -> Result<Vec<String>, String> {
+    let parts: Vec<String> = texts(value)?.iter().map(|part| part.to_lowercase()).collect();
+    match parts.iter().any(|part| part.is_empty()) || parts.is_empty() {
+        true => Err("an empty list or text tells nothing apart".to_owned()),
+        false => Ok(parts),
+    }
+}
+
+/// A header's name in lower case: any other would never be found.
+pub(super) fn header_name(text: &str) -> Result<String, String> {
+    let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-_.".contains(&byte);
+    if text.is_empty() || !text.bytes().all(allowed) {
+        return Err(format!("{text:?} is no header's name; write it in lower case, like \"retry-after\""));
+    }
+    Ok(text.to_owned())
 }
 
 #[cfg(test)]
