@@ -51,6 +51,8 @@ pub struct Manner {
     pub change: Vec<BehaviourChange>,
     /// Whether every response tells limits and what is left of them.
     pub headers: bool,
+    /// Limits in headers are so many times the true ones.
+    pub headers_times: f64,
     /// What is left is told as a multiple of this.
     pub rounded_to: u64,
     /// Whether a refusal says what it is about: the limit, calls at the same time, a ramp. Else it is a bare 429.
@@ -120,6 +122,7 @@ impl Default for Manner {
             behaviour: Behaviour::default(),
             change: Vec::new(),
             headers: false,
+            headers_times: 1.0,
             rounded_to: 1,
             names_the_limit: true,
             wait_told: WaitTold::Honest,
@@ -140,6 +143,9 @@ pub struct Work {
     /// The class.
     #[serde(default, deserialize_with = "priority")]
     pub priority: Priority,
+    /// Whether it goes past the budget, as somebody does who uses the same key and was forgotten.
+    #[serde(default)]
+    pub stranger: bool,
     /// So many make one call after the other: a backlog that never ends.
     pub workers: Option<u32>,
     /// Calls come by chance, so many a minute.

@@ -228,6 +228,7 @@ impl Network {
 
 impl Manner {
     fn check(&self) -> Result<(), Wrong> {
+        within("provider.headers_times", self.headers_times, 0.001, 1_000.0)?;
         if let WaitTold::Times(times) = self.wait_told {
             within("provider.wait_told.times", times, 0.0, 1_000.0)?;
         }

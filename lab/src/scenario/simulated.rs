@@ -149,16 +149,21 @@ impl Simulated {
             (Dimension::OutputTokens, levels.output_tokens),
             (Dimension::Tokens, levels.tokens),
         ];
-        let rounded_to = self.manner.rounded_to.max(1);
-        let observed = |of: Dimension, level: Level| Observed {
-            unit: unit(of).into(),
-            per: Some(Duration::from_nanos(MINUTE)),
-            models: if models.is_empty() { "".into() } else { format!("{models}*").into() },
-            window: Window::Bucket,
-            limit: Some(level.limit),
-            remaining: Some(level.remaining / rounded_to * rounded_to),
-            rounded_to,
-            reset: Some(Duration::from_nanos(level.full_after)),
+        let (times, rounded_to) = (self.manner.headers_times, self.manner.rounded_to.max(1));
+        let observed = |of: Dimension, level: Level| {
+            let limit = (level.limit as f64 * times).round() as u64;
+            // Of a limit that is told too high as much is used as of the true one.
+            let remaining = (level.remaining + limit).saturating_sub(level.limit);
+            Observed {
+                unit: unit(of).into(),
+                per: Some(Duration::from_nanos(MINUTE)),
+                models: if models.is_empty() { "".into() } else { format!("{models}*").into() },
+                window: Window::Bucket,
+                limit: Some(limit),
+                remaining: Some(remaining / rounded_to * rounded_to),
+                rounded_to,
+                reset: Some(Duration::from_nanos(level.full_after)),
+            }
         };
         told.into_iter().filter_map(|(of, level)| Some(observed(of, level?))).collect()
     }

@@ -16,7 +16,9 @@ use crate::{
 impl Engine<'_> {
     pub(super) fn wants(&mut self, job: u32) {
         self.jobs[job as usize].waits = true;
+        let stranger = self.scenario.work[self.jobs[job as usize].work].stranger;
         match self.clients {
+            Clients::Managed if stranger => self.send(job),
             Clients::Managed => self.with_budget(|managed, now, jobs, scenario| {
                 managed.acquire(now, job, &jobs[job as usize], scenario);
             }),
@@ -66,7 +68,7 @@ impl Engine<'_> {
         let refused = entry.refused.take();
         let final_refusal = matches!(refused, Some(Refused { why: Why::TooLarge(_), .. }));
         let again = refused.is_some() && !final_refusal;
-        if self.managed.is_some() {
+        if self.jobs[job as usize].permit.is_some() {
             let closely = refused.is_some() || self.now < self.watched;
             let read = refused.map(|refused| {
                 let (outcome, tripped) = self.provider.read(refused.why);
