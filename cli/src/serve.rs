@@ -11,7 +11,7 @@ use std::{
 use clap::Args;
 use permitd_server::{
     Listeners,
-    config::{Config, DurationText, Exposed},
+    config::{Config, Data, DurationText, Exposed},
 };
 use tracing_subscriber::EnvFilter;
 
@@ -44,6 +44,9 @@ pub(crate) struct Serve {
     /// Where to serve /healthz, /readyz and /metrics, or `off`. Default: 127.0.0.1:7111.
     #[arg(long, value_name = "ADDRESS", value_parser = http)]
     http: Option<Http>,
+    /// Where state is kept: a folder, which no other server may use, or `none` to lose it with the process. Default: permitd-data.
+    #[arg(long, value_name = "FOLDER")]
+    data: Option<Data>,
     /// The configuration, in TOML.
     #[arg(long, value_name = "FILE", env = "PERMITD_CONFIG")]
     config: Option<PathBuf>,
@@ -85,6 +88,9 @@ impl Serve {
         })?;
         let server = &mut config.server;
         server.listen = self.listen.unwrap_or(server.listen);
+        if let Some(data) = &self.data {
+            server.data = data.clone();
+        }
         server.http = self.http.map_or(server.http, |Http(address)| address);
         server.workers = self.workers.map_or(server.workers, usize::from);
         server.insecure |= self.insecure;

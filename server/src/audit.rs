@@ -1,15 +1,20 @@
 //! The audit trail: who changed what, newest first. Bounded in entries and in bytes: the oldest go first. Entries outlive the
 //! budgets they tell of.
 //!
-//! [`Trail::make`] and [`Trail::page`] are all that the rest of the server knows of it, so a store that survives the process
-//! takes its place behind them.
+//! What is entered goes to the store with the change itself; the trail of an earlier process is where it begins.
 
 use std::{collections::VecDeque, fmt, sync::Arc};
 
 use parking_lot::Mutex;
 use permitd_budget::Time;
+use permitd_proto::v1;
 
-use crate::{cell::Declared, config::BudgetName};
+use crate::{
+    cell::Declared,
+    config::BudgetName,
+    store::{Keeper, rows},
+    wire::{budget, encode},
+};
 
 /// What all entries may take together, about. Budgets may declare thousands of tenants.
 const BYTES_MAX: usize = 64 * 1024 * 1024;
@@ -18,6 +23,7 @@ const BYTES_MAX: usize = 64 * 1024 * 1024;
 /// changes took place.
 pub struct Trail {
     entries_max: usize,
+    keeper: Option<Arc<Keeper>>,
     entries: Mutex<Entries>,
 }
 
@@ -66,6 +72,9 @@ pub enum What {
 }
 
 impl What {
+    /// All of them.
+    pub const ALL: [What; 4] = [What::Set, What::Pause, What::Resume, What::Delete];
+
     /// The wire's name.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -88,7 +97,20 @@ impl Trail {
     /// An empty trail that keeps at most so many entries.
     #[must_use]
     pub fn new(entries_max: usize) -> Self {
-        Self { entries_max, entries: Mutex::new(Entries { kept: VecDeque::new(), bytes: 0, next: 1 }) }
+        Self::resume(entries_max, Vec::new(), None)
+    }
+
+    /// Goes on from what an earlier process entered, the oldest first.
+    pub(crate) fn resume(entries_max: usize, entered: Vec<Entry>, keeper: Option<Arc<Keeper>>) -> Self {
+        let mut entries = Entries { kept: VecDeque::new(), bytes: 0, next: 1 };
+        for entry in entered {
+            entries.next = entries.next.max(entry.number.saturating_add(1));
+            entries.bytes += entry.bytes();
+            entries.kept.push_back(Arc::new(entry));
+        }
+        let trail = Self { entries_max, keeper, entries: Mutex::new(entries) };
+        trail.forget_oldest(&mut trail.entries.lock());
+        trail
     }
 
     /// Makes a change and enters it, or, if it can't be made, neither. The entry's number is filled in here.
@@ -101,12 +123,22 @@ impl Trail {
         entry.number = entries.next;
         entries.next += 1;
         entries.bytes += entry.bytes();
+        if let Some(keeper) = &self.keeper {
+            keeper.push([rows::put_change(&entry)]);
+        }
         entries.kept.push_back(Arc::new(entry));
+        self.forget_oldest(&mut entries);
+        Ok(made)
+    }
+
+    fn forget_oldest(&self, entries: &mut Entries) {
         while entries.kept.len() > self.entries_max || (entries.bytes > BYTES_MAX && entries.kept.len() > 1) {
             let oldest = entries.kept.pop_front().expect("the bounds hold for an empty trail");
             entries.bytes -= oldest.bytes();
+            if let Some(keeper) = &self.keeper {
+                keeper.push([rows::remove_change(oldest.number)]);
+            }
         }
-        Ok(made)
     }
 
     /// At most `most` entries that `wanted` holds for, the newest first, from before the entry of number `before`.
@@ -125,6 +157,21 @@ impl Trail {
 }
 
 impl Entry {
+    /// As callers see it.
+    pub(crate) fn to_wire(&self) -> v1::Change {
+        let written = |declared: &Option<Declared>| {
+            declared.as_ref().map(|declared| budget::write(&self.budget, declared))
+        };
+        v1::Change {
+            at: Some(encode::timestamp(self.at)),
+            who: self.who.clone(),
+            what: self.what.name().to_owned(),
+            before: written(&self.before),
+            after: written(&self.after),
+            reason: self.reason.clone(),
+        }
+    }
+
     /// What it takes, about: names and limits, each with what surrounds them.
     fn bytes(&self) -> usize {
         const ITEM: usize = 128;

@@ -9,8 +9,8 @@ use std::{
 
 use parking_lot::Mutex;
 use permitd_budget::{
-    Acquired, Budget, CheckedSpec, Event, Grant, Outcome, PermitKey, Place, Reason, Refusal, Report,
-    Reported, Request, Snapshot, Ticket, Time,
+    Acquired, Budget, CheckedSpec, Event, Grant, Outcome, PermitChange, PermitKey, Place, Pressure, Reason,
+    Refusal, Report, Reported, Request, Snapshot, Ticket, Time,
 };
 
 use crate::{
@@ -18,7 +18,8 @@ use crate::{
     clock::Clock,
     config::BudgetName,
     inbox::{Delivery, Inbox, News, Waiter},
-    profile::Profile,
+    profile::{Profile, Profiles},
+    store::{Keeper, StoredBudget, Write, rows},
 };
 
 /// Unreported permits of one budget. Past it, acquires are refused until some are reported or expire.
@@ -32,6 +33,8 @@ pub struct Cell {
     alarms: Arc<Alarms>,
     bell: Bell,
     profile: Arc<Profile>,
+    /// Who writes it down, if anybody does.
+    keeper: Option<Arc<Keeper>>,
     this: Weak<Cell>,
     /// Sessions that hold or will soon hold a local share.
     sharers: AtomicU32,
@@ -84,6 +87,12 @@ struct State {
     heart: Budget<Waiter>,
     life: Life,
     declared: Declared,
+    /// Whether the declaration has to be written down.
+    declared_anew: bool,
+    /// Whether, once deleted, that has to be remembered: the configuration declares it.
+    leaves_a_mark: bool,
+    /// In which hurry the keeper was told that it changed since it was last saved, if it was.
+    noted: Option<Pressure>,
     /// When the alarm is set, if it is.
     alarm: Option<Time>,
     /// Empty between calls; keeps its room.
@@ -99,6 +108,32 @@ enum Life {
     Deleted,
 }
 
+/// What all budgets of a server stand on.
+#[derive(Clone, Debug)]
+pub(crate) struct Footing {
+    pub(crate) clock: Clock,
+    pub(crate) alarms: Arc<Alarms>,
+    /// Who writes them down, if anybody does.
+    pub(crate) keeper: Option<Arc<Keeper>>,
+    /// What is known of providers.
+    pub(crate) profiles: Arc<Profiles>,
+}
+
+impl Footing {
+    /// Nobody writes anything down, and providers are known by the built-in profiles.
+    #[cfg(test)]
+    pub(crate) fn in_memory(clock: Clock, alarms: Arc<Alarms>) -> Self {
+        Self { clock, alarms, keeper: None, profiles: Profiles::built_in() }
+    }
+}
+
+/// What a save of a budget wrote, to be written again if that failed.
+#[derive(Debug)]
+pub(crate) struct CellSave {
+    declared_anew: bool,
+    permits: Vec<PermitChange>,
+}
+
 impl fmt::Debug for Cell {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Cell").field("id", &self.id).field("name", &self.name).finish_non_exhaustive()
@@ -106,32 +141,55 @@ impl fmt::Debug for Cell {
 }
 
 impl Cell {
-    pub(crate) fn new(
+    pub(crate) fn new(id: u32, name: BudgetName, declared: Declared, footing: &Footing) -> Arc<Self> {
+        let filled = footing.profiles.of(name.provider()).fill(&declared.spec);
+        let mut heart = Budget::new(&filled, footing.clock.now());
+        if footing.keeper.is_some() {
+            heart.keep();
+        }
+        Self::with_heart(id, name, declared, heart, footing)
+    }
+
+    /// One that goes on where an earlier process left it.
+    pub(crate) fn with_heart(
         id: u32,
         name: BudgetName,
         declared: Declared,
-        profile: Arc<Profile>,
-        clock: Clock,
-        alarms: Arc<Alarms>,
+        heart: Budget<Waiter>,
+        footing: &Footing,
     ) -> Arc<Self> {
-        let heart = Budget::new(&profile.fill(&declared.spec), clock.now());
-        let state = State { heart, life: Life::Serving, declared, alarm: None, events: Vec::new() };
+        let Footing { clock, alarms, keeper, profiles } = footing.clone();
+        let profile = Arc::clone(profiles.of(name.provider()));
+        let state = State {
+            heart,
+            life: Life::Serving,
+            declared,
+            declared_anew: true,
+            leaves_a_mark: false,
+            noted: None,
+            alarm: None,
+            events: Vec::new(),
+        };
         let bell = alarms.bell();
         let sharers = AtomicU32::new(0);
-        Arc::new_cyclic(|this| Self {
+        let cell = Arc::new_cyclic(|this| Self {
             id,
             name,
             clock,
             alarms,
             bell,
             profile,
+            keeper,
             this: this.clone(),
             sharers,
             state: Mutex::new(state),
-        })
+        });
+        // It is written down from the start, and what ends by itself has its alarm.
+        cell.with(|_, _, _| ());
+        cell
     }
 
-    /// Names the budget within this process; never used again.
+    /// Names the budget within this server and those after it; never used again.
     pub(crate) fn id(&self) -> u32 {
         self.id
     }
@@ -163,12 +221,18 @@ impl Cell {
 
     /// Grants nothing until [`Cell::resume`]; those waiting stay.
     pub fn pause(&self) {
-        self.with(|state, _, _| state.heart.pause());
+        self.with(|state, _, _| {
+            state.declared_anew = true;
+            state.heart.pause();
+        });
     }
 
     /// Ends a pause, and an exhausted quota.
     pub fn resume(&self) {
-        self.with(|state, now, events| state.heart.resume(now, events));
+        self.with(|state, now, events| {
+            state.declared_anew = true;
+            state.heart.resume(now, events);
+        });
     }
 
     /// Replaces what is declared. Whoever calls holds the registry's lock for changes.
@@ -176,12 +240,14 @@ impl Cell {
         let filled = self.profile.fill(&declared.spec);
         self.with(|state, now, events| {
             state.heart.configure(now, &filled, events);
-            state.declared = declared;
+            (state.declared, state.declared_anew) = (declared, true);
         });
     }
 
-    /// Ends the budget for everybody who waits; reports are still taken.
-    pub(crate) fn delete(&self) {
+    /// Ends the budget for everybody who waits; reports are still taken. With `leaves_a_mark`, what is written of it says so after it
+    /// is gone.
+    pub(crate) fn delete(&self, leaves_a_mark: bool) {
+        self.with(|state, _, _| (state.declared_anew, state.leaves_a_mark) = (true, leaves_a_mark));
         self.end(Life::Deleted, Reason::Deleted);
     }
 
@@ -283,6 +349,7 @@ impl Cell {
         let mut events = mem::take(&mut state.events);
         let answer = call(&mut state, now, &mut events);
         self.set_alarm(&mut state);
+        self.note(&mut state);
         if events.is_empty() {
             state.events = events;
         } else {
@@ -290,6 +357,73 @@ impl Cell {
             self.deliver(events);
         }
         answer
+    }
+
+    /// Everything that changed since the last time, as rows. What became of them has to be told by [`Cell::saved`] or
+    /// [`Cell::not_saved`]. After the `last` one, nothing is granted any more.
+    pub(crate) fn save(&self, last: bool, rows: &mut Vec<Write>) -> CellSave {
+        let mut state = self.state.lock();
+        state.noted = None;
+        let declared_anew = mem::take(&mut state.declared_anew);
+        let deleted = state.life == Life::Deleted;
+        let stored = declared_anew.then(|| StoredBudget {
+            name: self.name.clone(),
+            declared: state.declared.clone(),
+            paused: state.heart.is_paused(),
+            deleted,
+        });
+        if deleted {
+            let mark = stored.filter(|_| state.leaves_a_mark);
+            drop(state);
+            rows.extend(declared_anew.then(|| rows::remove_budget(self.id)).into_iter().flatten());
+            rows.extend(mark.map(|mark| rows::put_budget(self.id, &mark)));
+            return CellSave { declared_anew, permits: Vec::new() };
+        }
+        let (balance, permits) = state.heart.save(self.clock.now(), last);
+        drop(state);
+        rows.extend(stored.map(|stored| rows::put_budget(self.id, &stored)));
+        rows.push(rows::write_balance(self.id, &balance));
+        rows.extend(permits.iter().map(|(slot, permit)| rows::put_permit(self.id, *slot, permit.as_ref())));
+        CellSave { declared_anew, permits }
+    }
+
+    /// What was saved last is durable.
+    pub(crate) fn saved(&self) {
+        self.after_save(|heart, now, events| heart.saved(now, events));
+    }
+
+    /// What was saved last is not durable, and has to be told again.
+    pub(crate) fn not_saved(&self, save: CellSave) {
+        self.state.lock().declared_anew |= save.declared_anew;
+        self.after_save(|heart, now, events| heart.not_saved(now, &save.permits, events));
+        self.note(&mut self.state.lock());
+    }
+
+    /// Changes nothing that would have to be saved, unless somebody got what he waited for.
+    fn after_save(&self, call: impl FnOnce(&mut Budget<Waiter>, Time, &mut Vec<Event<Waiter>>)) {
+        let mut state = self.state.lock();
+        let now = self.clock.now();
+        let mut events = mem::take(&mut state.events);
+        call(&mut state.heart, now, &mut events);
+        self.set_alarm(&mut state);
+        if events.is_empty() {
+            state.events = events;
+            return;
+        }
+        self.note(&mut state);
+        drop(state);
+        self.deliver(events);
+    }
+
+    /// Tells the keeper, if it does not know yet. Under the lock, so that what is told is never older than what is saved.
+    fn note(&self, state: &mut State) {
+        let Some(keeper) = &self.keeper else { return };
+        let pressure = Some(state.heart.pressure());
+        if state.noted < pressure {
+            let first = state.noted.is_none().then(|| self.this.upgrade()).flatten();
+            state.noted = pressure;
+            keeper.note(first, state.heart.pressure());
+        }
     }
 
     /// Makes sure that the heart is polled when something happens by itself. Under the lock, so that two threads can't set
@@ -313,6 +447,7 @@ impl Cell {
             let now = self.clock.now();
             state.give_back(now, &returned, &mut events);
             self.set_alarm(&mut state);
+            self.note(&mut state);
         }
     }
 
@@ -424,7 +559,8 @@ mod tests {
         let spec = BudgetSpec { limits: vec![LimitSpec::in_flight(1)], ..BudgetSpec::default() };
         let spec = Arc::new(spec.check().expect("a sound spec"));
         let declared = Declared { spec, etag: String::new(), source: Source::Admin };
-        let cell = Cell::new(1, "p/k".parse().expect("a name"), declared, Arc::default(), clock, alarms);
+        let footing = Footing::in_memory(clock, alarms);
+        let cell = Cell::new(1, "p/k".parse().expect("a name"), declared, &footing);
         let (gone, alive) = (Arc::new(Inbox::default()), Arc::new(Inbox::default()));
         let Ok(Acquired::Granted(first)) = cell.acquire(request(&alive, 0)) else {
             panic!("granted at once")

@@ -109,7 +109,7 @@ fn denied(fault: &Fault) -> Response {
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::BTreeMap, net::SocketAddr};
+    use std::net::SocketAddr;
 
     use tokio::{
         io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -117,7 +117,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::{alarm::Alarms, clock::Clock, config::AuthConfig, registry::Registry};
+    use crate::{alarm::Alarms, cell::Footing, clock::Clock, config::AuthConfig, registry::Registry};
 
     async fn ask(address: SocketAddr, path: &str) -> String {
         let mut stream = TcpStream::connect(address).await.expect("it listens");
@@ -133,7 +133,7 @@ mod tests {
     async fn answers_by_phase() {
         let clock = Clock::start();
         let (alarms, _) = Alarms::start("test", clock).expect("a thread");
-        let registry = Arc::new(Registry::new(clock, alarms, 10, &BTreeMap::new()));
+        let registry = Arc::new(Registry::new(Footing::in_memory(clock, alarms), 10));
         let metrics = Arc::new(Metrics::new(registry, 10));
         let (phase, phases) = watch::channel(Phase::Starting);
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");

@@ -16,6 +16,15 @@ pub(crate) struct Waiter {
     pub(crate) request_id: u64,
 }
 
+impl Waiter {
+    /// Who takes nothing.
+    pub(crate) fn nobody() -> Self {
+        let inbox = Arc::new(Inbox::default());
+        inbox.close();
+        Self { inbox, request_id: 0 }
+    }
+}
+
 /// What became of a request, or of one of its permits.
 #[derive(Debug)]
 pub(crate) struct Delivery {

@@ -27,6 +27,7 @@ pub mod metrics;
 pub mod profile;
 pub mod registry;
 pub mod status;
+pub mod store;
 pub mod tls;
 
 mod acquire;
@@ -48,7 +49,10 @@ mod worker;
 
 use std::{future::Future, io, net::SocketAddr, path::PathBuf, sync::Arc};
 
-use tokio::{sync::watch, task::JoinSet};
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinSet,
+};
 
 pub use crate::listeners::Listeners;
 use crate::{
@@ -56,17 +60,18 @@ use crate::{
     alarm::Alarms,
     audit::Trail,
     auth::{Gate, JwksError},
-    cell::Source,
-    clock::Clock,
-    config::{Config, ConfigError},
+    cell::Footing,
+    clock::Reading,
+    config::{Config, ConfigError, Data},
     health::Health,
     http::{Phase, World},
     metrics::Metrics,
-    permit_id::{PermitIds, Seal},
+    permit_id::PermitIds,
     profile::Profiles,
-    registry::{Registry, RegistryError},
+    registry::{File, Registry, RegistryError},
     session::Sessions,
     shared::Shared,
+    store::{Begun, Embedded, Keeper, KeeperThread, Store, StoreError},
     tls::{Tls, TlsError},
     worker::{Stop, Workers},
 };
@@ -98,6 +103,9 @@ pub enum Error {
     /// A profile of `server.profiles` is wrong.
     #[error("can't use the configured profiles: {0}")]
     Profiles(#[from] ConfigError),
+    /// The store can't be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
     /// One of the server's threads panicked.
     #[error("a thread of the server panicked; its message stands above")]
     Panicked,
@@ -113,16 +121,70 @@ pub async fn run(
     listeners: Listeners,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), Error> {
+    let origin = Origin::open(&config.server.data)?;
+    run_from(origin, config, listeners, shutdown).await
+}
+
+/// What a server begins from.
+#[derive(Debug)]
+pub struct Origin {
+    /// Where state is kept; `None` keeps it in memory.
+    pub store: Option<Box<dyn Store>>,
+    /// What the machine says of time, now.
+    pub reading: Reading,
+    /// Further configurations to put in force: their budgets and providers, that is. Everything else needs a restart.
+    pub configs: Option<mpsc::Receiver<Config>>,
+}
+
+impl Origin {
+    /// With the store that is configured.
+    ///
+    /// # Errors
+    /// If it can't be used.
+    pub fn open(data: &Data) -> Result<Self, StoreError> {
+        let store: Option<Box<dyn Store>> = match data {
+            Data::Memory => None,
+            Data::Folder(folder) => Some(Box::new(Embedded::open(folder)?)),
+        };
+        Ok(Self { store, reading: Reading::now(), configs: None })
+    }
+}
+
+/// As [`run`], from an origin that the caller made.
+///
+/// # Errors
+/// As there.
+pub async fn run_from(
+    origin: Origin,
+    config: Config,
+    listeners: Listeners,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), Error> {
     let (tls, tls_files) = config.server.tls.as_ref().map(Tls::load).transpose()?.unzip();
     let (gate, jwks_file) = Gate::load(&config.auth)?;
-    let clock = Clock::start();
+    let Origin { mut store, reading, configs } = origin;
+    let Begun { kept, seal, clock, resumed } = store::begin(&mut store, reading)?;
     let (grant_alarms, grant_thread) = Alarms::start("grants", clock)?;
     let (alarms, stream_thread) = Alarms::start("streams", clock)?;
     let (phase, phases) = watch::channel(Phase::Starting);
     let (stop, stops) = watch::channel(Stop::Run);
-    let registry = Arc::new(registry(&config, clock, &grant_alarms)?);
+    let keeper = store.is_some().then(Arc::<Keeper>::default);
+    let profiles = Profiles::load(config.server.profiles.iter().map(PathBuf::as_path))?;
+    let footing = Footing { clock, alarms: grant_alarms, keeper: keeper.clone(), profiles };
+    let registry = Arc::new(Registry::new(footing, config.server.bounds.budgets));
+    let changes = registry.restore(kept, &resumed)?;
+    registry.follow(File::of(&config))?;
     let metrics = Arc::new(Metrics::new(Arc::clone(&registry), config.server.bounds.metric_budgets));
-    let trail = Arc::new(Trail::new(config.server.bounds.changes));
+    let trail = Arc::new(Trail::resume(config.server.bounds.changes, changes, keeper.clone()));
+    let keeping = match (keeper, store) {
+        (Some(keeper), Some(store)) => {
+            let thread = KeeperThread::start(Arc::clone(&keeper), store, clock)?;
+            // Nothing is granted before that.
+            keeper.flush().await?;
+            Some(thread)
+        }
+        _ => None,
+    };
     let admin = Admin::new(
         Arc::clone(&registry),
         trail,
@@ -137,7 +199,7 @@ pub async fn run(
         sessions: Sessions::new(config.server.bounds.sessions),
         config: config.server,
         registry,
-        permit_ids: PermitIds::new(Seal::random()),
+        permit_ids: PermitIds::new(seal),
         metrics,
         phase: phases.clone(),
         gate: gate.clone(),
@@ -150,6 +212,9 @@ pub async fn run(
     }
     if let Some(file) = jwks_file {
         background.spawn(file.watch(move || gate.reload()));
+    }
+    if let Some(configs) = configs {
+        background.spawn(follow(Arc::clone(&shared.registry), configs));
     }
     let health = Health::new().await;
     let mut workers = Workers::start(&shared, &admin, &health, &stops)?;
@@ -173,15 +238,18 @@ pub async fn run(
 
     drop(background);
     let sound = workers.join() & grant_thread.join() & stream_thread.join();
-    if sound { Ok(()) } else { Err(Error::Panicked) }
+    match keeping.map_or(Some(Ok(())), |keeping| keeping.finish(shared.registry.list())) {
+        Some(written) if sound => Ok(written?),
+        _ => Err(Error::Panicked),
+    }
 }
 
-fn registry(config: &Config, clock: Clock, alarms: &Arc<Alarms>) -> Result<Registry, Error> {
-    let profiles = Profiles::load(config.server.profiles.iter().map(PathBuf::as_path))?;
-    let registry = Registry::new(clock, Arc::clone(alarms), config.server.bounds.budgets, &config.providers)
-        .with_profiles(profiles);
-    for (name, spec) in &config.budgets {
-        registry.set(name, spec.clone(), Source::Config, "", false)?;
+/// Puts each configuration in force, or says why not.
+async fn follow(registry: Arc<Registry>, mut configs: mpsc::Receiver<Config>) {
+    while let Some(config) = configs.recv().await {
+        match registry.follow(File::of(&config)) {
+            Ok(()) => tracing::warn!(budgets = config.budgets.len(), "the configuration was read again"),
+            Err(error) => tracing::error!(%error, "the configuration was not put in force; nothing changed"),
+        }
     }
-    Ok(registry)
 }

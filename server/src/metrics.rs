@@ -24,7 +24,7 @@ use prometheus_client::{
     registry::Registry as Metered,
 };
 
-use crate::{config::BudgetName, reading::Unreadable, registry::Registry};
+use crate::{config::BudgetName, reading::Unreadable, registry::Registry, store::StoreCounts};
 
 /// Stands for budgets without series of their own.
 const OTHER: &str = "other";
@@ -94,6 +94,12 @@ impl Metrics {
             "Reports for permits that had expired, or that this server never issued",
             unsettled.clone(),
         );
+        if let Some(keeper) = registry.keeper() {
+            let StoreCounts { writes, failures, failing } = keeper.counts.clone();
+            metered.register("store_writes", "Writes of the store, failed ones included", writes);
+            metered.register("store_failures", "Writes of the store that failed", failures);
+            metered.register("store_failing", "1 while the store can't be written", failing);
+        }
         let reports: [Counter; OUTCOMES.len()] = Default::default();
         metered.register_collector(Box::new(Reports(reports.clone())));
         let unreadable: [Counter; PARTS.len()] = Default::default();
@@ -348,12 +354,16 @@ mod tests {
     use permitd_budget::{BudgetSpec, LimitSpec};
 
     use super::*;
-    use crate::{alarm::Alarms, cell::Source, clock::Clock};
+    use crate::{
+        alarm::Alarms,
+        cell::{Footing, Source},
+        clock::Clock,
+    };
 
     fn registry(budgets: &[&str]) -> Arc<Registry> {
         let clock = Clock::start();
         let (alarms, _) = Alarms::start("test", clock).expect("a thread");
-        let registry = Registry::new(clock, alarms, 100, &BTreeMap::new());
+        let registry = Registry::new(Footing::in_memory(clock, alarms), 100);
         budgets.iter().for_each(|name| set(&registry, name));
         Arc::new(registry)
     }

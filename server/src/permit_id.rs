@@ -1,5 +1,5 @@
-//! What callers know a permit by: opaque, and signed, so that only ids which this process issued can reach a budget, and only for
-//! whom it issued them.
+//! What callers know a permit by: opaque, and signed, so that only ids which this server issued can reach a budget, and only for
+//! whom it issued them. The key is kept with the budgets, so that ids outlast the process.
 //!
 //! Version (1 byte), cell (4), permit (8) and a keyed hash over them and the holder (8), as 28 characters of base64url.
 
@@ -48,6 +48,16 @@ impl Seal {
     /// A new one, which nobody can guess.
     pub(crate) fn random() -> Self {
         Self(rand::random())
+    }
+
+    /// One that was kept.
+    pub(crate) fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(bytes)
+    }
+
+    /// To be kept where nobody else can read it.
+    pub(crate) fn to_bytes(&self) -> [u8; 16] {
+        self.0
     }
 
     fn sign(&self, bytes: &[u8], holder: Holder) -> [u8; 8] {

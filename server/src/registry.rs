@@ -12,25 +12,25 @@ use std::{
 };
 
 use dashmap::DashMap;
-use parking_lot::Mutex;
-use permitd_budget::CheckedSpec;
+use parking_lot::{Mutex, RwLock};
+use permitd_budget::{Budget, CheckedSpec, Resumed};
 
 use crate::{
-    alarm::Alarms,
-    cell::{Cell, Declared, Source},
+    audit::Entry,
+    cell::{Cell, Declared, Footing, Source},
     clock::Clock,
-    config::BudgetName,
+    config::{BudgetName, Config},
+    inbox::Waiter,
     profile::Profiles,
+    store::{Keeper, Kept, rows},
 };
 
 /// All budgets.
 pub struct Registry {
-    clock: Clock,
-    alarms: Arc<Alarms>,
+    footing: Footing,
     budgets_max: usize,
-    /// What keys that nobody declared get, by provider.
-    providers: BTreeMap<String, Arc<CheckedSpec>>,
-    profiles: Arc<Profiles>,
+    /// What the configuration declares.
+    file: RwLock<File>,
     by_name: DashMap<BudgetName, Arc<Cell>, foldhash::fast::RandomState>,
     by_id: DashMap<u32, Arc<Cell>, foldhash::fast::RandomState>,
     draining: AtomicBool,
@@ -40,8 +40,35 @@ pub struct Registry {
 
 struct Index {
     sorted: BTreeMap<BudgetName, Arc<Cell>>,
+    /// Budgets that the configuration declares and an administrator deleted, with the ids that they had.
+    deleted: BTreeMap<BudgetName, u32>,
     ids: u32,
     etags: u64,
+}
+
+/// What the configuration declares.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct File {
+    pub(crate) budgets: BTreeMap<BudgetName, Arc<CheckedSpec>>,
+    /// What keys that nobody declared get, by provider.
+    pub(crate) providers: BTreeMap<String, Arc<CheckedSpec>>,
+}
+
+impl File {
+    /// Of a configuration.
+    pub(crate) fn of(config: &Config) -> Self {
+        let budgets = config.budgets.iter();
+        let providers = config.providers.iter();
+        Self {
+            budgets: budgets.map(|(name, spec)| (name.clone(), Arc::new(spec.clone()))).collect(),
+            providers: providers.map(|(name, spec)| (name.clone(), Arc::new(spec.clone()))).collect(),
+        }
+    }
+
+    /// What it says of a budget, by name or as its provider's default.
+    fn get(&self, name: &BudgetName) -> Option<&Arc<CheckedSpec>> {
+        self.budgets.get(name).or_else(|| self.providers.get(name.provider()))
+    }
 }
 
 /// A change that was made, or that would be.
@@ -87,45 +114,30 @@ impl fmt::Debug for Registry {
 }
 
 impl Registry {
-    pub(crate) fn new(
-        clock: Clock,
-        alarms: Arc<Alarms>,
-        budgets_max: usize,
-        providers: &BTreeMap<String, CheckedSpec>,
-    ) -> Self {
-        let providers = providers.iter().map(|(name, spec)| (name.clone(), Arc::new(spec.clone()))).collect();
+    pub(crate) fn new(footing: Footing, budgets_max: usize) -> Self {
         // Etags of an earlier process must not match by accident.
-        let index = Mutex::new(Index { sorted: BTreeMap::new(), ids: 0, etags: rand::random() });
+        let (sorted, deleted) = (BTreeMap::new(), BTreeMap::new());
+        let index = Mutex::new(Index { sorted, deleted, ids: 0, etags: rand::random() });
         let (by_name, by_id) = (DashMap::default(), DashMap::default());
-        Self {
-            clock,
-            alarms,
-            budgets_max,
-            providers,
-            profiles: Profiles::built_in(),
-            by_name,
-            by_id,
-            draining: AtomicBool::new(false),
-            index,
-        }
+        let draining = AtomicBool::new(false);
+        Self { footing, budgets_max, file: RwLock::default(), by_name, by_id, draining, index }
     }
 
-    /// With these profiles of providers instead of the built-in ones.
-    #[must_use]
-    pub(crate) fn with_profiles(self, profiles: Arc<Profiles>) -> Self {
-        Self { profiles, ..self }
+    /// Who writes the budgets down, if anybody does.
+    pub(crate) fn keeper(&self) -> Option<&Arc<Keeper>> {
+        self.footing.keeper.as_ref()
     }
 
     /// What is known of providers.
     #[must_use]
     pub fn profiles(&self) -> &Arc<Profiles> {
-        &self.profiles
+        &self.footing.profiles
     }
 
     /// The server's clock, which is that of all budgets.
     #[must_use]
     pub fn clock(&self) -> &Clock {
-        &self.clock
+        &self.footing.clock
     }
 
     /// How many budgets there are.
@@ -157,13 +169,13 @@ impl Registry {
         if let Some(cell) = self.by_name.get(name) {
             return Ok(Arc::clone(&cell));
         }
-        let defaults = self.providers.get(name.provider());
+        let defaults = self.file.read().providers.get(name.provider()).cloned();
         let spec = defaults.ok_or_else(|| RegistryError::Unknown { name: name.clone() })?;
         let mut index = self.index.lock();
         match index.sorted.get(name) {
             Some(made_meanwhile) => Ok(Arc::clone(made_meanwhile)),
             None => {
-                let declared = index.declared(Arc::clone(spec), Source::Config);
+                let declared = index.declared(spec, Source::Config);
                 self.make(&mut index, name, declared)
             }
         }
@@ -212,10 +224,85 @@ impl Registry {
         let mut index = self.index.lock();
         let before = index.sorted.get(name).map(|cell| cell.declared());
         match_etag(name, before.as_ref(), etag)?;
-        let cell = index.sorted.remove(name).ok_or_else(|| RegistryError::Unknown { name: name.clone() })?;
-        self.by_name.remove(name);
-        cell.delete();
+        let cell =
+            index.sorted.get(name).cloned().ok_or_else(|| RegistryError::Unknown { name: name.clone() })?;
+        self.remove(&mut index, &cell);
         Ok(Change { before, after: None })
+    }
+
+    /// Puts a new configuration in force: budgets that an administrator declared or deleted stay as they are, all others follow it.
+    /// All of it or, with an error, nothing.
+    ///
+    /// # Errors
+    /// `Full`.
+    pub(crate) fn follow(&self, file: File) -> Result<(), RegistryError> {
+        let mut index = self.index.lock();
+        let new =
+            |name: &&BudgetName| !index.sorted.contains_key(*name) && !index.deleted.contains_key(*name);
+        let gone =
+            |cell: &&Arc<Cell>| cell.declared().source == Source::Config && file.get(cell.name()).is_none();
+        let gone: Vec<_> = index.sorted.values().filter(gone).cloned().collect();
+        let new: Vec<_> = file.budgets.keys().filter(new).cloned().collect();
+        if index.sorted.len() - gone.len() + new.len() > self.budgets_max {
+            return Err(RegistryError::Full { most: self.budgets_max });
+        }
+        *self.file.write() = file.clone();
+        for cell in gone {
+            self.remove(&mut index, &cell);
+        }
+        for cell in index.sorted.values().cloned().collect::<Vec<_>>() {
+            let declared = cell.declared();
+            let Some(spec) = file.get(cell.name()) else { continue };
+            if declared.source == Source::Config && declared.spec != *spec {
+                cell.declare(index.declared(Arc::clone(spec), Source::Config));
+            }
+        }
+        for name in new {
+            let declared = index.declared(Arc::clone(&file.budgets[&name]), Source::Config);
+            self.make(&mut index, &name, declared)?;
+        }
+        let unmarked: Vec<_> =
+            index.deleted.keys().filter(|name| !file.budgets.contains_key(*name)).cloned().collect();
+        for name in unmarked {
+            self.unmark(&mut index, &name);
+        }
+        Ok(())
+    }
+
+    /// Goes on with budgets that an earlier process wrote down, before [`Registry::follow`] says what has changed since. Hands on the
+    /// audit trail.
+    ///
+    /// # Errors
+    /// `Full`.
+    pub(crate) fn restore(&self, kept: Kept, back: &Resumed) -> Result<Vec<Entry>, RegistryError> {
+        // Whoever was granted a permit by the earlier process is not there any more to hear of its end.
+        let waiter = Waiter::nobody();
+        let mut index = self.index.lock();
+        index.ids = kept.ids;
+        for (id, (stored, balance, permits)) in kept.budgets {
+            index.ids = index.ids.max(id);
+            if stored.deleted {
+                index.deleted.insert(stored.name, id);
+                continue;
+            }
+            self.make_room()?;
+            let spec = &self.footing.profiles.of(stored.name.provider()).fill(&stored.declared.spec);
+            let mut heart = match balance {
+                Some(balance) => Budget::restore(spec, &balance, permits, back, &waiter),
+                // Declared and never granted from.
+                None => {
+                    let mut new = Budget::new(spec, back.now);
+                    new.keep();
+                    new
+                }
+            };
+            if stored.paused {
+                heart.pause();
+            }
+            let cell = Cell::with_heart(id, stored.name, stored.declared, heart, &self.footing);
+            self.insert(&mut index, cell);
+        }
+        Ok(kept.changes)
     }
 
     /// All budgets, sorted by name.
@@ -262,16 +349,38 @@ impl Registry {
         self.make_room()?;
         // An id is never used twice, so they can run out, after four billion budgets.
         index.ids = index.ids.checked_add(1).ok_or(RegistryError::Full { most: self.budgets_max })?;
-        let profile = Arc::clone(self.profiles.of(name.provider()));
-        let alarms = Arc::clone(&self.alarms);
-        let cell = Cell::new(index.ids, name.clone(), declared, profile, self.clock, alarms);
+        let cell = Cell::new(index.ids, name.clone(), declared, &self.footing);
         if self.draining.load(Ordering::Acquire) {
             cell.drain();
         }
-        self.by_id.insert(cell.id(), Arc::clone(&cell));
-        self.by_name.insert(name.clone(), Arc::clone(&cell));
-        index.sorted.insert(name.clone(), Arc::clone(&cell));
+        self.unmark(index, name);
+        self.insert(index, Arc::clone(&cell));
         Ok(cell)
+    }
+
+    fn insert(&self, index: &mut Index, cell: Arc<Cell>) {
+        self.by_id.insert(cell.id(), Arc::clone(&cell));
+        self.by_name.insert(cell.name().clone(), Arc::clone(&cell));
+        index.sorted.insert(cell.name().clone(), cell);
+    }
+
+    fn remove(&self, index: &mut Index, cell: &Arc<Cell>) {
+        let name = cell.name();
+        index.sorted.remove(name);
+        self.by_name.remove(name);
+        // Else the next process would make it again.
+        let is_declared = self.file.read().budgets.contains_key(name);
+        if is_declared {
+            index.deleted.insert(name.clone(), cell.id());
+        }
+        cell.delete(is_declared);
+    }
+
+    /// A budget that was deleted although the configuration declares it is there again, or not declared any more.
+    fn unmark(&self, index: &mut Index, name: &BudgetName) {
+        if let (Some(id), Some(keeper)) = (index.deleted.remove(name), self.keeper()) {
+            keeper.push(rows::remove_budget(id));
+        }
     }
 
     /// Lets deleted budgets go that nobody holds a permit of, once they take the room of others.
@@ -313,15 +422,17 @@ mod tests {
 
     use super::*;
     use crate::{
-        alarm::AlarmThread,
-        inbox::{Inbox, Waiter},
+        alarm::{AlarmThread, Alarms},
+        inbox::Inbox,
     };
 
     fn registry(budgets_max: usize) -> (Registry, AlarmThread) {
         let clock = Clock::start();
         let (alarms, thread) = Alarms::start("alarms", clock).expect("a thread");
-        let providers = BTreeMap::from([("made".to_owned(), spec())]);
-        (Registry::new(clock, alarms, budgets_max, &providers), thread)
+        let registry = Registry::new(Footing::in_memory(clock, alarms), budgets_max);
+        let providers = BTreeMap::from([("made".to_owned(), Arc::new(spec()))]);
+        registry.follow(File { providers, ..File::default() }).expect("room");
+        (registry, thread)
     }
 
     fn spec() -> CheckedSpec {

@@ -76,6 +76,16 @@ impl Fault {
         Self::from(Refusal::new(Reason::Draining))
     }
 
+    /// The store can't be written. `what` became of the change.
+    #[must_use]
+    pub fn store_unavailable(what: &str) -> Self {
+        let message = format!("the server can't write to its store: {what}; look at its log and its disk");
+        Self {
+            retry_after: Some(DRAINING_HINT),
+            ..Self::new(Code::Unavailable, "STORE_UNAVAILABLE", message)
+        }
+    }
+
     /// The same fault with the field one level further down: `limits[2]` becomes `budget.limits[2]`.
     #[must_use]
     pub fn within(mut self, parent: &str) -> Self {

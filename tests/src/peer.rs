@@ -119,9 +119,17 @@ impl Peer {
     /// # Panics
     /// If there is none.
     pub async fn state(&self, key: &str) -> BudgetState {
+        self.try_state(key).await.expect("the budget is known")
+    }
+
+    /// The budget `p/KEY` as it stands, if there is one.
+    ///
+    /// # Errors
+    /// Why not.
+    pub async fn try_state(&self, key: &str) -> Result<BudgetState, Status> {
         let request = GetBudgetRequest { provider: "p".to_owned(), key: key.to_owned() };
-        let answer = soon("a budget's state", self.admin().await.get_budget(request)).await;
-        answer.expect("the budget is known").into_inner().state.expect("a state")
+        let answer = soon("a budget's state", self.admin().await.get_budget(request)).await?;
+        Ok(answer.into_inner().state.expect("a state"))
     }
 
     /// The limit of the budget `p/KEY` on this unit for these models.
@@ -186,6 +194,25 @@ impl Peer {
     /// If it has to wait, or is refused.
     pub async fn granted_now(&self, request: AcquireRequest) -> Permit {
         self.granted(AcquireRequest { max_wait: Some(prost_types::Duration::default()), ..request }).await
+    }
+
+    /// Acquires what is granted at once, or not at all.
+    ///
+    /// # Errors
+    /// The refusal.
+    ///
+    /// # Panics
+    /// If there is no answer.
+    pub async fn try_granted_now(&self, request: AcquireRequest) -> Result<Permit, Status> {
+        let now = Some(prost_types::Duration::default());
+        let mut call = self.acquire(AcquireRequest { max_wait: now, ..request }).await?;
+        loop {
+            match call.next().await? {
+                Some(Event::Granted(permit)) => return Ok(permit),
+                Some(Event::Queued(_)) => {}
+                None => panic!("an answer, not an end"),
+            }
+        }
     }
 
     /// Acquires what has to be refused, at once or later.

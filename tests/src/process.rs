@@ -73,6 +73,8 @@ impl Permitd {
             .arg(format!("127.0.0.1:{port}"))
             .arg("--config")
             .arg(&file)
+            // Unless the test has a place for it.
+            .args(if config.contains("data = ") { &[][..] } else { &["--data", "none"] })
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(write)

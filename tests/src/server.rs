@@ -3,7 +3,13 @@
 use std::{net::SocketAddr, ops::Deref, time::Duration};
 
 use permitd_proto::v1::Limit;
-use permitd_server::{Error, Listeners, config::Config, run};
+use permitd_server::{
+    Error, Listeners, Origin,
+    clock::Reading,
+    config::{Config, Data},
+    run_from,
+    store::Memory,
+};
 use tokio::{sync::oneshot, task::JoinHandle};
 
 use crate::{peer::Peer, wait::soon};
@@ -40,15 +46,31 @@ impl Server {
     }
 
     /// Starts as configured.
+    pub async fn start_with(edit: impl FnOnce(&mut Config)) -> Self {
+        Self::start_from(None, edit).await
+    }
+
+    /// Starts as configured with what this store holds.
+    pub async fn start_on(store: &Memory) -> Self {
+        let reading = Reading::now();
+        Self::start_from(
+            Some(Origin { store: Some(Box::new(store.clone())), reading, configs: None }),
+            |_| {},
+        )
+        .await
+    }
+
+    /// Starts as configured from this origin, or from the configured one.
     ///
     /// # Panics
     /// If it can't.
-    pub async fn start_with(edit: impl FnOnce(&mut Config)) -> Self {
+    pub async fn start_from(origin: Option<Origin>, edit: impl FnOnce(&mut Config)) -> Self {
         let mut config = Config::default();
         let anywhere = "127.0.0.1:0".parse().expect("an address");
         config.server.listen = anywhere;
         config.server.http = Some(anywhere);
         config.server.workers = 2;
+        config.server.data = Data::Memory;
         // Permits that a test leaves behind are nothing to wait for.
         config.server.drain = Duration::ZERO;
         edit(&mut config);
@@ -57,7 +79,8 @@ impl Server {
         let http = listeners.http_address().expect("configured above");
         let ready = listeners.ready();
         let (stop, stopped) = oneshot::channel();
-        let running = tokio::spawn(run(config, listeners, async { drop(stopped.await) }));
+        let origin = origin.unwrap_or_else(|| Origin::open(&config.server.data).expect("a sound store"));
+        let running = tokio::spawn(run_from(origin, config, listeners, async { drop(stopped.await) }));
         soon("a ready server", ready).await.expect("it runs");
         Self { peer, http, stop: Some(stop), running }
     }

@@ -19,7 +19,7 @@ pub(crate) use ledger::Ledger;
 pub use ledger::Pressure;
 pub(crate) use strangers::Strangers;
 
-use crate::{request::Priority, time::Time, usage::Amounts};
+use crate::{request::Priority, spec::LimitSpec, time::Time, usage::Amounts};
 
 /// Everything of a budget that has to be written down, but its declaration and its permits.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -30,7 +30,7 @@ pub struct SavedBudget {
     pub next_serial: u64,
     /// Permits that may be granted before the next write.
     pub serials: u64,
-    /// In the order declared.
+    /// In the order in force.
     pub limits: Vec<SavedLimit>,
     /// Tenants whose own meters are not full, by name.
     pub tenants: Vec<SavedTenant>,
@@ -41,8 +41,10 @@ pub struct SavedBudget {
 }
 
 /// One limit.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SavedLimit {
+    /// As it was in force: what was declared may have been read otherwise then.
+    pub spec: LimitSpec,
     /// What all share; `None` where every tenant has a meter of its own.
     pub meter: Option<SavedMeter>,
     /// Nothing is granted before then.

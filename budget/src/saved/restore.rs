@@ -8,7 +8,7 @@ use crate::{
     limit::members,
     meter::{Escrow, Meter, Moment},
     slab::slot_of,
-    spec::CheckedSpec,
+    spec::{BudgetSpec, CheckedSpec},
     tenant::Tenant,
     time::Time,
 };
@@ -24,7 +24,7 @@ struct Crash<'a> {
 }
 
 impl<W: Clone> Budget<W> {
-    /// The budget as it was saved, with the declaration and the permits that belong to it, at the moment `back`. It is
+    /// The budget as it was saved, with its permits, at the moment `back`, and from then on with what is declared now. It is
     /// [kept](Budget::keep). `waiter` is told when one of those permits ends; nobody waits.
     #[must_use]
     pub fn restore(
@@ -34,7 +34,10 @@ impl<W: Clone> Budget<W> {
         back: &Resumed,
         waiter: &W,
     ) -> Self {
-        let mut budget = Self::new(spec, back.now);
+        let limits = saved.limits.iter().map(|limit| limit.spec.clone()).collect();
+        let before = BudgetSpec { limits, ..BudgetSpec::clone(spec) }.check();
+        let before = before.unwrap_or_else(|_| spec.clone());
+        let mut budget = Self::new(&before, back.now);
         budget.keep();
         let serial = saved.next_serial.saturating_add(saved.serials).clamp(1, u64::MAX / 2);
         let moment = Moment { time: back.now, order: 2 * serial - 1 };
@@ -45,6 +48,10 @@ impl<W: Clone> Budget<W> {
         let exhausted = saved.exhausted.map(|until| until.map(|until| back.moved(until)));
         budget.feedback.restore(back.moved(saved.frozen_until), exhausted);
         budget.ledger.doubt = Doubt::new((saved.next_serial, serial), crash.end_of_doubt());
+        if before != *spec {
+            // Nobody waits who would have to be told anything; ends of permits are told by the next poll.
+            budget.configure(back.now, spec, &mut Vec::new());
+        }
         budget
     }
 

@@ -179,7 +179,13 @@ impl Limit {
             rule.fresh.begin(allowance);
             SavedStrangers { allowance, owed: rule.owed_by_strangers(now) }
         });
-        SavedLimit { meter, frozen_until: rule.frozen_until, cushion: rule.cushion(), strangers }
+        SavedLimit {
+            spec: rule.spec.clone(),
+            meter,
+            frozen_until: rule.frozen_until,
+            cushion: rule.cushion(),
+            strangers,
+        }
     }
 
     fn confirm(&mut self) {

@@ -6,7 +6,7 @@ use clap::Args;
 use permitd_budget::{BudgetSpec, LimitSpec};
 use permitd_server::{
     Listeners,
-    config::{BudgetName, Config},
+    config::{BudgetName, Config, Data},
 };
 use tokio::sync::oneshot;
 
@@ -79,6 +79,8 @@ impl Local {
         };
         config.server.listen = ([127, 0, 0, 1], 0).into();
         config.server.http = None;
+        // What a batch has done is in its own files.
+        config.server.data = Data::Memory;
         config.server.tls = None;
         config.server.workers = 1;
         Ok(config)

@@ -47,7 +47,7 @@ impl Served {
         let failed = |error: io::Error| Failure::new("can't start a permitd server").because(error);
         let binary = std::env::current_exe().map_err(failed)?;
         let mut command = Command::new(binary);
-        command.args(["demo-server", "--listen", "127.0.0.1:0", "--http", "off"]);
+        command.args(["demo-server", "--listen", "127.0.0.1:0", "--http", "off", "--data", "none"]);
         // What this shell has set for its own server is not meant for this one.
         for (name, _) in
             std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("PERMITD_"))

@@ -112,7 +112,7 @@ impl Server {
     }
 
     pub(crate) fn start_with(arguments: &[&str], environment: &[(&str, &str)]) -> Self {
-        let mut command = permitd(&["serve"]);
+        let mut command = permitd(&["serve", "--data", "none"]);
         command
             .args(arguments)
             .envs(environment.iter().copied())

@@ -13,7 +13,11 @@ use std::{
 
 use permitd_budget::{BudgetSpec, LimitSpec};
 use permitd_client::{Client, Report};
-use permitd_server::{Listeners, config::Config, run};
+use permitd_server::{
+    Listeners,
+    config::{Config, Data},
+    run,
+};
 use tokio::{runtime, sync::oneshot};
 
 /// Callers at the same time.
@@ -39,6 +43,7 @@ fn serve() -> (String, oneshot::Sender<()>) {
     let mut config = Config::default();
     config.server.listen = "127.0.0.1:0".parse().expect("an address");
     config.server.http = None;
+    config.server.data = Data::Memory;
     config.server.workers = 1;
     let room = vec![
         LimitSpec::in_flight(1_000_000),

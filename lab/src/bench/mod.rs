@@ -13,6 +13,8 @@ mod summary;
 
 use std::time::Duration;
 
+use permitd_server::config::Data;
+
 pub use crate::bench::summary::Summary;
 use crate::bench::{
     load::Load,
@@ -37,6 +39,8 @@ pub struct Plan {
     pub session_only: bool,
     /// Only latency, at so many items a second.
     pub rate: Option<f64>,
+    /// Where permitd keeps its state.
+    pub data: Data,
 }
 
 impl Default for Plan {
@@ -49,6 +53,7 @@ impl Default for Plan {
             budgets: 1,
             session_only: false,
             rate: None,
+            data: Data::Memory,
         }
     }
 }
@@ -61,7 +66,7 @@ pub type Error = Box<dyn std::error::Error + Send + Sync>;
 /// # Errors
 /// If a server can't be started or a call fails: no figure is made up.
 pub fn run(plan: &Plan, mut progress: impl FnMut(&str)) -> Result<Summary, Error> {
-    let servers = Servers::start()?;
+    let servers = Servers::start(&plan.data)?;
     let mut figures = Figures::default();
     let loads = Load::ALL.into_iter().filter(|load| match plan.rate {
         Some(_) => false,

@@ -3,7 +3,10 @@
 use std::{io, net::SocketAddr, thread};
 
 use permitd_budget::{BudgetSpec, LimitSpec};
-use permitd_server::{Listeners, config::Config};
+use permitd_server::{
+    Listeners,
+    config::{Config, Data},
+};
 use std::time::Duration;
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -24,11 +27,11 @@ pub(super) struct Servers {
 }
 
 impl Servers {
-    pub(super) fn start() -> Result<Self, Error> {
+    pub(super) fn start(data: &Data) -> Result<Self, Error> {
         let (stop, stopped) = watch::channel(false);
         let mut servers =
             Self { permitd: "127.0.0.1:0".parse()?, echo: "127.0.0.1:0".parse()?, stop, threads: Vec::new() };
-        servers.permitd = servers.start_permitd(stopped.clone())?;
+        servers.permitd = servers.start_permitd(data, stopped.clone())?;
         servers.echo = servers.start_echo(&stopped)?;
         Ok(servers)
     }
@@ -41,12 +44,17 @@ impl Servers {
         }
     }
 
-    fn start_permitd(&mut self, mut stopped: watch::Receiver<bool>) -> Result<SocketAddr, Error> {
+    fn start_permitd(
+        &mut self,
+        data: &Data,
+        mut stopped: watch::Receiver<bool>,
+    ) -> Result<SocketAddr, Error> {
         let (tell, told) = oneshot::channel();
         let runtime = runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
         let mut config = Config::default();
         config.server.listen = "127.0.0.1:0".parse()?;
         config.server.http = None;
+        config.server.data = data.clone();
         config.server.bounds.budgets = 1_000_000;
         // Every budget of the provider "bench" is made on first use, with limits that nobody reaches.
         config.providers.insert("bench".to_owned(), ample());

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use permitd_lab::bench::{self, Plan};
+use permitd_server::config::Data;
 
 /// What to measure with.
 #[derive(Debug, clap::Args)]
@@ -28,6 +29,9 @@ pub(crate) struct Arguments {
     /// Only latency, at so many items (acquires and reports) a second; without it, at half of what the session reached.
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     rate: Option<u32>,
+    /// Where permitd keeps its state: a folder, or `none`.
+    #[arg(long, default_value = "none")]
+    data: Data,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<(), bench::Error> {
@@ -43,6 +47,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), bench::Error> {
         budgets,
         session_only: arguments.session_only,
         rate: arguments.rate.map(f64::from),
+        data: arguments.data.clone(),
     };
     let summary = bench::run(&plan, |step| eprintln!("{step}"))?;
     println!("{summary}");

@@ -29,7 +29,7 @@ use crate::{
     metrics::Metrics,
     registry::{Registry, RegistryError},
     status::Fault,
-    wire::{budget, encode},
+    wire::budget,
 };
 
 pub use crate::wire::budget::{read_limit, write_limit};
@@ -78,19 +78,39 @@ impl Admin {
     }
 
     /// Makes a change that does not replace what is declared.
-    fn steer(
+    async fn steer(
         &self,
         caller: &Caller,
         name: &BudgetName,
         what: What,
         reason: String,
         act: impl FnOnce(&Cell),
-    ) -> Result<(), RegistryError> {
-        self.trail.make(|| {
+    ) -> Result<(), Fault> {
+        self.can_last()?;
+        let made = self.trail.make(|| {
             let cell = self.registry.find(name)?;
             act(&cell);
             let declared = Some(cell.declared());
             Ok(((), self.entry(caller, name, what, declared.clone(), declared, reason)))
+        });
+        made.map_err(|error: RegistryError| Fault::from(error))?;
+        self.durable().await
+    }
+
+    /// Refuses a change while nothing can be written down: it would not outlast the process.
+    fn can_last(&self) -> Result<(), Fault> {
+        match self.registry.keeper() {
+            Some(keeper) if keeper.is_failing() => Err(Fault::store_unavailable("nothing was changed")),
+            _ => Ok(()),
+        }
+    }
+
+    /// Waits until everything that was changed before is written down.
+    async fn durable(&self) -> Result<(), Fault> {
+        let Some(keeper) = self.registry.keeper() else { return Ok(()) };
+        keeper.flush().await.map_err(|error| {
+            tracing::error!(%error, "a change by an administrator is in force, but not written down yet");
+            Fault::store_unavailable("the change is in force, but would not outlast the server")
         })
     }
 
@@ -156,6 +176,7 @@ impl AdminService for Admin {
             }
             change
         } else {
+            self.can_last()?;
             let made = self.trail.make(|| {
                 let change = set(false)?;
                 let (before, after) = (change.before.clone(), change.after.clone());
@@ -163,6 +184,9 @@ impl AdminService for Admin {
             });
             made.map_err(|error: RegistryError| Fault::from(error))?
         };
+        if !validate_only {
+            self.durable().await?;
+        }
         let budget = change.after.map(|after| budget::write(&name, &after));
         Ok(Response::new(v1::SetBudgetResponse { budget }))
     }
@@ -173,11 +197,13 @@ impl AdminService for Admin {
     ) -> Result<Response<v1::DeleteBudgetResponse>, Status> {
         let (caller, request) = self.read(request)?;
         let name = read_name(&caller, &request.provider, &request.key)?;
+        self.can_last()?;
         let made = self.trail.make(|| {
             let change = self.registry.delete(&name, &request.etag)?;
             Ok(((), self.entry(&caller, &name, What::Delete, change.before, change.after, String::new())))
         });
         made.map_err(|error: RegistryError| Fault::from(error))?;
+        self.durable().await?;
         Ok(Response::new(v1::DeleteBudgetResponse {}))
     }
 
@@ -188,7 +214,7 @@ impl AdminService for Admin {
         let (caller, request) = self.read(request)?;
         let name = read_name(&caller, &request.provider, &request.key)?;
         let reason = read_reason(request.reason)?;
-        self.steer(&caller, &name, What::Pause, reason, Cell::pause).map_err(Fault::from)?;
+        self.steer(&caller, &name, What::Pause, reason, Cell::pause).await?;
         Ok(Response::new(v1::PauseBudgetResponse {}))
     }
 
@@ -198,7 +224,7 @@ impl AdminService for Admin {
     ) -> Result<Response<v1::ResumeBudgetResponse>, Status> {
         let (caller, request) = self.read(request)?;
         let name = read_name(&caller, &request.provider, &request.key)?;
-        self.steer(&caller, &name, What::Resume, String::new(), Cell::resume).map_err(Fault::from)?;
+        self.steer(&caller, &name, What::Resume, String::new(), Cell::resume).await?;
         Ok(Response::new(v1::ResumeBudgetResponse {}))
     }
 
@@ -239,7 +265,7 @@ impl AdminService for Admin {
         };
         // One more than wanted tells whether there is another page.
         let entries = self.trail.page(before, most + 1, wanted);
-        let (changes, more) = page::fill(entries.iter().take(most).map(|entry| change(entry)));
+        let (changes, more) = page::fill(entries.iter().take(most).map(|entry| entry.to_wire()));
         let shown = changes.len();
         let next = (more || entries.len() > shown).then(|| entries[shown - 1].number);
         let next_page_token = next.map(|number| pages.write(&number)).unwrap_or_default();
@@ -276,17 +302,5 @@ fn look(cell: &Cell) -> (Declared, Snapshot) {
             return (declared, snapshot);
         }
         declared = now;
-    }
-}
-
-fn change(entry: &Entry) -> v1::Change {
-    let written = |declared: &Option<Declared>| declared.as_ref().map(|of| budget::write(&entry.budget, of));
-    v1::Change {
-        at: Some(encode::timestamp(entry.at)),
-        who: entry.who.clone(),
-        what: entry.what.name().to_owned(),
-        before: written(&entry.before),
-        after: written(&entry.after),
-        reason: entry.reason.clone(),
     }
 }

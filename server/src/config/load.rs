@@ -159,6 +159,7 @@ fn read_server(mut table: Table<'_>) -> ServerConfig {
     let workers = table.read("workers", |value| within(number(value)?, 0, 1_024));
     let server = ServerConfig {
         listen: table.read("listen", |value| address(&text(value)?)).unwrap_or(base.listen),
+        data: table.read("data", |value| text(value)?.parse()).unwrap_or(base.data),
         http: table.read("http", |value| address_or_off(&text(value)?)).unwrap_or(base.http),
         insecure: table.read("insecure", flag).unwrap_or(base.insecure),
         workers: workers.map_or(base.workers, as_usize),

@@ -7,6 +7,7 @@
 
 mod auth;
 mod budgets;
+mod data;
 mod duration;
 mod error;
 mod limit_text;
@@ -31,6 +32,7 @@ use permitd_budget::CheckedSpec;
 pub(crate) use auth::priority_name;
 pub use auth::{AuthConfig, IdentityConfig, JwtConfig};
 pub(crate) use budgets::read_limits;
+pub use data::Data;
 pub use duration::{DurationText, parse_duration};
 pub use error::{ConfigError, Problem};
 pub(crate) use limit_text::unknown;
@@ -56,6 +58,8 @@ pub struct Config {
 pub struct ServerConfig {
     /// Where gRPC is served. Port 0 lets the system choose one.
     pub listen: SocketAddr,
+    /// Where state is kept.
+    pub data: Data,
     /// Where `/healthz`, `/readyz` and `/metrics` are served; `None` for nowhere.
     pub http: Option<SocketAddr>,
     /// Whether to listen beyond loopback without TLS and authentication.
@@ -150,6 +154,7 @@ impl Default for ServerConfig {
     fn default() -> Self {
         Self {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 7110)),
+            data: Data::default(),
             http: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 7111))),
             insecure: false,
             workers: 0,

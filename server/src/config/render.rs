@@ -31,6 +31,7 @@ fn server(server: &ServerConfig) -> Table {
     let http = server.http.map_or("off".to_owned(), |address| address.to_string());
     table([
         ("listen", server.listen.to_string().into()),
+        ("data", server.data.to_string().into()),
         ("http", http.into()),
         ("insecure", server.insecure.into()),
         ("workers", number(server.workers as u64)),

@@ -205,7 +205,8 @@ fn read_span(field: &str, span: Option<&prost_types::Duration>) -> Result<Option
     span.map(|span| decode::duration(field, span)).transpose()
 }
 
-fn read_time(field: &str, time: &Timestamp) -> Result<Time, Fault> {
+/// Reads a moment.
+pub(crate) fn read_time(field: &str, time: &Timestamp) -> Result<Time, Fault> {
     let nanos = u32::try_from(time.nanos).ok().filter(|nanos| *nanos < 1_000_000_000);
     let since_epoch = u64::try_from(time.seconds).ok().zip(nanos).and_then(|(seconds, nanos)| {
         seconds.checked_mul(1_000_000_000).and_then(|whole| whole.checked_add(nanos.into()))

@@ -7,7 +7,11 @@ use permitd_proto::v1::{
     AcquireRequest, Granted, Hello, Permit, Queued, Refused, ReportRequest, ReportResponse, SessionRequest,
     SessionResponse, permit_service_client::PermitServiceClient,
 };
-use permitd_server::{Error, Listeners, config::Config, run};
+use permitd_server::{
+    Error, Listeners,
+    config::{Config, Data},
+    run,
+};
 use tokio::{
     sync::{mpsc, oneshot},
     task::JoinHandle,
@@ -57,6 +61,7 @@ impl Server {
         let mut config = Config::default();
         config.server.listen = "127.0.0.1:0".parse().expect("an address");
         config.server.http = None;
+        config.server.data = Data::Memory;
         config.server.workers = 2;
         config.server.drain = Duration::from_millis(50);
         for (key, limits) in budgets {

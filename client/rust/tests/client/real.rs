@@ -10,7 +10,11 @@ use std::{
 
 use permitd_budget::{BudgetSpec, LimitSpec};
 use permitd_client::{Client, OutagePolicy, Outcome, Report, Request, Source};
-use permitd_server::{Error, Listeners, config::Config, run};
+use permitd_server::{
+    Error, Listeners,
+    config::{Config, Data},
+    run,
+};
 use tokio::{sync::oneshot, task::JoinHandle};
 
 use crate::fake::{soon, until};
@@ -34,6 +38,7 @@ impl Server {
         let mut config = Config::default();
         config.server.listen = address;
         config.server.http = None;
+        config.server.data = Data::Memory;
         config.server.drain = Duration::from_millis(50);
         let spec = BudgetSpec { limits, ..BudgetSpec::default() }.check().expect("a sound spec");
         config.budgets.insert("api/prod".parse().expect("a name"), spec);

@@ -1,0 +1,316 @@
+//! What is left of a budget, as a row.
+
+use permitd_budget::{Level, SavedBudget, SavedLimit, SavedMeter, SavedStrangers, SavedTenant, Time};
+use permitd_proto::v1;
+use prost::{Message, Oneof};
+
+use super::super::{Table, Write};
+use crate::wire::budget::{read_limit, write_limit};
+
+#[derive(Clone, PartialEq, Message)]
+struct BalanceRow {
+    #[prost(fixed64, tag = "1")]
+    at_nanos: u64,
+    #[prost(uint64, tag = "2")]
+    next_serial: u64,
+    #[prost(uint64, tag = "3")]
+    serials: u64,
+    #[prost(message, repeated, tag = "4")]
+    limits: Vec<LimitRow>,
+    #[prost(message, repeated, tag = "5")]
+    tenants: Vec<TenantRow>,
+    #[prost(fixed64, tag = "6")]
+    frozen_until_nanos: u64,
+    #[prost(bool, tag = "7")]
+    exhausted: bool,
+    #[prost(fixed64, optional, tag = "8")]
+    exhausted_until_nanos: Option<u64>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct LimitRow {
+    #[prost(message, optional, tag = "1")]
+    meter: Option<MeterRow>,
+    #[prost(fixed64, tag = "2")]
+    frozen_until_nanos: u64,
+    #[prost(uint64, tag = "3")]
+    cushion: u64,
+    #[prost(fixed64, tag = "4")]
+    cushion_widened_nanos: u64,
+    #[prost(message, optional, tag = "5")]
+    strangers: Option<StrangersRow>,
+    #[prost(message, optional, tag = "6")]
+    limit: Option<v1::Limit>,
+}
+
+#[derive(Clone, Copy, PartialEq, Message)]
+struct StrangersRow {
+    #[prost(uint64, tag = "1")]
+    allowance: u64,
+    #[prost(message, optional, tag = "2")]
+    owed: Option<UntilRow>,
+}
+
+/// So many, until then.
+#[derive(Clone, Copy, PartialEq, Message)]
+struct UntilRow {
+    #[prost(uint64, tag = "1")]
+    units: u64,
+    #[prost(fixed64, tag = "2")]
+    until_nanos: u64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct TenantRow {
+    #[prost(string, tag = "1")]
+    tenant: String,
+    #[prost(message, repeated, tag = "2")]
+    meters: Vec<OwnMeterRow>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct OwnMeterRow {
+    #[prost(uint32, tag = "1")]
+    limit: u32,
+    #[prost(message, optional, tag = "2")]
+    meter: Option<MeterRow>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct MeterRow {
+    #[prost(uint64, tag = "1")]
+    allowance: u64,
+    #[prost(oneof = "LevelRow", tags = "2, 3, 4, 5")]
+    level: Option<LevelRow>,
+}
+
+#[derive(Clone, PartialEq, Oneof)]
+enum LevelRow {
+    #[prost(message, tag = "2")]
+    Bucket(BucketRow),
+    /// Units used: 16 bytes, the highest first.
+    #[prost(bytes, tag = "3")]
+    Fixed(Vec<u8>),
+    #[prost(message, tag = "4")]
+    Sliding(SlidingRow),
+    #[prost(message, tag = "5")]
+    Slots(SlotsRow),
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct BucketRow {
+    /// Parts, in two's complement: 16 bytes, the highest first.
+    #[prost(bytes = "vec", tag = "1")]
+    parts: Vec<u8>,
+    #[prost(message, repeated, tag = "2")]
+    peaks: Vec<PeakRow>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct PeakRow {
+    #[prost(uint64, tag = "1")]
+    order: u64,
+    #[prost(bytes = "vec", tag = "2")]
+    parts: Vec<u8>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct SlidingRow {
+    #[prost(message, repeated, tag = "1")]
+    taken: Vec<TakenRow>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct TakenRow {
+    #[prost(fixed64, tag = "1")]
+    latest_nanos: u64,
+    #[prost(bytes = "vec", tag = "2")]
+    units: Vec<u8>,
+}
+
+#[derive(Clone, Copy, PartialEq, Message)]
+struct SlotsRow {
+    #[prost(message, optional, tag = "1")]
+    doubted: Option<UntilRow>,
+}
+
+pub(crate) fn write_balance(id: u32, saved: &SavedBudget) -> Write {
+    let row = BalanceRow {
+        at_nanos: saved.at.as_nanos(),
+        next_serial: saved.next_serial,
+        serials: saved.serials,
+        limits: saved.limits.iter().map(LimitRow::of).collect(),
+        tenants: saved.tenants.iter().map(TenantRow::of).collect(),
+        frozen_until_nanos: saved.frozen_until.as_nanos(),
+        exhausted: saved.exhausted.is_some(),
+        exhausted_until_nanos: saved.exhausted.flatten().map(Time::as_nanos),
+    };
+    Write::Put(Table::Balances, id.to_be_bytes().to_vec(), row.encode_to_vec())
+}
+
+pub(crate) fn read_balance(value: &[u8]) -> Option<SavedBudget> {
+    let row = BalanceRow::decode(value).ok()?;
+    Some(SavedBudget {
+        at: Time::from_nanos(row.at_nanos),
+        next_serial: row.next_serial,
+        serials: row.serials,
+        limits: row.limits.into_iter().map(LimitRow::read).collect::<Option<_>>()?,
+        tenants: row.tenants.into_iter().map(TenantRow::read).collect::<Option<_>>()?,
+        frozen_until: Time::from_nanos(row.frozen_until_nanos),
+        exhausted: row.exhausted.then_some(row.exhausted_until_nanos.map(Time::from_nanos)),
+    })
+}
+
+impl LimitRow {
+    fn of(saved: &SavedLimit) -> Self {
+        Self {
+            meter: saved.meter.as_ref().map(MeterRow::of),
+            frozen_until_nanos: saved.frozen_until.as_nanos(),
+            cushion: saved.cushion.0,
+            cushion_widened_nanos: saved.cushion.1.as_nanos(),
+            strangers: saved.strangers.map(|strangers| StrangersRow {
+                allowance: strangers.allowance,
+                owed: strangers.owed.map(UntilRow::of),
+            }),
+            limit: Some(write_limit(&saved.spec)),
+        }
+    }
+
+    fn read(self) -> Option<SavedLimit> {
+        Some(SavedLimit {
+            spec: read_limit(&self.limit?).ok()?,
+            meter: match self.meter {
+                Some(meter) => Some(meter.read()?),
+                None => None,
+            },
+            frozen_until: Time::from_nanos(self.frozen_until_nanos),
+            cushion: (self.cushion, Time::from_nanos(self.cushion_widened_nanos)),
+            strangers: self.strangers.map(|strangers| SavedStrangers {
+                allowance: strangers.allowance,
+                owed: strangers.owed.map(UntilRow::read),
+            }),
+        })
+    }
+}
+
+impl UntilRow {
+    fn of((units, until): (u64, Time)) -> Self {
+        Self { units, until_nanos: until.as_nanos() }
+    }
+
+    fn read(self) -> (u64, Time) {
+        (self.units, Time::from_nanos(self.until_nanos))
+    }
+}
+
+impl TenantRow {
+    fn of(saved: &SavedTenant) -> Self {
+        let meters = saved.meters.iter();
+        let meters = meters
+            .map(|(limit, meter)| OwnMeterRow { limit: (*limit).into(), meter: Some(MeterRow::of(meter)) });
+        Self { tenant: saved.tenant.clone(), meters: meters.collect() }
+    }
+
+    fn read(self) -> Option<SavedTenant> {
+        let meters =
+            self.meters.into_iter().map(|own| Some((u8::try_from(own.limit).ok()?, own.meter?.read()?)));
+        Some(SavedTenant { tenant: self.tenant, meters: meters.collect::<Option<_>>()? })
+    }
+}
+
+impl MeterRow {
+    fn of(saved: &SavedMeter) -> Self {
+        let level = match &saved.level {
+            Level::Bucket { parts, peaks } => {
+                let peak = |(order, parts): &(u64, i128)| PeakRow {
+                    order: *order,
+                    parts: parts.to_be_bytes().to_vec(),
+                };
+                let peaks = peaks.iter().map(peak).collect();
+                LevelRow::Bucket(BucketRow { parts: parts.to_be_bytes().to_vec(), peaks })
+            }
+            Level::Fixed { used } => LevelRow::Fixed(used.to_be_bytes().to_vec()),
+            Level::Sliding { taken } => {
+                let row = |(latest, units): &(Time, u128)| TakenRow {
+                    latest_nanos: latest.as_nanos(),
+                    units: units.to_be_bytes().to_vec(),
+                };
+                LevelRow::Sliding(SlidingRow { taken: taken.iter().map(row).collect() })
+            }
+            Level::Slots { doubted } => LevelRow::Slots(SlotsRow { doubted: doubted.map(UntilRow::of) }),
+        };
+        Self { allowance: saved.allowance, level: Some(level) }
+    }
+
+    fn read(self) -> Option<SavedMeter> {
+        let level = match self.level? {
+            LevelRow::Bucket(bucket) => {
+                let peaks = bucket.peaks.into_iter().map(|peak| Some((peak.order, signed(peak.parts)?)));
+                Level::Bucket { parts: signed(bucket.parts)?, peaks: peaks.collect::<Option<_>>()? }
+            }
+            LevelRow::Fixed(used) => Level::Fixed { used: unsigned(used)? },
+            LevelRow::Sliding(sliding) => {
+                let taken = sliding.taken.into_iter();
+                let taken = taken.map(|row| Some((Time::from_nanos(row.latest_nanos), unsigned(row.units)?)));
+                Level::Sliding { taken: taken.collect::<Option<_>>()? }
+            }
+            LevelRow::Slots(slots) => Level::Slots { doubted: slots.doubted.map(UntilRow::read) },
+        };
+        Some(SavedMeter { level, allowance: self.allowance })
+    }
+}
+
+fn signed(bytes: Vec<u8>) -> Option<i128> {
+    Some(i128::from_be_bytes(bytes.try_into().ok()?))
+}
+
+fn unsigned(bytes: Vec<u8>) -> Option<u128> {
+    Some(u128::from_be_bytes(bytes.try_into().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use permitd_budget::LimitSpec;
+
+    use super::*;
+
+    /// Goal: every way of counting is read back as it was written.
+    #[test]
+    fn balances_are_read_back() {
+        let at = Time::from_nanos;
+        let spec = || LimitSpec::rate("requests", 60, Duration::from_secs(60));
+        let limit = |level| SavedLimit {
+            spec: spec(),
+            meter: Some(SavedMeter { level, allowance: u64::MAX }),
+            frozen_until: at(8),
+            cushion: (3, at(4)),
+            strangers: None,
+        };
+        let own = SavedMeter { level: Level::Slots { doubted: Some((3, at(9))) }, allowance: 0 };
+        let strangers = Some(SavedStrangers { allowance: 2, owed: Some((5, at(7))) });
+        let saved = SavedBudget {
+            at: at(1),
+            next_serial: 2,
+            serials: 3,
+            limits: vec![
+                limit(Level::Bucket { parts: i128::MIN, peaks: vec![(9, i128::MAX), (10, -1)] }),
+                limit(Level::Fixed { used: u128::MAX }),
+                limit(Level::Sliding { taken: vec![(at(1), 2), (Time::MAX, u128::MAX)] }),
+                limit(Level::Slots { doubted: None }),
+                SavedLimit { spec: spec(), meter: None, frozen_until: at(0), cushion: (0, at(0)), strangers },
+            ],
+            tenants: vec![SavedTenant { tenant: "web".to_owned(), meters: vec![(4, own)] }],
+            frozen_until: at(6),
+            exhausted: Some(None),
+        };
+        for saved in
+            [saved.clone(), SavedBudget { exhausted: Some(Some(at(5))), ..saved }, SavedBudget::default()]
+        {
+            let Write::Put(Table::Balances, key, value) = write_balance(7, &saved) else { panic!("a row") };
+            assert_eq!((key, read_balance(&value)), (7_u32.to_be_bytes().to_vec(), Some(saved)));
+        }
+        assert_eq!(read_balance(&[0xff; 9]), None);
+    }
+}
