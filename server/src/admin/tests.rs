@@ -24,7 +24,7 @@ struct Server {
 
 impl Server {
     async fn start(config: &str) -> Self {
-        let addresses = "[server]\nlisten = \"127.0.0.1:0\"\nhttp = \"off\"\nworkers = 1\ndrain = \"0s\"\n";
+        let addresses = "[server]\ndata = \"none\"\nlisten = \"127.0.0.1:0\"\nhttp = \"off\"\nworkers = 1\ndrain = \"0s\"\n";
         let config = Config::read(&format!("{addresses}{config}"), "test", []).expect("makes sense");
         let listeners = Listeners::bind(&config.server).await.expect("a free port");
         let url = format!("http://{}", listeners.grpc_address());

@@ -20,8 +20,8 @@ use super::{
 /// The format that is written. Older ones are read and brought forward; newer ones are refused.
 pub const FORMAT: u32 = 1;
 
-const FORMAT_KEY: &[u8] = b"format";
-const FILE: &str = "permitd.redb";
+pub(super) const FORMAT_KEY: &[u8] = b"format";
+pub(super) const FILE: &str = "permitd.redb";
 const LOCK: &str = "lock";
 /// What redb may hold in memory: all of a usual store.
 const CACHE_BYTES: usize = 16 * 1024 * 1024;
@@ -54,17 +54,15 @@ impl Embedded {
         make_private(folder).map_err(|error| StoreError::unavailable(folder, error))?;
         let lock = take_lock(folder)?;
         let place = folder.join(FILE);
+        if !place.exists() {
+            create(&place)?;
+        }
         let file = place.clone();
-        Self::open_medium(
-            place,
-            Box::new(move || {
-                private().read(true).write(true).create(true).truncate(false).open(&file).map(boxed)
-            }),
-            Some(lock),
-        )
+        let open: Open = Box::new(move || OpenOptions::new().read(true).write(true).open(&file).map(boxed));
+        Self::open_medium(place, open, Some(lock))
     }
 
-    fn open_medium(place: PathBuf, open: Open, lock: Option<File>) -> Result<Self, StoreError> {
+    pub(super) fn open_medium(place: PathBuf, open: Open, lock: Option<File>) -> Result<Self, StoreError> {
         let mut store = Self { place, open, database: None, _lock: lock };
         store.database = Some(store.open_database()?);
         Ok(store)
@@ -75,7 +73,9 @@ impl Embedded {
         let place = self.place.display().to_string();
         let damaged = |why: &dyn fmt::Display| StoreError::damaged(&place, why);
         let medium = (self.open)().map_err(|error| StoreError::unavailable(&self.place, error))?;
-        let is_new = medium.len().map_err(|error| StoreError::unavailable(&self.place, error))? == 0;
+        if medium.len().map_err(|error| StoreError::unavailable(&self.place, error))? == 0 {
+            return Err(damaged(&"it is empty"));
+        }
         let disk = Disk::on_trial(medium).map_err(|error| StoreError::unavailable(&self.place, error))?;
         let backend = disk.clone();
         // redb finds most damage by checksums. Where it trips over some, that is no more than damage either.
@@ -94,16 +94,11 @@ impl Embedded {
         }
         let found = format(&database).map_err(|error| damaged(&error))?;
         match found {
-            None if is_new => {}
             None => return Err(damaged(&"it does not say which format it has")),
             Some(found) if found > FORMAT => return Err(StoreError::Newer { place, found }),
             Some(_) => {}
         }
         disk.accept().map_err(|error| StoreError::unavailable(&self.place, error))?;
-        if is_new {
-            let format = Write::Put(Table::Meta, FORMAT_KEY.to_vec(), FORMAT.to_be_bytes().to_vec());
-            write_all(&database, &[format]).map_err(|error| StoreError::unavailable(&self.place, error))?;
-        }
         Ok(database)
     }
 }
@@ -195,6 +190,27 @@ pub fn restore(folder: &Path, from: &Path) -> Result<(), StoreError> {
         File::open(folder)?.sync_all()
     })();
     moved.map_err(|error| StoreError::unavailable(&place, error))
+}
+
+/// Makes an empty store. It is there as a whole or not at all: an empty file is never one that was only begun.
+fn create(place: &Path) -> Result<(), StoreError> {
+    let new = place.with_extension("redb.new");
+    let created = (|| {
+        let file = private().read(true).write(true).create(true).truncate(true).open(&new)?;
+        create_on(boxed(file))?;
+        fs::rename(&new, place)?;
+        let folder = place.parent().filter(|folder| !folder.as_os_str().is_empty());
+        File::open(folder.unwrap_or(Path::new(".")))?.sync_all()?;
+        Ok::<_, redb::Error>(())
+    })();
+    created.map_err(|error| StoreError::unavailable(place, error))
+}
+
+pub(super) fn create_on(medium: Box<dyn Medium>) -> Result<(), redb::Error> {
+    let disk = Disk::on_trial(medium)?;
+    disk.accept()?;
+    let database = Builder::new().set_cache_size(CACHE_BYTES).create_with_backend(disk)?;
+    write_all(&database, &[Write::Put(Table::Meta, FORMAT_KEY.to_vec(), FORMAT.to_be_bytes().to_vec())])
 }
 
 fn must_exist(file: &Path) -> Result<(), StoreError> {

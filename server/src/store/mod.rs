@@ -8,6 +8,8 @@ mod keeper;
 mod memory;
 pub(crate) mod rows;
 mod start;
+#[cfg(test)]
+mod tests;
 
 use std::{
     fmt,
