@@ -8,7 +8,7 @@ use std::{
     process::{Command, Output, Stdio},
 };
 
-use permitd_tests::{Permitd, ask, http_get};
+use permitd_tests::{Folder, Permitd, ask, http_get};
 
 /// One budget, so that the metrics of budgets are served.
 const CONFIG: &str = "[budgets.\"p/k\"]\nlimits = [\"in_flight=1\"]\n";
@@ -226,7 +226,9 @@ fn permitd(arguments: &[String]) -> Output {
 /// Goal: operations.md has exactly the metrics that a server serves, with their types and labels, and asks for no other.
 #[tokio::test]
 async fn metrics_are_those_served() {
-    let server = Permitd::start(CONFIG).await;
+    let folder = Folder::new();
+    let data = folder.path("data");
+    let server = Permitd::start(&format!("[server]\ndata = \"{}\"\n{CONFIG}", data.display())).await;
     // A reason appears when it first happens.
     server.refused(ask("nobody declared")).await;
     let served = served_metrics(&http_get(server.http, "/metrics", None).await);
