@@ -18,6 +18,7 @@ mod report;
 mod run;
 mod serve;
 mod signals;
+mod store;
 mod table;
 mod token;
 mod usage;
@@ -60,6 +61,8 @@ enum Command {
     Budgets(budgets::Budgets),
     /// See what is known of providers: how they count, limit and refuse.
     Profiles(profiles::ProfilesCommand),
+    /// Look after the file that a server keeps its state in.
+    Store(store::StoreCommand),
     /// Run a command when there is room for it in the budget.
     Run(run::Run),
     /// Make a file of API requests through permits, and go on where it stopped.
@@ -89,6 +92,7 @@ impl Command {
             Command::Check(check) => check.run(),
             Command::Budgets(budgets) => budgets.run(),
             Command::Profiles(profiles) => profiles.run(),
+            Command::Store(store) => store.run(),
             Command::Run(run) => run.run(),
             Command::Batch(batch) => batch.run(),
             Command::Acquire(acquire) => acquire.run(),
@@ -112,6 +116,7 @@ impl Command {
             Command::Check(check) => check.json,
             Command::Budgets(budgets) => budgets.json(),
             Command::Profiles(profiles) => profiles.json(),
+            Command::Store(store) => store.json(),
             Command::Run(run) => run.remote.json,
             Command::Batch(batch) => batch.remote.json,
             Command::Acquire(acquire) => acquire.remote.json,

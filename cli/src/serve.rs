@@ -6,13 +6,15 @@ use std::{
     net::SocketAddr,
     path::PathBuf,
     process::ExitCode,
+    sync::Arc,
 };
 
 use clap::Args;
 use permitd_server::{
-    Listeners,
-    config::{Config, Data, DurationText, Exposed},
+    Listeners, Origin, Reload,
+    config::{Config, ConfigError, Data, DurationText, Exposed},
 };
+use tokio::sync::mpsc;
 use tracing_subscriber::EnvFilter;
 
 use crate::{
@@ -31,6 +33,7 @@ Examples:
 
 Settings come from the file, over it from the environment (PERMITD_SERVER__LISTEN is
 server.listen), and over both from these flags. `permitd check FILE` shows the outcome.
+The file is read again when it changes and at SIGHUP: its budgets and providers are put in force, all or nothing.
 SIGTERM or Ctrl-C drains: no new permits, but reports are still taken for a few seconds.
 A second one stops at once.";
 
@@ -76,16 +79,20 @@ impl Serve {
             let hint = "listen on 127.0.0.1; or declare [server.tls] and [auth]; or add --insecure if the network itself keeps strangers out";
             return Err(failure.because(lacks).hint(hint));
         }
-        block_on(serve(config))?;
+        block_on(serve(config, self))?;
         Ok(ExitCode::SUCCESS)
     }
 
-    /// The file, the environment over it, the flags over both.
     fn config(&self) -> Result<Config, Failure> {
-        let mut config = Config::load(self.config.as_deref(), environment()).map_err(|error| {
+        self.load().map_err(|error| {
             let failure = Failure::new("the configuration is wrong").because(format!("\n{error}"));
             failure.hint("mend it; `permitd check FILE` tells when it is right")
-        })?;
+        })
+    }
+
+    /// The file, the environment over it, the flags over both.
+    fn load(&self) -> Result<Config, ConfigError> {
+        let mut config = Config::load(self.config.as_deref(), environment())?;
         let server = &mut config.server;
         server.listen = self.listen.unwrap_or(server.listen);
         if let Some(data) = &self.data {
@@ -98,7 +105,12 @@ impl Serve {
     }
 }
 
-async fn serve(config: Config) -> Result<(), Failure> {
+async fn serve(config: Config, flags: Serve) -> Result<(), Failure> {
+    let mut origin = Origin::open(&config.server.data).map_err(|error| Failure::new(error.to_string()))?;
+    if let Some(file) = flags.config.clone() {
+        let load = Arc::new(move || flags.load());
+        origin.reload = Some(Reload { file, load, asked: asked_to_reload()? });
+    }
     let shutdown = shutdown(config.server.drain)?;
     let cannot = |error: permitd_server::Error| {
         Failure::new(error.to_string()).hint("choose other addresses with --listen and --http")
@@ -112,7 +124,7 @@ async fn serve(config: Config) -> Result<(), Failure> {
             let _ = writeln!(io::stdout(), "{announcement}").and_then(|()| io::stdout().flush());
         }
     });
-    let ran = permitd_server::run(config, listeners, shutdown).await;
+    let ran = permitd_server::run_from(origin, config, listeners, shutdown).await;
     ran.map_err(|error| Failure::new(error.to_string()))
 }
 
@@ -132,6 +144,26 @@ fn announcement(listeners: &Listeners, config: &Config) -> String {
         _ => format!("permitd budgets list{server}{token}"),
     };
     format!("permitd is ready: gRPC at {grpc}, http at {http}, {budgets} budgets. Try: {next}")
+}
+
+/// SIGHUP asks for the configuration to be read again, where there is such a signal.
+fn asked_to_reload() -> Result<mpsc::Receiver<()>, Failure> {
+    // One that has not been taken stands for all that come meanwhile.
+    let (ask, asked) = mpsc::channel(1);
+    #[cfg(unix)]
+    {
+        let hangup = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup());
+        let mut hangup = hangup.map_err(|error| Failure::new("can't listen for signals").because(error))?;
+        tokio::spawn(async move {
+            while hangup.recv().await.is_some() {
+                // Full means asked already.
+                let _ = ask.try_send(());
+            }
+        });
+    }
+    #[cfg(not(unix))]
+    drop(ask);
+    Ok(asked)
 }
 
 /// Resolves at the first signal; the second one ends the process.

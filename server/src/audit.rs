@@ -69,11 +69,13 @@ pub enum What {
     Resume,
     /// Deleted.
     Delete,
+    /// Back to what the configuration declares.
+    Reset,
 }
 
 impl What {
     /// All of them.
-    pub const ALL: [What; 4] = [What::Set, What::Pause, What::Resume, What::Delete];
+    pub const ALL: [What; 5] = [What::Set, What::Pause, What::Resume, What::Delete, What::Reset];
 
     /// The wire's name.
     #[must_use]
@@ -83,6 +85,7 @@ impl What {
             What::Pause => "pause",
             What::Resume => "resume",
             What::Delete => "delete",
+            What::Reset => "reset",
         }
     }
 }

@@ -41,6 +41,7 @@ mod listeners;
 mod pace;
 mod permit_id;
 mod reading;
+mod reload;
 mod service;
 mod session;
 mod shared;
@@ -49,12 +50,8 @@ mod worker;
 
 use std::{future::Future, io, net::SocketAddr, path::PathBuf, sync::Arc};
 
-use tokio::{
-    sync::{mpsc, watch},
-    task::JoinSet,
-};
+use tokio::{sync::watch, task::JoinSet};
 
-pub use crate::listeners::Listeners;
 use crate::{
     admin::Admin,
     alarm::Alarms,
@@ -75,6 +72,7 @@ use crate::{
     tls::{Tls, TlsError},
     worker::{Stop, Workers},
 };
+pub use crate::{listeners::Listeners, reload::Reload};
 
 /// Why a server could not run.
 #[derive(Debug, thiserror::Error)]
@@ -132,8 +130,8 @@ pub struct Origin {
     pub store: Option<Box<dyn Store>>,
     /// What the machine says of time, now.
     pub reading: Reading,
-    /// Further configurations to put in force: their budgets and providers, that is. Everything else needs a restart.
-    pub configs: Option<mpsc::Receiver<Config>>,
+    /// How the configuration is read again, if it is.
+    pub reload: Option<Reload>,
 }
 
 impl Origin {
@@ -146,7 +144,7 @@ impl Origin {
             Data::Memory => None,
             Data::Folder(folder) => Some(Box::new(Embedded::open(folder)?)),
         };
-        Ok(Self { store, reading: Reading::now(), configs: None })
+        Ok(Self { store, reading: Reading::now(), reload: None })
     }
 }
 
@@ -162,7 +160,7 @@ pub async fn run_from(
 ) -> Result<(), Error> {
     let (tls, tls_files) = config.server.tls.as_ref().map(Tls::load).transpose()?.unzip();
     let (gate, jwks_file) = Gate::load(&config.auth)?;
-    let Origin { mut store, reading, configs } = origin;
+    let Origin { mut store, reading, reload } = origin;
     let Begun { kept, seal, clock, resumed } = store::begin(&mut store, reading)?;
     let (grant_alarms, grant_thread) = Alarms::start("grants", clock)?;
     let (alarms, stream_thread) = Alarms::start("streams", clock)?;
@@ -193,6 +191,7 @@ pub async fn run_from(
         gate.clone(),
         &config.server.bounds,
     );
+    let begun = config.clone();
     let shared = Arc::new(Shared {
         clock,
         alarms,
@@ -213,8 +212,8 @@ pub async fn run_from(
     if let Some(file) = jwks_file {
         background.spawn(file.watch(move || gate.reload()));
     }
-    if let Some(configs) = configs {
-        background.spawn(follow(Arc::clone(&shared.registry), configs));
+    if let Some(reload) = reload {
+        background.spawn(reload::follow(reload, begun, Arc::clone(&shared.registry)));
     }
     let health = Health::new().await;
     let mut workers = Workers::start(&shared, &admin, &health, &stops)?;
@@ -241,15 +240,5 @@ pub async fn run_from(
     match keeping.map_or(Some(Ok(())), |keeping| keeping.finish(shared.registry.list())) {
         Some(written) if sound => Ok(written?),
         _ => Err(Error::Panicked),
-    }
-}
-
-/// Puts each configuration in force, or says why not.
-async fn follow(registry: Arc<Registry>, mut configs: mpsc::Receiver<Config>) {
-    while let Some(config) = configs.recv().await {
-        match registry.follow(File::of(&config)) {
-            Ok(()) => tracing::warn!(budgets = config.budgets.len(), "the configuration was read again"),
-            Err(error) => tracing::error!(%error, "the configuration was not put in force; nothing changed"),
-        }
     }
 }

@@ -80,6 +80,16 @@ pub struct Change {
     pub after: Option<Declared>,
 }
 
+/// A budget that is not as the configuration declares it.
+#[derive(Clone, Debug)]
+pub(crate) struct Difference {
+    pub(crate) name: BudgetName,
+    /// `None` if it declares nothing.
+    pub(crate) configured: Option<Arc<CheckedSpec>>,
+    /// `None` for one that was deleted live.
+    pub(crate) in_force: Option<Declared>,
+}
+
 /// Why the registry did not do it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -90,6 +100,15 @@ pub enum RegistryError {
          provider's real limits)"
     )]
     Unknown {
+        /// Its name.
+        name: BudgetName,
+    },
+    /// The configuration does not declare the budget.
+    #[error(
+        "the configuration does not declare the budget {name}, so there is nothing to go back to; delete it with `permitd \
+         budgets delete {name}`, or declare it there"
+    )]
+    NotConfigured {
         /// Its name.
         name: BudgetName,
     },
@@ -267,6 +286,45 @@ impl Registry {
             self.unmark(&mut index, &name);
         }
         Ok(())
+    }
+
+    /// Goes back to what the configuration declares, by name or as the provider's default. An empty etag is unconditional.
+    ///
+    /// # Errors
+    /// `NotConfigured`, `EtagMismatch`, `Full`.
+    pub(crate) fn reset(&self, name: &BudgetName, etag: &str) -> Result<Change, RegistryError> {
+        let mut index = self.index.lock();
+        let cell = index.sorted.get(name).cloned();
+        let before = cell.as_ref().map(|cell| cell.declared());
+        match_etag(name, before.as_ref(), etag)?;
+        let spec = self.file.read().get(name).cloned();
+        let spec = spec.ok_or_else(|| RegistryError::NotConfigured { name: name.clone() })?;
+        let after = index.declared(spec, Source::Config);
+        match cell {
+            Some(cell) => cell.declare(after.clone()),
+            None => drop(self.make(&mut index, name, after.clone())?),
+        }
+        Ok(Change { before, after: Some(after) })
+    }
+
+    /// Budgets that are not as the configuration declares them, sorted by name.
+    pub(crate) fn differences(&self) -> Vec<Difference> {
+        let index = self.index.lock();
+        let file = self.file.read();
+        let live = index.sorted.values().filter_map(|cell| {
+            let (name, declared) = (cell.name().clone(), cell.declared());
+            let configured = file.get(&name).cloned();
+            let differs = declared.source == Source::Admin && configured.as_ref() != Some(&declared.spec);
+            differs.then_some(Difference { name, configured, in_force: Some(declared) })
+        });
+        let deleted = index.deleted.keys().map(|name| Difference {
+            name: name.clone(),
+            configured: file.get(name).cloned(),
+            in_force: None,
+        });
+        let mut differences: Vec<_> = live.chain(deleted).collect();
+        differences.sort_by(|a, b| a.name.cmp(&b.name));
+        differences
     }
 
     /// Goes on with budgets that an earlier process wrote down, before [`Registry::follow`] says what has changed since. Hands on the

@@ -197,7 +197,9 @@ impl From<RegistryError> for Fault {
     fn from(error: RegistryError) -> Self {
         let message = error.to_string();
         match error {
-            RegistryError::Unknown { .. } => Self::new(Code::NotFound, "BUDGET_UNKNOWN", message),
+            RegistryError::Unknown { .. } | RegistryError::NotConfigured { .. } => {
+                Self::new(Code::NotFound, "BUDGET_UNKNOWN", message)
+            }
             RegistryError::EtagMismatch { .. } => Self::new(Code::Aborted, "ETAG_MISMATCH", message),
             RegistryError::Full { .. } => {
                 Self::exhausted("TOO_MANY_BUDGETS", "server.bounds.budgets", message)

@@ -200,12 +200,20 @@ impl Peer {
     ///
     /// # Errors
     /// The refusal.
+    pub async fn try_granted_now(&self, request: AcquireRequest) -> Result<Permit, Status> {
+        let now = Some(prost_types::Duration::default());
+        self.try_granted(AcquireRequest { max_wait: now, ..request }).await
+    }
+
+    /// Acquires what is granted, or not.
+    ///
+    /// # Errors
+    /// The refusal.
     ///
     /// # Panics
     /// If there is no answer.
-    pub async fn try_granted_now(&self, request: AcquireRequest) -> Result<Permit, Status> {
-        let now = Some(prost_types::Duration::default());
-        let mut call = self.acquire(AcquireRequest { max_wait: now, ..request }).await?;
+    pub async fn try_granted(&self, request: AcquireRequest) -> Result<Permit, Status> {
+        let mut call = self.acquire(request).await?;
         loop {
             match call.next().await? {
                 Some(Event::Granted(permit)) => return Ok(permit),

@@ -102,8 +102,44 @@ impl Permitd {
     /// # Panics
     /// If it is gone.
     pub fn terminate(&self) {
+        self.signal(Signal::TERM);
+    }
+
+    /// Sends SIGHUP: it has to read its configuration again.
+    ///
+    /// # Panics
+    /// If it is gone.
+    pub fn hang_up(&self) {
+        self.signal(Signal::HUP);
+    }
+
+    /// Sends SIGKILL, and leaves it at that.
+    ///
+    /// # Panics
+    /// If it is gone.
+    pub fn kill_now(&self) {
+        self.signal(Signal::KILL);
+    }
+
+    fn signal(&self, signal: Signal) {
         let id = self.child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
-        kill_process(id.expect("it runs"), Signal::TERM).expect("it is ours");
+        kill_process(id.expect("it runs"), signal).expect("it is ours");
+    }
+
+    /// Replaces its configuration, as whoever writes files with care does: it sees the old one or the new one.
+    ///
+    /// # Panics
+    /// If there is no room.
+    pub fn rewrite(&self, config: &str) {
+        let new = self.config.with_extension("new");
+        fs::write(&new, config).expect("room for a file");
+        fs::rename(&new, &self.config).expect("the same folder");
+    }
+
+    /// What it has said on stderr so far.
+    #[must_use]
+    pub fn log(&self) -> String {
+        text(&self.stderr)
     }
 
     /// Sends SIGKILL and waits for the end.

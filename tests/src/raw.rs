@@ -11,7 +11,7 @@ use tonic::{
 use crate::{line::Line, wait::soon};
 
 /// Every method of the service.
-pub const METHODS: [&str; 11] = [
+pub const METHODS: [&str; 13] = [
     "/permitd.v1.PermitService/Acquire",
     "/permitd.v1.PermitService/Report",
     "/permitd.v1.PermitService/Session",
@@ -23,6 +23,8 @@ pub const METHODS: [&str; 11] = [
     "/permitd.v1.AdminService/ResumeBudget",
     "/permitd.v1.AdminService/WatchBudgets",
     "/permitd.v1.AdminService/ListChanges",
+    "/permitd.v1.AdminService/DiffBudgets",
+    "/permitd.v1.AdminService/ResetBudget",
 ];
 
 /// Calls a method with these bytes, and gives its first answer.

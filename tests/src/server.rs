@@ -53,11 +53,8 @@ impl Server {
     /// Starts as configured with what this store holds.
     pub async fn start_on(store: &Memory) -> Self {
         let reading = Reading::now();
-        Self::start_from(
-            Some(Origin { store: Some(Box::new(store.clone())), reading, configs: None }),
-            |_| {},
-        )
-        .await
+        Self::start_from(Some(Origin { store: Some(Box::new(store.clone())), reading, reload: None }), |_| {})
+            .await
     }
 
     /// Starts as configured from this origin, or from the configured one.

@@ -5,7 +5,7 @@ use permitd_proto::v1;
 use permitd_server::config::BudgetName;
 use serde_json::{Value, json};
 
-use super::show::{budget_json, facts, name};
+use super::show::{budget_json, difference, name};
 use crate::{
     failure::Failure,
     format::{moment, print, print_json},
@@ -48,7 +48,12 @@ impl Changes {
         let mut table = Table::new(&columns.map(|column| (column, Align::Left)));
         for change in &changes {
             let at = change.at.as_ref().map(moment).unwrap_or_default();
-            let cells = [change.who.clone(), change.what.clone(), budget_of(change), difference(change)];
+            let cells = [
+                change.who.clone(),
+                change.what.clone(),
+                budget_of(change),
+                difference(change.before.as_ref(), change.after.as_ref()),
+            ];
             table.row([at].into_iter().chain(cells).chain([change.reason.clone()]));
         }
         print(table.render())
@@ -82,15 +87,6 @@ impl Changes {
 
 fn budget_of(change: &v1::Change) -> String {
     change.after.as_ref().or(change.before.as_ref()).map(name).unwrap_or_default()
-}
-
-/// What is declared after that was not before, and the other way round.
-fn difference(change: &v1::Change) -> String {
-    let of = |budget: &Option<v1::Budget>| budget.as_ref().map(facts).unwrap_or_default();
-    let (before, after) = (of(&change.before), of(&change.after));
-    let gone = before.iter().filter(|fact| !after.contains(fact)).map(|fact| format!("-{}", fact.told()));
-    let new = after.iter().filter(|fact| !before.contains(fact)).map(|fact| format!("+{}", fact.told()));
-    gone.chain(new).collect::<Vec<_>>().join(" ")
 }
 
 fn change_json(change: &v1::Change) -> Value {

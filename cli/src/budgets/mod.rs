@@ -1,6 +1,7 @@
 //! `permitd budgets`: one file for each subcommand, and what they show alike.
 
 mod changes;
+mod diff;
 mod list;
 mod set;
 mod show;
@@ -43,6 +44,10 @@ enum Command {
     Pause(steer::Pause),
     /// End a pause, or an exhausted quota.
     Resume(steer::Resume),
+    /// Show where budgets are not as the server's configuration declares them.
+    Diff(diff::Diff),
+    /// Go back to what the server's configuration declares.
+    Reset(steer::Reset),
     /// See budgets change.
     Watch(watch::Watch),
     /// Show who changed what, newest first.
@@ -59,6 +64,8 @@ impl Budgets {
                 Command::Delete(delete) => delete.run().await,
                 Command::Pause(pause) => pause.run().await,
                 Command::Resume(resume) => resume.run().await,
+                Command::Diff(diff) => diff.run().await,
+                Command::Reset(reset) => reset.run().await,
                 Command::Watch(watch) => watch.run().await,
                 Command::Changes(changes) => changes.run().await,
             }?;
@@ -74,6 +81,8 @@ impl Budgets {
             Command::Delete(delete) => delete.remote.json,
             Command::Pause(pause) => pause.remote.json,
             Command::Resume(resume) => resume.remote.json,
+            Command::Diff(diff) => diff.remote.json,
+            Command::Reset(reset) => reset.remote.json,
             Command::Watch(watch) => watch.remote.json,
             Command::Changes(changes) => changes.remote.json,
         }

@@ -172,6 +172,15 @@ pub(super) fn removed(before: &v1::Budget, after: &v1::Budget) -> Vec<String> {
     facts(before).iter().filter(|fact| !kept.contains(&(fact.flag, &fact.about))).map(Fact::told).collect()
 }
 
+/// What is declared after that was not before, and the other way round.
+pub(super) fn difference(before: Option<&v1::Budget>, after: Option<&v1::Budget>) -> String {
+    let of = |budget: Option<&v1::Budget>| budget.map(facts).unwrap_or_default();
+    let (before, after) = (of(before), of(after));
+    let gone = before.iter().filter(|fact| !after.contains(fact)).map(|fact| format!("-{}", fact.told()));
+    let new = after.iter().filter(|fact| !before.contains(fact)).map(|fact| format!("+{}", fact.told()));
+    gone.chain(new).collect::<Vec<_>>().join(" ")
+}
+
 /// For a shell.
 fn quoted(text: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_-./=,:@%+".contains(&byte);

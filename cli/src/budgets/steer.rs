@@ -1,4 +1,4 @@
-//! `permitd budgets delete`, `pause` and `resume`
+//! `permitd budgets delete`, `pause`, `resume` and `reset`
 
 use clap::Args;
 use permitd_proto::v1;
@@ -73,6 +73,36 @@ impl Resume {
         let answer = admin.resume_budget(v1::ResumeBudgetRequest { provider, key }).await;
         answer.map_err(|status| self.remote.failure(&status))?;
         say(&self.remote, &self.budget, "resumed")
+    }
+}
+
+/// Goes back to what the server's configuration declares, by name or as the provider's default, and follows it from then on.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  permitd budgets diff\n  permitd budgets reset anthropic/prod --reason 'the file is right again'"
+)]
+pub(super) struct Reset {
+    /// PROVIDER/KEY
+    #[arg(value_parser = budget)]
+    budget: BudgetName,
+    /// Reset the budget only if this is still its etag, as of `permitd budgets get`.
+    #[arg(long, default_value = "", hide_default_value = true)]
+    etag: String,
+    /// Why, for the audit trail.
+    #[arg(long, default_value = "", hide_default_value = true)]
+    reason: String,
+    #[command(flatten)]
+    pub(super) remote: Remote,
+}
+
+impl Reset {
+    pub(super) async fn run(self) -> Result<(), Failure> {
+        let mut admin = self.remote.admin().await?;
+        let (provider, key) = names(&self.budget);
+        let request = v1::ResetBudgetRequest { provider, key, etag: self.etag, reason: self.reason };
+        let answer = admin.reset_budget(request).await;
+        answer.map_err(|status| self.remote.failure(&status))?;
+        say(&self.remote, &self.budget, "reset")
     }
 }
 

@@ -27,7 +27,7 @@ use crate::{
     config::{Bounds, BudgetName},
     http::Phase,
     metrics::Metrics,
-    registry::{Registry, RegistryError},
+    registry::{Difference, Registry, RegistryError},
     status::Fault,
     wire::budget,
 };
@@ -207,6 +207,49 @@ impl AdminService for Admin {
         Ok(Response::new(v1::DeleteBudgetResponse {}))
     }
 
+    async fn diff_budgets(
+        &self,
+        request: Request<v1::DiffBudgetsRequest>,
+    ) -> Result<Response<v1::DiffBudgetsResponse>, Status> {
+        let (caller, request) = self.read(request)?;
+        let wanted = Wanted::read(caller, &request.filter)?;
+        let pages = Pages::new("differences", &request.filter);
+        let after = pages.read::<BudgetName>(&request.page_token)?;
+        let (registry, most) = (Arc::clone(&self.registry), page_size(request.page_size)?);
+        // Looks at all budgets, as a list of them does.
+        let found = task::spawn_blocking(move || registry.differences()).await;
+        let found = found.map_err(|_| Fault::draining())?.into_iter();
+        let mut left = found.filter(|found| {
+            after.as_ref().is_none_or(|after| found.name > *after) && wanted.holds_for(&found.name)
+        });
+        let (differences, more) = page::fill(left.by_ref().take(most).map(difference));
+        let more = more || left.next().is_some();
+        let last = differences.last().filter(|_| more);
+        let last =
+            last.map(|last| BudgetName::new(&last.provider, &last.key)).transpose().map_err(Fault::from)?;
+        let next_page_token = last.map(|last| pages.write(&last)).unwrap_or_default();
+        Ok(Response::new(v1::DiffBudgetsResponse { differences, next_page_token }))
+    }
+
+    async fn reset_budget(
+        &self,
+        request: Request<v1::ResetBudgetRequest>,
+    ) -> Result<Response<v1::ResetBudgetResponse>, Status> {
+        let (caller, request) = self.read(request)?;
+        let name = read_name(&caller, &request.provider, &request.key)?;
+        let reason = read_reason(request.reason)?;
+        self.can_last()?;
+        let made = self.trail.make(|| {
+            let change = self.registry.reset(&name, &request.etag)?;
+            let (before, after) = (change.before.clone(), change.after.clone());
+            Ok((change, self.entry(&caller, &name, What::Reset, before, after, reason)))
+        });
+        let change = made.map_err(|error: RegistryError| Fault::from(error))?;
+        self.durable().await?;
+        let budget = change.after.map(|after| budget::write(&name, &after));
+        Ok(Response::new(v1::ResetBudgetResponse { budget }))
+    }
+
     async fn pause_budget(
         &self,
         request: Request<v1::PauseBudgetRequest>,
@@ -302,5 +345,16 @@ fn look(cell: &Cell) -> (Declared, Snapshot) {
             return (declared, snapshot);
         }
         declared = now;
+    }
+}
+
+fn difference(found: Difference) -> v1::BudgetDifference {
+    let Difference { name, configured, in_force } = found;
+    let configured = configured.map(|spec| Declared { spec, etag: String::new(), source: Source::Config });
+    v1::BudgetDifference {
+        provider: name.provider().to_owned(),
+        key: name.key().to_owned(),
+        configured: configured.map(|declared| budget::write(&name, &declared)),
+        in_force: in_force.map(|declared| budget::write(&name, &declared)),
     }
 }

@@ -17,7 +17,7 @@ const ADMIN: Access = Access::Roles(&[Role::Admin]);
 const OBSERVE: Access = Access::Roles(&[Role::Observe, Role::Admin]);
 
 /// Our own methods. In a session, each item wants its role once more.
-const METHODS: [(&str, Access); 11] = [
+const METHODS: [(&str, Access); 13] = [
     ("/permitd.v1.PermitService/Acquire", Access::Roles(&[Role::Acquire])),
     ("/permitd.v1.PermitService/Report", Access::Roles(&[Role::Report])),
     ("/permitd.v1.PermitService/Session", Access::Roles(&[Role::Acquire, Role::Report])),
@@ -25,8 +25,10 @@ const METHODS: [(&str, Access); 11] = [
     ("/permitd.v1.AdminService/ListBudgets", OBSERVE),
     ("/permitd.v1.AdminService/WatchBudgets", OBSERVE),
     ("/permitd.v1.AdminService/ListChanges", OBSERVE),
+    ("/permitd.v1.AdminService/DiffBudgets", OBSERVE),
     ("/permitd.v1.AdminService/SetBudget", ADMIN),
     ("/permitd.v1.AdminService/DeleteBudget", ADMIN),
+    ("/permitd.v1.AdminService/ResetBudget", ADMIN),
     ("/permitd.v1.AdminService/PauseBudget", ADMIN),
     ("/permitd.v1.AdminService/ResumeBudget", ADMIN),
 ];

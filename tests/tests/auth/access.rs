@@ -18,9 +18,11 @@ fn allowed(method: &str) -> &'static [Role] {
         "AdminService/GetBudget"
         | "AdminService/ListBudgets"
         | "AdminService/WatchBudgets"
-        | "AdminService/ListChanges" => &[Role::Admin, Role::Observe],
+        | "AdminService/ListChanges"
+        | "AdminService/DiffBudgets" => &[Role::Admin, Role::Observe],
         "AdminService/SetBudget"
         | "AdminService/DeleteBudget"
+        | "AdminService/ResetBudget"
         | "AdminService/PauseBudget"
         | "AdminService/ResumeBudget" => &[Role::Admin],
         other => panic!("who may call {other}? Say so here, and in server/src/auth/methods.rs"),
@@ -54,7 +56,7 @@ async fn every_role_against_every_method() {
     })
     .await;
     let methods = methods();
-    assert!(methods.len() >= 11, "{methods:?}");
+    assert!(methods.len() >= 13, "{methods:?}");
     for method in &methods {
         let allowed: BTreeSet<Role> = allowed(method).iter().copied().collect();
         for role in Role::ALL {

@@ -151,7 +151,7 @@ async fn clocks_that_are_set() {
     let boot = Some(Boot { id: [7; 16], up: HOUR });
     let start = |disk: &Memory, wall, up| {
         let reading = Reading { wall, boot: boot.map(|boot| Boot { up, ..boot }) };
-        Some(Origin { store: Some(Box::new(disk.clone())), reading, configs: None })
+        Some(Origin { store: Some(Box::new(disk.clone())), reading, reload: None })
     };
     for wall in [begin.wall + 400 * DAY, Time::ZERO + DAY] {
         let disk = Memory::default();
