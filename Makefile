@@ -27,8 +27,9 @@ bench: ## The heart's benchmark, then the server's against a bare echo
 	$(CARGO) bench -p permitd-budget --bench heart
 	$(CARGO) run --release -p permitd-lab -- bench
 
-soak: ## Hours, not minutes: the property tests with many more cases
+soak: ## Hours, not minutes: the property tests with many more cases, and many more kills of a server under load
 	PERMITD_PROPTEST_CASES=20000 $(CARGO) test --release -p permitd-budget
+	PERMITD_KILLS=50 $(CARGO) test --release -p permitd-tests --test durable kills -- --nocapture
 
 demo: ## A fleet of clients shares a provider, first without permitd, then with it
 	$(CARGO) run --release -- demo

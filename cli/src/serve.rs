@@ -106,16 +106,16 @@ impl Serve {
 }
 
 async fn serve(config: Config, flags: Serve) -> Result<(), Failure> {
-    let mut origin = Origin::open(&config.server.data).map_err(|error| Failure::new(error.to_string()))?;
-    if let Some(file) = flags.config.clone() {
-        let load = Arc::new(move || flags.load());
-        origin.reload = Some(Reload { file, load, asked: asked_to_reload()? });
-    }
     let shutdown = shutdown(config.server.drain)?;
     let cannot = |error: permitd_server::Error| {
         Failure::new(error.to_string()).hint("choose other addresses with --listen and --http")
     };
     let mut listeners = Listeners::bind(&config.server).await.map_err(cannot)?;
+    let mut origin = Origin::open(&config.server.data).map_err(|error| Failure::new(error.to_string()))?;
+    if let Some(file) = flags.config.clone() {
+        let load = Arc::new(move || flags.load());
+        origin.reload = Some(Reload { file, load, asked: asked_to_reload()? });
+    }
     let announcement = announcement(&listeners, &config);
     let ready = listeners.ready();
     tokio::spawn(async move {

@@ -147,6 +147,7 @@ async fn commands_parse() {
         "report",
         "run",
         "serve",
+        "store",
         "token",
     ];
     assert_eq!(seen, all.map(str::to_owned).into(), "each command is shown somewhere");

@@ -10,4 +10,5 @@ mod profiles;
 mod run;
 mod security;
 mod serve;
+mod store;
 mod support;

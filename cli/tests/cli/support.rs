@@ -112,8 +112,11 @@ impl Server {
     }
 
     pub(crate) fn start_with(arguments: &[&str], environment: &[(&str, &str)]) -> Self {
-        let mut command = permitd(&["serve", "--data", "none"]);
+        // Unless the test has a place for it.
+        let data: &[&str] = if arguments.contains(&"--data") { &[] } else { &["--data", "none"] };
+        let mut command = permitd(&["serve"]);
         command
+            .args(data)
             .args(arguments)
             .envs(environment.iter().copied())
             .stdout(Stdio::piped())
