@@ -38,7 +38,7 @@ struct Seen {
 fn limits() -> Vec<Limit> {
     vec![
         Limit { burst: 60, ..rate("requests", 3_000, MINUTE) },
-        Limit { window: Window::Sliding.into(), ..rate("requests", 220, SECOND * 10) },
+        Limit { window: Window::Sliding.into(), ..rate("requests", 450, SECOND * 10) },
         Limit {
             window: Window::Fixed.into(),
             phase: Some(prost_types::Timestamp::default()),
@@ -93,7 +93,7 @@ fn judge(calls: &[Seen]) {
     by_grant.sort_by_key(|call| call.granted);
     let bounds: [(&str, fn(&Seen) -> u64, fn(Duration) -> Option<f64>); 3] = [
         ("bucket", |_| 1, |span| Some(60.0 + 50.0 * span.as_secs_f64())),
-        ("sliding", |_| 1, |span| (span < SECOND * 10).then_some(220.0)),
+        ("sliding", |_| 1, |span| (span < SECOND * 10).then_some(450.0)),
         // Around the edge of two fixed windows twice the amount may fall.
         ("fixed", |call| call.used.unwrap_or(0), |span| (span < SECOND * 10).then_some(18_000.0)),
     ];
@@ -176,6 +176,6 @@ async fn killed_again_and_again() {
     }
     let calls = seen.lock().expect("no panic").clone();
     println!("{} calls, {} changes", calls.len(), acknowledged.len());
-    assert!(calls.len() > 50 * kills, "there was load");
+    assert!(calls.len() > 20 * kills, "there was load");
     judge(&calls);
 }
