@@ -11,7 +11,8 @@ use std::{
 
 use permitd_proto::v1::{AcquireRequest, Budget, Limit, Outcome, ReportRequest, Usage, Window};
 use permitd_tests::{
-    Folder, Permitd, ask, budget, in_flight, rate, report, span, steady_port, success, until,
+    Folder, Permitd, ask, budget, check_in_flight, check_rate, in_flight, rate, report, span, steady_port,
+    success, until,
 };
 use tokio::{task::JoinSet, time::sleep};
 
@@ -89,34 +90,18 @@ async fn caller(
 
 /// No window holds more than it may, whatever happened in between.
 fn judge(calls: &[Seen]) {
-    let mut by_grant: Vec<&Seen> = calls.iter().filter(|call| call.used.is_some()).collect();
-    by_grant.sort_by_key(|call| call.granted);
-    let bounds: [(&str, fn(&Seen) -> u64, fn(Duration) -> Option<f64>); 3] = [
-        ("bucket", |_| 1, |span| Some(60.0 + 50.0 * span.as_secs_f64())),
-        ("sliding", |_| 1, |span| (span < SECOND * 10).then_some(450.0)),
-        // Around the edge of two fixed windows twice the amount may fall.
-        ("fixed", |call| call.used.unwrap_or(0), |span| (span < SECOND * 10).then_some(18_000.0)),
-    ];
-    for (name, used, most) in bounds {
-        for begin in &by_grant {
-            let mut sum = 0;
-            for call in by_grant.iter().filter(|call| call.sent >= begin.sent) {
-                let span = call.granted.duration_since(begin.sent) + CLOCK;
-                let Some(most) = most(span) else { break };
-                sum += used(call);
-                assert!(sum as f64 <= most, "{name}: {sum} within {span:?}, where {most} is the most");
-            }
-        }
-    }
-    let begins = calls.iter().map(|call| (call.granted, 1));
-    let ends = calls.iter().map(|call| (call.ended, -1));
-    let mut edges: Vec<(Instant, i64)> = begins.chain(ends).collect();
-    edges.sort();
-    let mut live = 0;
-    for (_, change) in edges {
-        live += change;
-        assert!(live <= SLOTS.cast_signed(), "{live} at once");
-    }
+    let made: Vec<&Seen> = calls.iter().filter(|call| call.used.is_some()).collect();
+    let of = |used: fn(&Seen) -> u64| {
+        made.iter().map(|call| (call.sent, call.granted, used(call))).collect::<Vec<_>>()
+    };
+    let within = |most: f64| move |stretch| if stretch < SECOND * 10 { most } else { f64::INFINITY };
+    let requests = of(|_| 1);
+    check_rate("bucket", &requests, CLOCK, |stretch| 60.0 + 50.0 * stretch.as_secs_f64());
+    check_rate("sliding", &requests, CLOCK, within(450.0));
+    // Around the edge of two fixed windows twice the amount may fall.
+    check_rate("fixed", &of(|call| call.used.unwrap_or(0)), CLOCK, within(18_000.0));
+    let calls = calls.iter().map(|call| (call.granted, call.ended));
+    check_in_flight("in_flight", calls, SLOTS.cast_signed());
 }
 
 /// Goal (invariants 1, 6, 9): however often it is killed, under load and at whatever moment, no window and no slot is given away

@@ -7,9 +7,11 @@ use std::{
 };
 
 use permitd_proto::v1::{AcquireRequest, Budget, Limit, ReportRequest, Usage, Window};
-use permitd_tests::{DAY, HOUR, Server, ask, budget, in_flight, rate, soon, span, success, until};
+use permitd_tests::{
+    DAY, HOUR, Server, ask, budget, check_in_flight, check_rate, in_flight, rate, soon, span, success, until,
+};
 
-use crate::support::{Habits, check_in_flight, check_rate, crowd, of};
+use crate::support::{CLOCK, Habits, crowd, of};
 
 /// Goal (invariants 1, 5, 6): never over, in any window of any limit, whatever callers do; and in the end every limit was charged exactly
 /// what the calls used: nothing was taken and not used, by waiting, by going away or by being refused.
@@ -42,29 +44,32 @@ async fn never_over() {
 
         let bucket =
             |burst: f64, per_second: f64| move |stretch: Duration| burst + per_second * stretch.as_secs_f64();
-        check_rate("requests/1s", &of(&calls, "requests", |_| true), bucket(20.0, 150.0));
+        check_rate("requests/1s", &of(&calls, "requests", |_| true), CLOCK, bucket(20.0, 150.0));
         check_rate(
             "tokens/1s a-*",
             &of(&calls, "tokens", |call| call.model.starts_with("a-")),
+            CLOCK,
             bucket(2_000.0, 2_000.0),
         );
         for tenant in ["t0", "t1", "t2"] {
             check_rate(
                 "tokens/1s each",
                 &of(&calls, "tokens", |call| call.tenant == tenant),
+                CLOCK,
                 bucket(300.0, 900.0),
             );
         }
         let within = |window: Duration, most: f64| {
             move |stretch: Duration| if stretch <= window { most } else { f64::INFINITY }
         };
-        check_rate("sliding", &of(&calls, "tokens", |_| true), within(second / 5, 400.0));
+        check_rate("sliding", &of(&calls, "tokens", |_| true), CLOCK, within(second / 5, 400.0));
         check_rate(
             "quantised",
             &of(&calls, "requests", |call| call.model.starts_with("b-")),
+            CLOCK,
             within(second / 10, 6.0),
         );
-        check_in_flight("in_flight", &calls, 6);
+        check_in_flight("in_flight", calls.iter().map(|call| (call.granted, call.reported)), 6);
 
         let state = server.state("k").await;
         assert_eq!((state.in_flight, state.waiting), (0, 0), "nothing is left behind");
@@ -112,7 +117,7 @@ async fn never_over_across_changes() {
     soon("the changes", changing).await.expect("no panic");
     assert!(calls.len() > 50);
     // Never more than the largest of them allowed; no change mints anything.
-    check_rate("requests/1s", &of(&calls, "requests", |_| true), |stretch| {
+    check_rate("requests/1s", &of(&calls, "requests", |_| true), CLOCK, |stretch| {
         10.0 + 100.0 * stretch.as_secs_f64()
     });
     Arc::into_inner(server).expect("nobody else has it").stop().await;

@@ -37,41 +37,6 @@ impl Seen {
     }
 }
 
-/// Within any stretch of time, no more than `most` says of a stretch so long.
-pub(crate) fn check_rate(name: &str, calls: &[(Instant, Instant, u64)], most: impl Fn(Duration) -> f64) {
-    let mut by_end = calls.to_vec();
-    by_end.sort_by_key(|(_, granted, _)| *granted);
-    let mut checked = 0_u64;
-    for &(begin, ..) in calls {
-        let mut sum = 0.0;
-        for &(sent, granted, used) in &by_end {
-            if sent < begin {
-                continue;
-            }
-            sum += used as f64;
-            checked += 1;
-            let stretch = granted.duration_since(begin) + CLOCK;
-            let most = most(stretch);
-            assert!(sum <= most, "{name}: {sum} within {stretch:?}, where {most} is the most");
-        }
-    }
-    println!("{name}: {checked} windows");
-}
-
-/// At no moment are more permits certainly live than there are slots.
-pub(crate) fn check_in_flight(name: &str, calls: &[Seen], slots: i64) {
-    let begins = calls.iter().map(|call| (call.granted, 1));
-    let ends = calls.iter().map(|call| (call.reported, -1));
-    let mut edges: Vec<(Instant, i64)> = begins.chain(ends).collect();
-    // At the same reading, an end counts first.
-    edges.sort();
-    let mut live = 0;
-    for (_, change) in edges {
-        live += change;
-        assert!(live <= slots, "{name}: {live} at once, where {slots} is the most");
-    }
-}
-
 pub(crate) fn of<'a>(
     calls: &'a [Seen],
     unit: &'a str,
