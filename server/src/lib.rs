@@ -54,11 +54,11 @@ use tokio::{sync::watch, task::JoinSet};
 
 use crate::{
     admin::Admin,
-    alarm::Alarms,
+    alarm::{AlarmThread, Alarms},
     audit::Trail,
     auth::{Gate, JwksError},
     cell::Footing,
-    clock::Reading,
+    clock::{Clock, Reading},
     config::{Config, ConfigError, Data},
     health::Health,
     http::{Phase, World},
@@ -160,29 +160,13 @@ pub async fn run_from(
 ) -> Result<(), Error> {
     let (tls, tls_files) = config.server.tls.as_ref().map(Tls::load).transpose()?.unzip();
     let (gate, jwks_file) = Gate::load(&config.auth)?;
-    let Origin { mut store, reading, reload } = origin;
-    let Begun { kept, seal, clock, resumed } = store::begin(&mut store, reading)?;
-    let (grant_alarms, grant_thread) = Alarms::start("grants", clock)?;
+    let Origin { store, reading, reload } = origin;
+    let Held { clock, permit_ids, registry, trail, grant_thread, keeping } =
+        hold(store, reading, &config).await?;
     let (alarms, stream_thread) = Alarms::start("streams", clock)?;
     let (phase, phases) = watch::channel(Phase::Starting);
     let (stop, stops) = watch::channel(Stop::Run);
-    let keeper = store.is_some().then(Arc::<Keeper>::default);
-    let profiles = Profiles::load(config.server.profiles.iter().map(PathBuf::as_path))?;
-    let footing = Footing { clock, alarms: grant_alarms, keeper: keeper.clone(), profiles };
-    let registry = Arc::new(Registry::new(footing, config.server.bounds.budgets));
-    let changes = registry.restore(kept, &resumed)?;
-    registry.follow(File::of(&config))?;
     let metrics = Arc::new(Metrics::new(Arc::clone(&registry), config.server.bounds.metric_budgets));
-    let trail = Arc::new(Trail::resume(config.server.bounds.changes, changes, keeper.clone()));
-    let keeping = match (keeper, store) {
-        (Some(keeper), Some(store)) => {
-            let thread = KeeperThread::start(Arc::clone(&keeper), store, clock)?;
-            // Nothing is granted before that.
-            keeper.flush().await?;
-            Some(thread)
-        }
-        _ => None,
-    };
     let admin = Admin::new(
         Arc::clone(&registry),
         trail,
@@ -198,7 +182,7 @@ pub async fn run_from(
         sessions: Sessions::new(config.server.bounds.sessions),
         config: config.server,
         registry,
-        permit_ids: PermitIds::new(seal),
+        permit_ids,
         metrics,
         phase: phases.clone(),
         gate: gate.clone(),
@@ -241,4 +225,38 @@ pub async fn run_from(
         Some(written) if sound => Ok(written?),
         _ => Err(Error::Panicked),
     }
+}
+
+/// The budgets and what outlasts them, with the threads behind them.
+struct Held {
+    clock: Clock,
+    permit_ids: PermitIds,
+    registry: Arc<Registry>,
+    trail: Arc<Trail>,
+    grant_thread: AlarmThread,
+    /// `None` if everything stays in memory.
+    keeping: Option<KeeperThread>,
+}
+
+/// Goes on with what is kept, with the configuration as it is now; from here on, whatever changes is written down.
+async fn hold(mut store: Option<Box<dyn Store>>, reading: Reading, config: &Config) -> Result<Held, Error> {
+    let Begun { kept, seal, clock, resumed } = store::begin(&mut store, reading)?;
+    let (alarms, grant_thread) = Alarms::start("grants", clock)?;
+    let profiles = Profiles::load(config.server.profiles.iter().map(PathBuf::as_path))?;
+    let keeper = store.is_some().then(Arc::<Keeper>::default);
+    let footing = Footing { clock, alarms, keeper: keeper.clone(), profiles };
+    let registry = Arc::new(Registry::new(footing, config.server.bounds.budgets));
+    let changes = registry.restore(kept, &resumed)?;
+    registry.follow(File::of(config))?;
+    let trail = Arc::new(Trail::resume(config.server.bounds.changes, changes, keeper.clone()));
+    let keeping = match keeper.zip(store) {
+        Some((keeper, store)) => {
+            let thread = KeeperThread::start(Arc::clone(&keeper), store, clock)?;
+            // Nothing is granted before that.
+            keeper.flush().await?;
+            Some(thread)
+        }
+        None => None,
+    };
+    Ok(Held { clock, permit_ids: PermitIds::new(seal), registry, trail, grant_thread, keeping })
 }

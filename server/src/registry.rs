@@ -1,6 +1,10 @@
 //! All budgets of the server, by name for requests and by id for reports. A deleted budget's name is free at once; its cell stays
 //! reachable by id until room is needed, so that reports for its permits are still answered.
 
+mod configured;
+
+pub(crate) use configured::{Difference, File};
+
 use std::{
     collections::BTreeMap,
     fmt,
@@ -13,16 +17,14 @@ use std::{
 
 use dashmap::DashMap;
 use parking_lot::{Mutex, RwLock};
-use permitd_budget::{Budget, CheckedSpec, Resumed};
+use permitd_budget::CheckedSpec;
 
 use crate::{
-    audit::Entry,
     cell::{Cell, Declared, Footing, Source},
     clock::Clock,
-    config::{BudgetName, Config},
-    inbox::Waiter,
+    config::BudgetName,
     profile::Profiles,
-    store::{Keeper, Kept, rows},
+    store::Keeper,
 };
 
 /// All budgets.
@@ -46,31 +48,6 @@ struct Index {
     etags: u64,
 }
 
-/// What the configuration declares.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct File {
-    pub(crate) budgets: BTreeMap<BudgetName, Arc<CheckedSpec>>,
-    /// What keys that nobody declared get, by provider.
-    pub(crate) providers: BTreeMap<String, Arc<CheckedSpec>>,
-}
-
-impl File {
-    /// Of a configuration.
-    pub(crate) fn of(config: &Config) -> Self {
-        let budgets = config.budgets.iter();
-        let providers = config.providers.iter();
-        Self {
-            budgets: budgets.map(|(name, spec)| (name.clone(), Arc::new(spec.clone()))).collect(),
-            providers: providers.map(|(name, spec)| (name.clone(), Arc::new(spec.clone()))).collect(),
-        }
-    }
-
-    /// What it says of a budget, by name or as its provider's default.
-    fn get(&self, name: &BudgetName) -> Option<&Arc<CheckedSpec>> {
-        self.budgets.get(name).or_else(|| self.providers.get(name.provider()))
-    }
-}
-
 /// A change that was made, or that would be.
 #[derive(Clone, Debug)]
 pub struct Change {
@@ -78,16 +55,6 @@ pub struct Change {
     pub before: Option<Declared>,
     /// What stands now; `None` for a deleted budget.
     pub after: Option<Declared>,
-}
-
-/// A budget that is not as the configuration declares it.
-#[derive(Clone, Debug)]
-pub(crate) struct Difference {
-    pub(crate) name: BudgetName,
-    /// `None` if it declares nothing.
-    pub(crate) configured: Option<Arc<CheckedSpec>>,
-    /// `None` for one that was deleted live.
-    pub(crate) in_force: Option<Declared>,
 }
 
 /// Why the registry did not do it.
@@ -249,120 +216,6 @@ impl Registry {
         Ok(Change { before, after: None })
     }
 
-    /// Puts a new configuration in force: budgets that an administrator declared or deleted stay as they are, all others follow it.
-    /// All of it or, with an error, nothing.
-    ///
-    /// # Errors
-    /// `Full`.
-    pub(crate) fn follow(&self, file: File) -> Result<(), RegistryError> {
-        let mut index = self.index.lock();
-        let new =
-            |name: &&BudgetName| !index.sorted.contains_key(*name) && !index.deleted.contains_key(*name);
-        let gone =
-            |cell: &&Arc<Cell>| cell.declared().source == Source::Config && file.get(cell.name()).is_none();
-        let gone: Vec<_> = index.sorted.values().filter(gone).cloned().collect();
-        let new: Vec<_> = file.budgets.keys().filter(new).cloned().collect();
-        if index.sorted.len() - gone.len() + new.len() > self.budgets_max {
-            return Err(RegistryError::Full { most: self.budgets_max });
-        }
-        *self.file.write() = file.clone();
-        for cell in gone {
-            self.remove(&mut index, &cell);
-        }
-        for cell in index.sorted.values().cloned().collect::<Vec<_>>() {
-            let declared = cell.declared();
-            let Some(spec) = file.get(cell.name()) else { continue };
-            if declared.source == Source::Config && declared.spec != *spec {
-                cell.declare(index.declared(Arc::clone(spec), Source::Config));
-            }
-        }
-        for name in new {
-            let declared = index.declared(Arc::clone(&file.budgets[&name]), Source::Config);
-            self.make(&mut index, &name, declared)?;
-        }
-        let unmarked: Vec<_> =
-            index.deleted.keys().filter(|name| !file.budgets.contains_key(*name)).cloned().collect();
-        for name in unmarked {
-            self.unmark(&mut index, &name);
-        }
-        Ok(())
-    }
-
-    /// Goes back to what the configuration declares, by name or as the provider's default. An empty etag is unconditional.
-    ///
-    /// # Errors
-    /// `NotConfigured`, `EtagMismatch`, `Full`.
-    pub(crate) fn reset(&self, name: &BudgetName, etag: &str) -> Result<Change, RegistryError> {
-        let mut index = self.index.lock();
-        let cell = index.sorted.get(name).cloned();
-        let before = cell.as_ref().map(|cell| cell.declared());
-        match_etag(name, before.as_ref(), etag)?;
-        let spec = self.file.read().get(name).cloned();
-        let spec = spec.ok_or_else(|| RegistryError::NotConfigured { name: name.clone() })?;
-        let after = index.declared(spec, Source::Config);
-        match cell {
-            Some(cell) => cell.declare(after.clone()),
-            None => drop(self.make(&mut index, name, after.clone())?),
-        }
-        Ok(Change { before, after: Some(after) })
-    }
-
-    /// Budgets that are not as the configuration declares them, sorted by name.
-    pub(crate) fn differences(&self) -> Vec<Difference> {
-        let index = self.index.lock();
-        let file = self.file.read();
-        let live = index.sorted.values().filter_map(|cell| {
-            let (name, declared) = (cell.name().clone(), cell.declared());
-            let configured = file.get(&name).cloned();
-            let differs = declared.source == Source::Admin && configured.as_ref() != Some(&declared.spec);
-            differs.then_some(Difference { name, configured, in_force: Some(declared) })
-        });
-        let deleted = index.deleted.keys().map(|name| Difference {
-            name: name.clone(),
-            configured: file.get(name).cloned(),
-            in_force: None,
-        });
-        let mut differences: Vec<_> = live.chain(deleted).collect();
-        differences.sort_by(|a, b| a.name.cmp(&b.name));
-        differences
-    }
-
-    /// Goes on with budgets that an earlier process wrote down, before [`Registry::follow`] says what has changed since. Hands on the
-    /// audit trail.
-    ///
-    /// # Errors
-    /// `Full`.
-    pub(crate) fn restore(&self, kept: Kept, back: &Resumed) -> Result<Vec<Entry>, RegistryError> {
-        // Whoever was granted a permit by the earlier process is not there any more to hear of its end.
-        let waiter = Waiter::nobody();
-        let mut index = self.index.lock();
-        index.ids = kept.ids;
-        for (id, (stored, balance, permits)) in kept.budgets {
-            index.ids = index.ids.max(id);
-            if stored.deleted {
-                index.deleted.insert(stored.name, id);
-                continue;
-            }
-            self.make_room()?;
-            let spec = &self.footing.profiles.of(stored.name.provider()).fill(&stored.declared.spec);
-            let mut heart = match balance {
-                Some(balance) => Budget::restore(spec, &balance, permits, back, &waiter),
-                // Declared and never granted from.
-                None => {
-                    let mut new = Budget::new(spec, back.now);
-                    new.keep();
-                    new
-                }
-            };
-            if stored.paused {
-                heart.pause();
-            }
-            let cell = Cell::with_heart(id, stored.name, stored.declared, heart, &self.footing);
-            self.insert(&mut index, cell);
-        }
-        Ok(kept.changes)
-    }
-
     /// All budgets, sorted by name.
     #[must_use]
     pub fn list(&self) -> Vec<Arc<Cell>> {
@@ -434,13 +287,6 @@ impl Registry {
         cell.delete(is_declared);
     }
 
-    /// A budget that was deleted although the configuration declares it is there again, or not declared any more.
-    fn unmark(&self, index: &mut Index, name: &BudgetName) {
-        if let (Some(id), Some(keeper)) = (index.deleted.remove(name), self.keeper()) {
-            keeper.push(rows::remove_budget(id));
-        }
-    }
-
     /// Lets deleted budgets go that nobody holds a permit of, once they take the room of others.
     fn make_room(&self) -> Result<(), RegistryError> {
         let full = RegistryError::Full { most: self.budgets_max };
@@ -481,7 +327,7 @@ mod tests {
     use super::*;
     use crate::{
         alarm::{AlarmThread, Alarms},
-        inbox::Inbox,
+        inbox::{Inbox, Waiter},
     };
 
     fn registry(budgets_max: usize) -> (Registry, AlarmThread) {

@@ -1,0 +1,87 @@
+//! A budget's side of being written down: what changed, and what follows once that is durable or is not.
+
+use std::mem;
+
+use permitd_budget::{Budget, Event, PermitChange, Time};
+
+use super::{Cell, Life, State};
+use crate::{
+    inbox::Waiter,
+    store::{StoredBudget, Write, rows},
+};
+
+/// What a save of a budget wrote, to be written again if that failed.
+#[derive(Debug)]
+pub(crate) struct CellSave {
+    declared_anew: bool,
+    permits: Vec<PermitChange>,
+}
+
+impl Cell {
+    /// Everything that changed since the last time, as rows. What became of them has to be told by [`Cell::saved`] or
+    /// [`Cell::not_saved`]. After the `last` one, nothing is granted any more.
+    pub(crate) fn save(&self, last: bool, rows: &mut Vec<Write>) -> CellSave {
+        let mut state = self.state.lock();
+        state.noted = None;
+        let declared_anew = mem::take(&mut state.declared_anew);
+        let deleted = state.life == Life::Deleted;
+        let stored = declared_anew.then(|| StoredBudget {
+            name: self.name.clone(),
+            declared: state.declared.clone(),
+            paused: state.heart.is_paused(),
+            deleted,
+        });
+        if deleted {
+            let mark = stored.filter(|_| state.leaves_a_mark);
+            drop(state);
+            rows.extend(declared_anew.then(|| rows::remove_budget(self.id)).into_iter().flatten());
+            rows.extend(mark.map(|mark| rows::put_budget(self.id, &mark)));
+            return CellSave { declared_anew, permits: Vec::new() };
+        }
+        let (balance, permits) = state.heart.save(self.clock.now(), last);
+        drop(state);
+        rows.extend(stored.map(|stored| rows::put_budget(self.id, &stored)));
+        rows.push(rows::write_balance(self.id, &balance));
+        rows.extend(permits.iter().map(|(slot, permit)| rows::put_permit(self.id, *slot, permit.as_ref())));
+        CellSave { declared_anew, permits }
+    }
+
+    /// What was saved last is durable.
+    pub(crate) fn saved(&self) {
+        self.after_save(|heart, now, events| heart.saved(now, events));
+    }
+
+    /// What was saved last is not durable, and has to be told again.
+    pub(crate) fn not_saved(&self, save: CellSave) {
+        self.state.lock().declared_anew |= save.declared_anew;
+        self.after_save(|heart, now, events| heart.not_saved(now, &save.permits, events));
+        self.note(&mut self.state.lock());
+    }
+
+    /// Changes nothing that would have to be saved, unless somebody got what he waited for.
+    fn after_save(&self, call: impl FnOnce(&mut Budget<Waiter>, Time, &mut Vec<Event<Waiter>>)) {
+        let mut state = self.state.lock();
+        let now = self.clock.now();
+        let mut events = mem::take(&mut state.events);
+        call(&mut state.heart, now, &mut events);
+        self.set_alarm(&mut state);
+        if events.is_empty() {
+            state.events = events;
+            return;
+        }
+        self.note(&mut state);
+        drop(state);
+        self.deliver(events);
+    }
+
+    /// Tells the keeper, if it does not know yet. Under the lock, so that what is told is never older than what is saved.
+    pub(super) fn note(&self, state: &mut State) {
+        let Some(keeper) = &self.keeper else { return };
+        let pressure = Some(state.heart.pressure());
+        if state.noted < pressure {
+            let first = state.noted.is_none().then(|| self.this.upgrade()).flatten();
+            state.noted = pressure;
+            keeper.note(first, state.heart.pressure());
+        }
+    }
+}
