@@ -4,10 +4,12 @@
 //! A newcomer to a shared budget gets its share only once the others have had the time to hear of their smaller ones.
 
 use std::{
+    collections::HashMap,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
+use foldhash::fast::RandomState;
 use permitd_budget::{BudgetSpec, CheckedSpec, LimitSpec, Time, Window};
 use permitd_proto::v1::{Limit, LocalShare};
 
@@ -31,8 +33,8 @@ const IDLE_MAX: Duration = Duration::from_secs(300);
 #[derive(Debug, Default)]
 pub(crate) struct Shares {
     used: Vec<Used>,
-    /// Where the cell last used stands in `used`.
-    last: usize,
+    /// Where a cell stands in `used`, by its id.
+    places: HashMap<u32, usize, RandomState>,
     next: Option<Time>,
 }
 
@@ -59,12 +61,7 @@ struct Sent {
 impl Shares {
     /// The session uses this budget; the first time, its share may go out at once.
     pub(super) fn used(&mut self, cell: &Arc<Cell>, shared: &Shared, out: &mut Outgoing) {
-        if let Some(used) = self.used.get_mut(self.last).filter(|used| Arc::ptr_eq(&used.cell, cell)) {
-            used.asked = true;
-            return;
-        }
-        if let Some(known) = self.used.iter().position(|used| Arc::ptr_eq(&used.cell, cell)) {
-            self.last = known;
+        if let Some(&known) = self.places.get(&cell.id()) {
             self.used[known].asked = true;
             return;
         }
@@ -72,17 +69,12 @@ impl Shares {
             return;
         }
         let now = shared.clock.now();
-        self.last = self.used.len();
         let sharing = Sharing::new(Arc::clone(cell));
-        self.used.push(Used {
-            cell: Arc::clone(cell),
-            sharing,
-            since: now,
-            asked: true,
-            seen: now,
-            sent: None,
-        });
-        self.used[self.last].tell(now, shared.config.share_valid_for, out);
+        let mut used =
+            Used { cell: Arc::clone(cell), sharing, since: now, asked: true, seen: now, sent: None };
+        used.tell(now, shared.config.share_valid_for, out);
+        self.places.insert(cell.id(), self.used.len());
+        self.used.push(used);
         self.next.get_or_insert(now + INTERVAL);
     }
 
@@ -103,6 +95,10 @@ impl Shares {
             }
             !idle
         });
+        if self.used.len() < self.places.len() {
+            let place = |(place, used): (usize, &Used)| (used.cell.id(), place);
+            self.places = self.used.iter().enumerate().map(place).collect();
+        }
         self.next = (!self.used.is_empty()).then_some(now + INTERVAL);
     }
 
