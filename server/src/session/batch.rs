@@ -91,12 +91,13 @@ impl Core {
             let known = shared.permit_ids.read(permit_id, self.caller.holder());
             let kept = known.and_then(|(id, _)| self.ledger.cells.of_id(id));
             let allowed = self.caller.check_role(Role::Report);
+            let told = request.told();
             let read = allowed.and_then(|()| match (kept, known) {
-                (Some(at), _) => shared.read_report(Some(self.ledger.cells.cell(at)), &request.told),
+                (Some(at), _) => shared.read_report(Some(self.ledger.cells.cell(at)), &told),
                 (None, Some((id, _))) => {
-                    shared.read_report(shared.registry.by_id(id).as_deref(), &request.told)
+                    shared.read_report(shared.registry.by_id(id).as_deref(), &told)
                 }
-                (None, None) => shared.read_report(None, &request.told),
+                (None, None) => shared.read_report(None, &told),
             });
             match (read, known) {
                 (Ok(report), Some((id, permit))) => {

@@ -108,8 +108,9 @@ mod tests {
             request_id: read.request_id,
         };
         let report = |read: Report<'_>| {
-            assert_eq!(read.told.permit_id, "");
-            v1::ReportRequest { permit_id: read.permit_id.to_owned(), ..read.told }
+            let told = read.told().into_owned();
+            assert_eq!(told.permit_id, "");
+            v1::ReportRequest { permit_id: read.permit_id.to_owned(), ..told }
         };
         SessionRequest {
             hello: message.hello,

@@ -1,6 +1,8 @@
 //! The items of session messages, read in place: their text lies in the message. Strings of their own for each item were a tenth
 //! of what a session cost.
 
+use std::borrow::Cow;
+
 use permitd_proto::v1;
 
 use super::reader::{Reader, bytes, number};
@@ -20,12 +22,14 @@ pub(crate) struct Acquire<'a> {
     pub(crate) request_id: u64,
 }
 
-/// A report.
+/// A report. Most tell how the call went and what it used; what tells more is large, and lies elsewhere.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Report<'a> {
     pub(crate) permit_id: &'a str,
-    /// Everything else; its own permit_id is empty.
-    pub(crate) told: v1::ReportRequest,
+    outcome: i32,
+    http_status: u32,
+    /// Everything but the permit_id, where there is more than the above.
+    rest: Option<Box<v1::ReportRequest>>,
 }
 
 impl<'a> Acquire<'a> {
@@ -97,6 +101,18 @@ impl<'a> From<&'a v1::AcquireRequest> for Acquire<'a> {
 }
 
 impl<'a> Report<'a> {
+    /// What it tells, as if it came by itself; its permit_id is left out.
+    pub(crate) fn told(&self) -> Cow<'_, v1::ReportRequest> {
+        match &self.rest {
+            Some(told) => Cow::Borrowed(told),
+            None => Cow::Owned(v1::ReportRequest {
+                outcome: self.outcome,
+                http_status: self.http_status,
+                ..v1::ReportRequest::default()
+            }),
+        }
+    }
+
     /// `None`: ask prost.
     pub(crate) fn read(message: &'a [u8]) -> Option<Self> {
         const PERMIT_ID: u64 = bytes(1);
@@ -109,24 +125,34 @@ impl<'a> Report<'a> {
         const LATENCY: u64 = bytes(8);
 
         let mut report = Self::default();
-        let told = &mut report.told;
         let mut reader = Reader::new(message);
         while !reader.is_empty() {
-            match reader.number()? {
+            let key = reader.number()?;
+            match key {
                 PERMIT_ID => report.permit_id = reader.text()?,
-                OUTCOME => told.outcome = reader.number()? as i32,
-                // A second one would have to be merged into the first.
-                RETRY_AFTER if told.retry_after.is_none() => told.retry_after = Some(reader.message()?),
-                ACTUAL if told.actual.is_none() => told.actual = Some(reader.message()?),
-                HTTP_STATUS => told.http_status = reader.number()? as u32,
-                HEADERS => {
-                    let (name, value) = header(reader.bytes()?)?;
-                    told.headers.insert(name.to_owned(), value.to_owned());
+                OUTCOME => report.outcome = reader.number()? as i32,
+                HTTP_STATUS => report.http_status = reader.number()? as u32,
+                _ => {
+                    let told = report.rest.get_or_insert_default();
+                    match key {
+                        // A second one would have to be merged into the first.
+                        RETRY_AFTER if told.retry_after.is_none() => {
+                            told.retry_after = Some(reader.message()?)
+                        }
+                        ACTUAL if told.actual.is_none() => told.actual = Some(reader.message()?),
+                        HEADERS => {
+                            let (name, value) = header(reader.bytes()?)?;
+                            told.headers.insert(name.to_owned(), value.to_owned());
+                        }
+                        BODY => told.body = reader.bytes()?.to_vec(),
+                        LATENCY if told.latency.is_none() => told.latency = Some(reader.message()?),
+                        _ => return None,
+                    }
                 }
-                BODY => told.body = reader.bytes()?.to_vec(),
-                LATENCY if told.latency.is_none() => told.latency = Some(reader.message()?),
-                _ => return None,
             }
+        }
+        if let Some(told) = &mut report.rest {
+            (told.outcome, told.http_status) = (report.outcome, report.http_status);
         }
         Some(report)
     }
