@@ -17,6 +17,10 @@ struct Arguments {
 enum Command {
     /// Measure a permitd server against a bare echo on the same transport.
     Bench(commands::bench::Arguments),
+    /// Count the instructions of the hot path with valgrind, which a busy machine does not change.
+    Instructions(commands::instructions::Arguments),
+    /// Do the same work so many times, and nothing else: for a profiler.
+    Steps(commands::instructions::StepsArguments),
     /// Serve a simulated provider: Anthropic's and OpenAI's shapes, exact limits, counters.
     Provider(commands::provider::Arguments),
     /// Play fleets of clients against providers whose true limits nobody told, in virtual time, and check what comes out.
@@ -30,6 +34,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Bench(arguments) => commands::bench::run(&arguments),
+        Command::Instructions(arguments) => commands::instructions::run(&arguments),
+        Command::Steps(arguments) => commands::instructions::steps(&arguments),
         Command::Provider(arguments) => provider(arguments),
         Command::Scenarios(arguments) => commands::scenarios::run(&arguments),
     };

@@ -9,18 +9,19 @@ mod echo;
 mod latency;
 mod load;
 mod servers;
+mod steps;
 mod summary;
 
 use std::time::Duration;
 
 use permitd_server::config::Data;
 
-pub use crate::bench::summary::Summary;
 use crate::bench::{
     load::Load,
     servers::Servers,
     summary::{Figures, Latencies},
 };
+pub use crate::bench::{steps::Steps, summary::Summary};
 
 /// What to measure with.
 #[derive(Clone, Debug)]
@@ -66,7 +67,7 @@ pub type Error = Box<dyn std::error::Error + Send + Sync>;
 /// # Errors
 /// If a server can't be started or a call fails: no figure is made up.
 pub fn run(plan: &Plan, mut progress: impl FnMut(&str)) -> Result<Summary, Error> {
-    let servers = Servers::start(&plan.data)?;
+    let servers = Servers::start(0, &plan.data)?;
     let mut figures = Figures::default();
     let loads = Load::ALL.into_iter().filter(|load| match plan.rate {
         Some(_) => false,

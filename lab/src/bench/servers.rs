@@ -27,12 +27,13 @@ pub(super) struct Servers {
 }
 
 impl Servers {
-    pub(super) fn start(data: &Data) -> Result<Self, Error> {
+    /// With so many workers each; 0 means one per core.
+    pub(super) fn start(workers: usize, data: &Data) -> Result<Self, Error> {
         let (stop, stopped) = watch::channel(false);
         let mut servers =
             Self { permitd: "127.0.0.1:0".parse()?, echo: "127.0.0.1:0".parse()?, stop, threads: Vec::new() };
-        servers.permitd = servers.start_permitd(data, stopped.clone())?;
-        servers.echo = servers.start_echo(&stopped)?;
+        servers.permitd = servers.start_permitd(workers, data, stopped.clone())?;
+        servers.echo = servers.start_echo(workers, &stopped)?;
         Ok(servers)
     }
 
@@ -46,6 +47,7 @@ impl Servers {
 
     fn start_permitd(
         &mut self,
+        workers: usize,
         data: &Data,
         mut stopped: watch::Receiver<bool>,
     ) -> Result<SocketAddr, Error> {
@@ -55,6 +57,7 @@ impl Servers {
         config.server.listen = "127.0.0.1:0".parse()?;
         config.server.http = None;
         config.server.data = data.clone();
+        config.server.workers = workers;
         config.server.bounds.budgets = 1_000_000;
         // Every budget of the provider "bench" is made on first use, with limits that nobody reaches.
         config.providers.insert("bench".to_owned(), ample());
@@ -76,21 +79,22 @@ impl Servers {
         Ok(told.blocking_recv()?)
     }
 
-    fn start_echo(&mut self, stopped: &watch::Receiver<bool>) -> Result<SocketAddr, Error> {
+    fn start_echo(&mut self, workers: usize, stopped: &watch::Receiver<bool>) -> Result<SocketAddr, Error> {
         let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
-        let mut workers = Vec::new();
-        for _ in 0..thread::available_parallelism().map_or(1, usize::from) {
+        let cores = thread::available_parallelism().map_or(1, usize::from);
+        let mut hands = Vec::new();
+        for _ in 0..if workers == 0 { cores } else { workers } {
             let (hand, handed) = mpsc::channel::<std::net::TcpStream>(64);
-            workers.push(hand);
+            hands.push(hand);
             let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
             self.threads.push(thread::spawn(move || runtime.block_on(serve_echo(handed))));
         }
         let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
         let stopped = stopped.clone();
         self.threads.push(thread::spawn(move || {
-            if let Err(error) = runtime.block_on(accept(listener, &workers, stopped)) {
+            if let Err(error) = runtime.block_on(accept(listener, &hands, stopped)) {
                 eprintln!("permitd-lab: {error}");
             }
         }));

@@ -1,5 +1,6 @@
 //! One module per subcommand.
 
 pub(crate) mod bench;
+pub(crate) mod instructions;
 pub(crate) mod provider;
 pub(crate) mod scenarios;

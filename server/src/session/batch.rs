@@ -94,9 +94,7 @@ impl Core {
             let told = request.told();
             let read = allowed.and_then(|()| match (kept, known) {
                 (Some(at), _) => shared.read_report(Some(self.ledger.cells.cell(at)), &told),
-                (None, Some((id, _))) => {
-                    shared.read_report(shared.registry.by_id(id).as_deref(), &told)
-                }
+                (None, Some((id, _))) => shared.read_report(shared.registry.by_id(id).as_deref(), &told),
                 (None, None) => shared.read_report(None, &told),
             });
             match (read, known) {

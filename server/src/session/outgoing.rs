@@ -17,6 +17,9 @@ const REFUSED: u8 = 4;
 const REPORTED: u8 = 5;
 const SHARES: u8 = 6;
 
+/// Bytes that a message gets at once, however large the one before it was.
+const USUAL_MAX: usize = 16 * 1024;
+
 /// Collects answers.
 #[derive(Debug)]
 pub(crate) struct Outgoing {
@@ -88,7 +91,7 @@ impl Outgoing {
     /// The next message. There has to be something.
     pub(crate) fn take(&mut self) -> Written {
         let mut message = self.full.pop_front().unwrap_or_else(|| mem::take(&mut self.next));
-        self.usual = message.len();
+        self.usual = message.len().min(USUAL_MAX);
         if let Some(welcome) = self.welcome.take() {
             Writer::new(&mut message).message(WELCOME, &welcome);
         }
