@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use permitd_budget::{Acquired, Outcome, PermitKey, Report, Reported, Request};
+use permitd_budget::{Acquired, Outcome, PermitKey, Report, Reported, Request, Time};
 use permitd_proto::v1;
 use tokio::sync::watch;
 
@@ -93,7 +93,7 @@ impl Shared {
     /// Settles a permit. Ids that this server never issued to this holder have no effect.
     pub(crate) fn report(&self, holder: Holder, request: &v1::ReportRequest) -> Result<Answered, Fault> {
         let permit = self.permit(holder, &request.permit_id);
-        let report = self.read_report(permit.as_ref().map(|(cell, _)| &**cell), request)?;
+        let report = self.read_report(permit.as_ref().map(|(cell, _)| &**cell), request, self.clock.now())?;
         let (reported, ended) = match permit {
             Some((cell, permit)) => {
                 let (reported, waiter) = cell.report(permit, &report);
@@ -110,9 +110,10 @@ impl Shared {
         &self,
         cell: Option<&Cell>,
         request: &v1::ReportRequest,
+        now: Time,
     ) -> Result<Report, Fault> {
         let profile = cell.map_or_else(|| self.registry.profiles().of(GENERIC), Cell::profile);
-        let (report, unreadable) = decode::report(request, profile, self.clock.now())?;
+        let (report, unreadable) = decode::report(request, profile, now)?;
         self.metrics.unreadable(&unreadable);
         Ok(report)
     }

@@ -86,6 +86,7 @@ impl Core {
     pub(super) fn report_all(&mut self, shared: &Shared, requests: &[items::Report<'_>]) {
         let room = requests.len().min(RUN_MAX);
         let mut settling = Settling { run: Vec::with_capacity(room), answers: Vec::with_capacity(room) };
+        let now = shared.clock.now();
         for request in requests {
             let permit_id = request.permit_id;
             let known = shared.permit_ids.read(permit_id, self.caller.holder());
@@ -93,9 +94,9 @@ impl Core {
             let allowed = self.caller.check_role(Role::Report);
             let told = request.told();
             let read = allowed.and_then(|()| match (kept, known) {
-                (Some(at), _) => shared.read_report(Some(self.ledger.cells.cell(at)), &told),
-                (None, Some((id, _))) => shared.read_report(shared.registry.by_id(id).as_deref(), &told),
-                (None, None) => shared.read_report(None, &told),
+                (Some(at), _) => shared.read_report(Some(self.ledger.cells.cell(at)), &told, now),
+                (None, Some((id, _))) => shared.read_report(shared.registry.by_id(id).as_deref(), &told, now),
+                (None, None) => shared.read_report(None, &told, now),
             });
             match (read, known) {
                 (Ok(report), Some((id, permit))) => {
