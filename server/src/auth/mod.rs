@@ -1,5 +1,5 @@
 //! Who calls, and what they may do. A call is let in before anything of it is read: its credentials are checked once, the role that
-//! its method wants with them, and what comes out is a [`Caller`], which answers every further question. What a caller may not do
+//! its method wants with them, and what comes out is a `Caller`, which answers every further question. What a caller may not do
 //! is refused before it is looked at whether the thing exists.
 
 mod caller;
