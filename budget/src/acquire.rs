@@ -135,6 +135,8 @@ impl<W: Clone> Budget<W> {
         entry.in_flight += 1;
         entry.granted_total += 1;
         self.totals.granted += 1;
+        self.feedback.recent.grant(&charge, now);
+        self.feedback.gate.pass();
         self.models[model].uses += 1;
 
         let ttl = self.spec.ttl();

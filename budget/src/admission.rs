@@ -47,7 +47,7 @@ pub(crate) fn fits(
         meter.advance(now);
         // A cost of nothing fits only where there is no debt.
         let cost = rule.cost(amounts);
-        all &= rule.frozen_until <= now
+        all &= rule.gate.closed_until(now).is_none()
             && rule.need(meter, cost) + rule.reserved.now <= meter.available()
             && meter.escrow.covers(cost);
     }
@@ -65,7 +65,9 @@ pub(crate) fn take(
     let mut low = false;
     for at in members(set) {
         if let Some((rule, meter)) = meter_of(limits, tenant, at) {
-            meter.take(moment, rule.cost(amounts));
+            let cost = rule.cost(amounts);
+            rule.note_grant(meter, cost, moment.time);
+            meter.take(moment, cost);
             low |= meter.escrow.is_low();
         }
     }
@@ -87,9 +89,7 @@ pub(crate) fn obstacle(
         let each = limits[at].is_each();
         let Some((rule, meter)) = meter_of(limits, tenant, at) else { continue };
         let need = rule.need(meter, rule.cost(amounts));
-        if rule.frozen_until > now {
-            rate = rate.max(Some(rule.frozen_until));
-        }
+        rate = rate.max(rule.gate.closed_until(now));
         if need + rule.reserved.now <= meter.available() {
             continue;
         }
@@ -160,9 +160,11 @@ pub(crate) fn alone(
     for at in members(set) {
         let Some((rule, meter)) = meter_of(limits, tenant, at) else { continue };
         meter.advance(now);
-        let need =
-            rule.need(meter, rule.cost(amounts)).saturating_add(meter.parts_in(ahead >> TICKS_PER_NANO_BITS));
-        match meter.ready_at(now, need).map(|ready| ready.max(rule.frozen_until)) {
+        let need = rule
+            .need(meter, rule.cost(amounts))
+            .saturating_add(rule.parts_in(meter, ahead >> TICKS_PER_NANO_BITS));
+        let closed = rule.gate.closed_until(now).unwrap_or(now);
+        match meter.ready_at(now, need).map(|ready| ready.max(closed)) {
             Some(ready) if ready > alone.ready => (alone.ready, alone.binding) = (ready, Some(at)),
             Some(_) => {}
             None => alone.full = Some(at),

@@ -129,7 +129,7 @@ impl<W: Clone> Budget<W> {
         Self {
             spec: spec.clone(),
             now,
-            limits: spec.limits.iter().map(|limit| Limit::new(limit, now)).collect(),
+            limits: Self::declared_limits(spec, now),
             tenants: Names::new(TENANTS_MAX),
             models: Names::new(MODELS_MAX),
             outputs: Outputs::default(),
@@ -164,7 +164,8 @@ impl<W: Clone> Budget<W> {
             (a, b) => a.or(b),
         };
         let ends = soonest(self.expiries.first(), self.ledger.doubt.until);
-        soonest(self.wake, soonest(self.deadlines.first(), ends))
+        let looks_back = Some(self.feedback.look_back_at).filter(|at| *at < Time::MAX);
+        soonest(soonest(self.wake, looks_back), soonest(self.deadlines.first(), ends))
     }
 
     /// Stops granting; those waiting stay, and their deadlines run.
@@ -243,6 +244,9 @@ impl<W: Clone> Budget<W> {
         if self.next_poll().is_some_and(|due| due <= now) {
             if self.ledger.doubt.end(now) {
                 self.unpark_due(Time::MAX);
+            }
+            if self.feedback.look_back_at <= now {
+                self.look_back(now);
             }
             self.expire_permits(now, events);
             // Who fits at the very moment of the deadline is in time.

@@ -3,12 +3,12 @@
 use crate::{
     admission::meter_of,
     budget::{Budget, Model, charge_order},
-    limit::{Limit, LimitSet, members},
-    meter::{Meter, Moment},
+    limit::{Limit, LimitSet, Source, members},
+    meter::Moment,
     queue::Queue,
     request::{Event, Ticket},
     slab::{serial_of, slot_of},
-    spec::CheckedSpec,
+    spec::{CheckedSpec, bounds},
     time::Time,
 };
 
@@ -17,17 +17,44 @@ impl<W: Clone> Budget<W> {
     /// in flight. Those waiting who can never be granted any more are refused.
     pub fn configure(&mut self, now: Time, spec: &CheckedSpec, events: &mut Vec<Event<W>>) {
         let now = self.catch_up(now, events);
-        let before = std::mem::take(&mut self.limits);
         self.spec = spec.clone();
-        // Where each limit of before has gone to.
-        let places: Vec<Option<usize>> = before
-            .iter()
-            .map(|old| spec.limits.iter().position(|new| new.same_identity(&old.rule.spec)))
-            .collect();
-        self.limits = spec.limits.iter().map(|limit| Limit::new(limit, now)).collect();
-        if self.ledger.on {
-            self.limits.iter_mut().for_each(Limit::close);
+        let mut limits = Self::declared_limits(spec, now);
+        // What the provider told or taught beyond it stays.
+        let undeclared = self.limits.iter().filter(|limit| limit.rule.source != Source::Declared);
+        let stays = |limit: &&Limit| {
+            !limit.rule.pace.is_guess()
+                && !limits.iter().any(|declared| declared.rule.spec.same_identity(&limit.rule.spec))
+        };
+        let kept: Vec<Limit> = undeclared.filter(stays).map(|limit| limit.anew(now)).collect();
+        if spec.limits.is_empty() && !kept.is_empty() {
+            limits.clear();
         }
+        let room = bounds::LIMITS - limits.len();
+        limits.extend(kept.into_iter().take(room));
+        self.relimit(now, limits, events);
+        self.dispatch(now, events);
+    }
+
+    /// The limits that a declaration makes; without any, one that is to be found out.
+    pub(crate) fn declared_limits(spec: &CheckedSpec, now: Time) -> Vec<Limit> {
+        match spec.limits.as_slice() {
+            [] => vec![Self::unknown_limit(now)],
+            declared => declared.iter().map(|limit| Limit::declared(limit, now)).collect(),
+        }
+    }
+
+    /// Puts other limits in the place of those that are there; one that is the same as before takes over from it.
+    pub(crate) fn relimit(&mut self, now: Time, limits: Vec<Limit>, events: &mut Vec<Event<W>>) {
+        let before = std::mem::replace(&mut self.limits, limits);
+        // Where each limit of before has gone to.
+        if self.ledger.on {
+            // What was learned is not written down yet, and so bounds nothing after a crash.
+            let declared = |limit: &&mut Limit| limit.rule.source == Source::Declared;
+            self.limits.iter_mut().filter(declared).for_each(Limit::close);
+        }
+        let place_of =
+            |old: &Limit| self.limits.iter().position(|new| new.rule.spec.same_identity(&old.rule.spec));
+        let places: Vec<Option<usize>> = before.iter().map(place_of).collect();
         let moment = self.moment(now);
         let mut kept = 0;
         for (old, place) in before.into_iter().zip(&places) {
@@ -38,7 +65,6 @@ impl<W: Clone> Budget<W> {
         self.configure_names(moment, &places);
         self.charge_in_flight(now, kept);
         self.requeue(events);
-        self.dispatch(now, events);
     }
 
     fn configure_names(&mut self, moment: Moment, places: &[Option<usize>]) {
@@ -52,7 +78,7 @@ impl<W: Clone> Budget<W> {
             tenant.move_meters(|at, mut old| {
                 let place = (*places.get(at)?)?;
                 old.advance(now);
-                let mut new = Meter::new(&limits[place].rule.spec, now);
+                let mut new = limits[place].rule.effective_meter(now);
                 new.take_over(&mut old, moment);
                 Some((place, new))
             });
@@ -91,7 +117,6 @@ impl<W: Clone> Budget<W> {
         for (_, tenant) in self.tenants.iter_mut() {
             tenant.flows.iter_mut().for_each(|flow| flow.lanes.clear());
         }
-        let mut impossible = Vec::new();
         for key in tickets {
             let slot = slot_of(key);
             let waiting = self.waiting.at(slot);
@@ -99,16 +124,24 @@ impl<W: Clone> Budget<W> {
             let set = self.touched(tenant, waiting.model);
             let work = self.worth(set, &waiting.charge).saturating_mul(waiting.remaining.into());
             let work = u64::try_from(work).unwrap_or(u64::MAX);
-            if let Some(refusal) = self.impossible(set, &waiting.charge) {
-                impossible.push((Ticket(key), refusal));
-            }
             let flow = &mut self.tenants[tenant].flows[class.index()];
             let lane = self.queue.push((tenant, class), flow, set, slot, serial_of(key), work.into());
             let waiting = self.waiting.at_mut(slot);
             (waiting.lane, waiting.work) = (lane, work);
         }
-        for (ticket, refusal) in impossible {
-            self.refuse(ticket, refusal, events);
+        self.refuse_impossible(events);
+    }
+
+    /// Refuses those waiting whom no wait helps any more.
+    pub(crate) fn refuse_impossible(&mut self, events: &mut Vec<Event<W>>) {
+        let mut tickets: Vec<u64> = self.waiting.keys().collect();
+        tickets.sort_unstable_by_key(|key| serial_of(*key));
+        for key in tickets {
+            let waiting = self.waiting.at(slot_of(key));
+            let refusal = self.impossible(self.queue.limits(waiting.lane), &waiting.charge);
+            if let Some(refusal) = refusal {
+                self.refuse(Ticket(key), refusal, events);
+            }
         }
     }
 }

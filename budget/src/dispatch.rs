@@ -52,6 +52,11 @@ impl<W: Clone> Budget<W> {
                     self.wake_by(if self.permits.is_full() { Time::MAX } else { now });
                     break;
                 }
+                // A probe has gone.
+                if let Some(until) = self.feedback.frozen(now) {
+                    self.wake_by(until);
+                    break;
+                }
             }
         }
         if let Some((until, _)) = self.queue.first_parked() {

@@ -89,7 +89,9 @@ mod usage;
 
 pub use budget::Budget;
 pub use counting::{Counting, CountingSpec, Held, Settled};
+pub use feedback::{Lesson, Teacher};
 pub use glob::Glob;
+pub use limit::Source;
 pub use observed::{OBSERVED_MAX, Observed, Tripped};
 pub use outcome::{Outcome, Report, Reported};
 pub use refusal::{Reason, Refusal};

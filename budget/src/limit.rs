@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::{
+    feedback::{Burst, Cushion, Gate, History, Pace, Traffic},
     glob::Glob,
     meter::{Escrow, Meter, Moment},
     saved::Strangers,
@@ -45,9 +46,18 @@ pub(crate) struct Rule {
     unit: Unit,
     models: Glob,
     tenants: Glob,
-    /// Nothing is granted before then.
-    pub(crate) frozen_until: Time,
-    cushion: Cushion,
+    pub(crate) source: Source,
+    /// What the provider's headers say the limit is.
+    pub(crate) told: Option<u64>,
+    pub(crate) gate: Gate,
+    pub(crate) pace: Pace,
+    pub(crate) cushion: Cushion,
+    pub(crate) burst: Burst,
+    /// When the provider last refused for it; zero if it never did.
+    pub(crate) refused_at: Time,
+    pub(crate) traffic: Traffic,
+    /// Kept once headers have told what remains.
+    pub(crate) history: Option<Box<History>>,
     /// What requests ahead in the order keep others from; good within one dispatch.
     pub(crate) reserved: Reserved,
     /// What a tenant that was not known may take before the next write.
@@ -60,29 +70,15 @@ pub(crate) struct Rule {
     ticks_per_unit: Ratio,
 }
 
-/// What is kept back in a bucket against calls that overtake each other on their way to the provider: an amount, not a share of the
-/// rate, so that the sustained rate stays whole.
-#[derive(Clone, Copy, Debug, Default)]
-struct Cushion {
-    units: u64,
-    widened: Time,
-}
-
-/// What calls may overtake each other by at first: 25 ms, half the spread of round trips within a region.
-const JITTER_NANOS: u64 = 25_000_000;
-/// A cushion is at most a quarter of the burst.
-const CUSHION_PART: u64 = 4;
-/// How long a cushion stays as it is; then half of it goes.
-const CUSHION_HALF_LIFE_NANOS: u64 = 3_600_000_000_000;
-
-impl Cushion {
-    fn shrink(&mut self, now: Time) {
-        let halves = now.nanos_since(self.widened) / CUSHION_HALF_LIFE_NANOS;
-        if self.units > 0 && halves > 0 {
-            self.units = self.units.checked_shr(u32::try_from(halves).unwrap_or(u32::MAX)).unwrap_or(0);
-            self.widened = self.widened.plus_nanos(halves * CUSHION_HALF_LIFE_NANOS);
-        }
-    }
+/// Who says that there is such a limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Source {
+    /// Somebody declared it.
+    Declared,
+    /// The provider's headers tell of it.
+    Header,
+    /// Refusals taught it, or the absence of any limit.
+    Learned,
 }
 
 /// What requests that wait keep of a limit until they can go.
@@ -109,18 +105,45 @@ enum Unit {
 }
 
 impl Limit {
-    pub(crate) fn new(spec: &LimitSpec, now: Time) -> Self {
+    /// One that starts full.
+    pub(crate) fn of(spec: &LimitSpec, source: Source, now: Time) -> Self {
         let meter = (spec.tenants != EACH).then(|| Meter::new(spec, now));
-        Self { rule: Rule::new(spec), meter }
+        Self { rule: Rule::new(spec, source), meter }
+    }
+
+    /// One that somebody declared.
+    pub(crate) fn declared(spec: &LimitSpec, now: Time) -> Self {
+        Self::of(spec, Source::Declared, now)
+    }
+
+    /// The same limit as if it were new, to take over from this one.
+    pub(crate) fn anew(&self, now: Time) -> Self {
+        Self::of(&self.rule.spec, self.rule.source, now)
     }
 
     /// Takes over from the same limit before it was changed.
     pub(crate) fn take_over(&mut self, old: Limit, moment: Moment) {
-        self.rule.frozen_until = old.rule.frozen_until;
-        self.rule.cushion = old.rule.cushion;
         (self.rule.fresh, self.rule.strangers) = (old.rule.fresh, old.rule.strangers);
+        let Rule { spec, source, told, gate, pace, cushion, burst, refused_at, traffic, history, .. } =
+            old.rule;
+        let rule = &mut self.rule;
+        (rule.told, rule.gate, rule.cushion, rule.burst) = (told, gate, cushion, burst);
+        (rule.refused_at, rule.traffic, rule.history) = (refused_at, traffic, history);
+        if source == Source::Header {
+            // What was told stands beside what is declared now.
+            rule.told = rule.told.or(Some(spec.amount));
+        }
+        // One that nobody says any more has to be found out anew.
+        if rule.cap() != u64::MAX || pace.cap() == u64::MAX {
+            rule.pace = pace;
+        }
+        if rule.cap() != rule.pace.cap() {
+            rule.pace.set_cap(rule.cap());
+        }
+        rule.measure_capacity();
         if let (Some(new), Some(mut old)) = (&mut self.meter, old.meter) {
             old.advance(moment.time);
+            *new = rule.effective_meter(moment.time);
             new.take_over(&mut old, moment);
         }
     }
@@ -140,19 +163,29 @@ impl Limit {
 }
 
 impl Rule {
-    fn new(spec: &LimitSpec) -> Self {
+    fn new(spec: &LimitSpec, source: Source) -> Self {
         let tenants = if spec.tenants == EACH { "" } else { &spec.tenants };
         let per = spec.per.map_or(0, nanos);
         Self {
             unit: Unit::named(&spec.unit),
             models: Glob::new(&spec.models),
             tenants: Glob::new(tenants),
-            frozen_until: Time::ZERO,
+            source,
+            told: None,
+            gate: Gate::default(),
+            pace: Pace::capped(spec.amount),
             cushion: Cushion::default(),
+            burst: Burst::default(),
+            refused_at: Time::ZERO,
+            traffic: Traffic::default(),
+            history: None,
             reserved: Reserved::default(),
             fresh: Escrow::default(),
             strangers: None,
-            capacity: Meter::new(spec, Time::ZERO).capacity_units(),
+            capacity: match source {
+                Source::Learned => u64::MAX,
+                _ => Meter::new(spec, Time::ZERO).capacity_units(),
+            },
             ticks_per_unit: Ratio::new(u128::from(per) << TICKS_PER_NANO_BITS, spec.amount),
             spec: spec.clone(),
         }
@@ -174,45 +207,96 @@ impl Rule {
         }
     }
 
+    /// Parts that so much service (nanoseconds of the limit as it was declared) takes.
+    pub(crate) fn parts_in(&self, meter: &Meter, service_nanos: u128) -> i128 {
+        if !self.is_rate() {
+            return 0;
+        }
+        let per = if meter.is_bucket() { 1 } else { self.per_nanos() };
+        let parts = service_nanos.saturating_mul(u128::from(self.spec.amount)) / u128::from(per.max(1));
+        i128::try_from(parts).unwrap_or(i128::MAX / 2)
+    }
+
     /// How much of the limit's time `cost` is worth.
     pub(crate) fn ticks(&self, cost: u64) -> Ticks {
         self.ticks_per_unit.of(cost)
     }
 
-    /// The provider refused `charge` although we saw room: calls overtake each other on their way, by more than was thought.
-    pub(crate) fn widen_cushion(&mut self, charge: &Amounts, now: Time) {
-        if self.is_rate() && self.spec.window == Window::Bucket && self.spec.tenants.is_empty() {
-            self.cushion.shrink(now);
-            let jitter = self.spec.amount / (self.spec.per.map_or(1, nanos) / JITTER_NANOS).max(1);
-            let first = self.cost(charge).max(jitter).max(1);
-            let most = self.capacity / CUSHION_PART;
-            self.cushion.units = self.cushion.units.saturating_mul(2).max(first).min(most);
-            self.cushion.widened = now;
+    /// What the administrator and the provider's headers allow; `u64::MAX` if neither says anything.
+    pub(crate) fn cap(&self) -> u64 {
+        let declared = if self.source == Source::Declared { self.spec.amount } else { u64::MAX };
+        declared.min(self.told.unwrap_or(u64::MAX))
+    }
+
+    /// Nanoseconds of its window; 0 for limits in flight.
+    pub(crate) fn per_nanos(&self) -> u64 {
+        self.spec.per.map_or(0, nanos)
+    }
+
+    /// A full meter of the effective amount.
+    pub(crate) fn effective_meter(&self, now: Time) -> Meter {
+        let amount = self.pace.amount();
+        if amount == self.spec.amount && self.burst.units() == u64::MAX {
+            return Meter::new(&self.spec, now);
         }
+        let mut spec = self.spec_of(amount);
+        if spec.window == Window::Bucket && self.is_rate() {
+            spec.burst = burst_of(&spec).min(self.burst.units());
+        }
+        Meter::new(&spec, now).with_debt_of(self.spec.amount)
     }
 
-    /// Forgets a part of the cushion for every hour without a refusal.
-    pub(crate) fn shrink_cushion(&mut self, now: Time) {
-        self.cushion.shrink(now);
+    /// Units that are kept back of a burst.
+    pub(crate) fn kept_back(&self) -> u64 {
+        burst_of(&self.spec_of(self.pace.amount()))
+            .saturating_sub(self.burst.units())
+            .saturating_add(self.cushion.units())
     }
 
-    /// Units kept back, and when that was widened last.
-    pub(crate) fn cushion(&self) -> (u64, Time) {
-        (self.cushion.units, self.cushion.widened)
+    /// What can ever be granted at once is for those with authority to say; what refusals teach may pass.
+    pub(crate) fn measure_capacity(&mut self) {
+        self.capacity = match self.cap() {
+            u64::MAX => u64::MAX,
+            cap => Meter::new(&self.spec_of(cap), Time::ZERO).capacity_units(),
+        };
     }
 
-    pub(crate) fn set_cushion(&mut self, units: u64, widened: Time) {
-        self.cushion = Cushion { units, widened };
+    /// A permit takes `cost`, besides what the meter takes.
+    #[inline]
+    pub(crate) fn note_grant(&mut self, meter: &Meter, cost: u64, now: Time) {
+        self.gate.pass();
+        if let Some(history) = &mut self.history {
+            history.note(self.traffic.net, now);
+        }
+        let (cushion, amount, per) = (self.cushion.units(), self.pace.amount(), self.per_nanos());
+        let refill = || {
+            let burst = u128::from(meter.capacity_units().saturating_sub(cushion).max(1));
+            u64::try_from(burst * u128::from(per) / u128::from(amount.max(1))).unwrap_or(u64::MAX)
+        };
+        self.traffic.grant(cost, refill, now);
+    }
+
+    /// The limit as its authority has it. Where there is none, as it is now.
+    pub(crate) fn configured(&self) -> LimitSpec {
+        if self.cap() == u64::MAX { self.spec_of(self.pace.amount()) } else { self.spec.clone() }
+    }
+
+    /// The limit, had it this amount; the burst is in proportion.
+    fn spec_of(&self, amount: u64) -> LimitSpec {
+        let burst = u128::from(self.spec.burst) * u128::from(amount) / u128::from(self.spec.amount);
+        let burst = u64::try_from(burst).unwrap_or(u64::MAX).max(u64::from(self.spec.burst > 0));
+        LimitSpec { amount, burst, ..self.spec.clone() }
     }
 
     /// Parts that have to be there before `cost` is granted: the cost and the cushion, but never more than a full meter, so that the
-    /// cushion blocks nothing that is admissible alone.
+    /// cushion blocks nothing that is admissible alone. Nor does an effective limit that is lower than the declared one: what is larger than
+    /// a full meter goes when it is full, and leaves a debt.
     pub(crate) fn need(&self, meter: &Meter, cost: u64) -> i128 {
         let need = meter.parts(cost);
-        match self.cushion.units {
-            0 => need,
-            units => (need + meter.parts(units)).min(meter.capacity()).max(need),
+        if cost > self.capacity {
+            return need;
         }
+        (need + meter.parts(self.cushion.units())).min(meter.capacity())
     }
 }
 
@@ -239,6 +323,11 @@ impl Ratio {
             Err(_) => product.saturating_mul(1 << (-self.fraction).min(127)),
         }
     }
+}
+
+/// The burst of a token bucket.
+fn burst_of(spec: &LimitSpec) -> u64 {
+    if spec.burst == 0 { spec.amount } else { spec.burst }
 }
 
 /// The tenant glob of a limit that every tenant has for itself.
@@ -312,7 +401,9 @@ mod tests {
     /// Goal: service is measured alike from one a year to the largest rates.
     #[test]
     fn service_is_cost_over_rate() {
-        let ticks = |amount, per, cost| Rule::new(&LimitSpec::rate("requests", amount, per)).ticks(cost);
+        let ticks = |amount, per, cost| {
+            Rule::new(&LimitSpec::rate("requests", amount, per), Source::Declared).ticks(cost)
+        };
         let second = 1_000_000_000_u128 << TICKS_PER_NANO_BITS;
         let day = Duration::from_secs(86_400);
         assert_eq!(ticks(1, day, 1), second * 86_400);

@@ -35,7 +35,8 @@ impl<W: Clone> Budget<W> {
         let frozen = self.feedback.frozen(now);
         let held_by = if self.paused {
             "paused".to_owned()
-        } else if frozen.is_some() || alone.binding.is_some_and(|at| self.limits[at].rule.frozen_until > now)
+        } else if frozen.is_some()
+            || alone.binding.is_some_and(|at| self.limits[at].rule.gate.frozen(now).is_some())
         {
             "frozen".to_owned()
         } else if self.ledger.withheld && alone.binding.is_none() && alone.full.is_none() {

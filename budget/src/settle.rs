@@ -7,8 +7,8 @@ use smallvec::SmallVec;
 use crate::{
     admission::meter_of,
     budget::{Budget, Permit, Waiting, charge_order},
-    feedback::Reaction,
-    limit::{Limit, LimitSet, members},
+    feedback::Heard,
+    limit::{LimitSet, members},
     meter::Moment,
     outcome::{Outcome, Report, Reported},
     refusal::{Reason, Refusal},
@@ -44,7 +44,7 @@ impl<W: Clone> Budget<W> {
         {
             self.outputs.learn(ended.tenant, ended.model, output);
         }
-        self.learn(now, set, (ended.granted, &ended.charge), report, events);
+        self.learn(now, Heard::of(&ended, set, report), events);
         let reported = self.answer(now, set, report, true);
         self.answers.remember(serial, &reported);
         self.dispatch(now, events);
@@ -121,9 +121,12 @@ impl<W: Clone> Budget<W> {
         for at in members(set) {
             let Some((rule, meter)) = meter_of(limits, tenant, at) else { continue };
             meter.advance(now);
-            rule.shrink_cushion(now);
+            rule.cushion.shrink(now);
             let held = rule.cost(&ended.charge);
             let used = if rule.is_rate() { rule.cost(used) } else { 0 };
+            if used != held {
+                rule.traffic.correct(ended.granted, i128::from(used) - i128::from(held));
+            }
             if used < held {
                 meter.give_back(charged, held - used);
             } else {
@@ -158,51 +161,6 @@ impl<W: Clone> Budget<W> {
         }
     }
 
-    /// What the budget makes of an outcome.
-    fn learn(
-        &mut self,
-        now: Time,
-        set: LimitSet,
-        (granted, charge): (Time, &Amounts),
-        report: &Report,
-        events: &mut Vec<Event<W>>,
-    ) {
-        if report.outcome == Outcome::RateLimited {
-            self.totals.rate_limited += 1;
-        }
-        match self.feedback.heard(report.outcome, report.retry_after, granted, now) {
-            Reaction::Nothing => {}
-            Reaction::FreezeTouched { until, news } => {
-                for at in members(set) {
-                    let rule = &mut self.limits[at].rule;
-                    if rule.is_rate() {
-                        rule.frozen_until = rule.frozen_until.max(until);
-                    }
-                }
-                if news {
-                    self.widen_cushions(now, set, charge);
-                }
-            }
-            Reaction::Exhausted => {
-                let until = self.feedback.exhausted(now).flatten();
-                self.refuse_waiting(Reason::QuotaExhausted, until.map(|until| until.since(now)), events);
-            }
-        }
-    }
-
-    /// The provider refused for a rate although we saw room. Where little was left, calls that overtook each other on their way
-    /// explain it: those cushions grow.
-    fn widen_cushions(&mut self, now: Time, set: LimitSet, charge: &Amounts) {
-        for at in members(set) {
-            if let Limit { rule, meter: Some(meter) } = &mut self.limits[at] {
-                meter.advance(now);
-                if meter.available().saturating_mul(4) < meter.capacity() {
-                    rule.widen_cushion(charge, now);
-                }
-            }
-        }
-    }
-
     /// A report on a permit that has ended: repeated, late, or unknown.
     fn report_late(
         &mut self,
@@ -214,14 +172,14 @@ impl<W: Clone> Budget<W> {
         if let Some((tenant, model)) = self.answers.take_late(serial) {
             let set = self.touched(tenant, model);
             // It was under way for longer than a permit lives: what it says is news.
-            self.learn(now, set, (now, &Amounts::nothing()), report, events);
+            self.learn(now, Heard::late(set, Some(model), now, report), events);
             let reported = self.answer(now, set, report, false);
             self.answers.remember(serial, &reported);
             self.dispatch(now, events);
             return reported;
         }
         if let Some(set) = self.report_in_doubt(serial) {
-            self.learn(now, set, (now, &Amounts::nothing()), report, events);
+            self.learn(now, Heard::late(set, None, now, report), events);
             let reported = self.answer(now, set, report, false);
             self.answers.remember(serial, &reported);
             self.dispatch(now, events);
@@ -232,8 +190,8 @@ impl<W: Clone> Budget<W> {
 
     fn answer(&self, now: Time, set: LimitSet, report: &Report, settled: bool) -> Reported {
         let retry = report.outcome.is_worth_retrying();
-        let frozen = members(set).map(|at| self.limits[at].rule.frozen_until).max().unwrap_or(now);
-        let until = frozen.max(self.feedback.frozen(now).unwrap_or(now));
+        let closed = members(set).filter_map(|at| self.limits[at].rule.gate.closed_until(now)).max();
+        let until = closed.max(self.feedback.frozen(now)).unwrap_or(now);
         let wait = until.since(now);
         // Whole milliseconds, rounded up, so that a repeat says the same.
         let wait =

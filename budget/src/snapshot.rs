@@ -1,6 +1,6 @@
 //! A look at a whole budget.
 
-use crate::{budget::Budget, meter::Meter, spec::LimitSpec, time::Time};
+use crate::{budget::Budget, feedback::Lesson, limit::Source, meter::Meter, spec::LimitSpec, time::Time};
 
 /// A budget at one instant.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,6 +41,14 @@ pub struct LimitSnapshot {
     pub level: i64,
     /// No grant before then.
     pub frozen_until: Option<Time>,
+    /// Who says that there is such a limit.
+    pub source: Source,
+    /// What taught the effective amount, and when; `None` where all that is declared is granted.
+    pub lesson: Option<Lesson>,
+    /// What the provider's headers said last.
+    pub told: Option<u64>,
+    /// Units that are kept back of a burst.
+    pub cushion: u64,
 }
 
 /// One tenant at one instant.
@@ -110,11 +118,14 @@ impl<W: Clone> Budget<W> {
         };
         let rule = &self.limits[at].rule;
         LimitSnapshot {
-            configured: rule.spec.clone(),
-            effective_amount: rule.spec.amount,
+            configured: rule.configured(),
+            effective_amount: rule.pace.amount(),
             level,
-            frozen_until: Some(rule.frozen_until.max(self.feedback.frozen(now).unwrap_or(now)))
-                .filter(|until| *until > now),
+            frozen_until: rule.gate.frozen(now).max(self.feedback.gate.frozen(now)),
+            source: rule.source,
+            lesson: rule.pace.lesson(),
+            told: rule.told,
+            cushion: rule.kept_back(),
         }
     }
 }

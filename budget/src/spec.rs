@@ -261,6 +261,11 @@ impl LimitSpec {
             && self.tenants == other.tenants
     }
 
+    /// Whether it makes sense by itself.
+    pub(crate) fn is_sound(&self) -> bool {
+        self.check("limit").is_ok()
+    }
+
     fn check(&self, at: &str) -> Result<(), SpecError> {
         let error = |field: &str, problem: String| Err(SpecError::new(format!("{at}.{field}"), problem));
         check_name(&format!("{at}.unit"), &self.unit, false)?;

@@ -4,22 +4,39 @@
 use super::peaks::{Order, Peaks};
 use crate::time::Time;
 
+/// How much longer one call may be on its way to the provider than another: after a pause the provider's bucket is full until the first
+/// call arrives, so ours begins to refill so much later, or what follows a burst would come too soon. Half the spread of round trips within a region.
+const START_NANOS: u64 = 25_000_000;
+
 /// One unit is `per` parts (nanoseconds of the window), so a nanosecond refills `amount` parts.
 #[derive(Clone, Debug)]
 pub(crate) struct Bucket {
     /// In parts; negative is debt.
     level: i128,
     peaks: Peaks,
-    /// When `level` was right.
+    /// When `level` was right; a moment ahead where the refill has not begun yet.
     updated: Time,
+    /// Since when the level has been the burst, if it is.
+    full_since: Time,
     pub(super) amount: u64,
     per: u64,
     pub(super) burst: u64,
+    /// Debt is at most so many units.
+    pub(super) debt_max: u64,
 }
 
 impl Bucket {
     pub(super) fn new(amount: u64, per: u64, burst: u64, now: Time) -> Self {
-        let mut bucket = Self { level: 0, peaks: Peaks::default(), updated: now, amount, per, burst };
+        let mut bucket = Self {
+            level: 0,
+            peaks: Peaks::default(),
+            updated: now,
+            full_since: Time::ZERO,
+            amount,
+            per,
+            burst,
+            debt_max: amount,
+        };
         bucket.level = bucket.parts(burst);
         bucket
     }
@@ -34,7 +51,13 @@ impl Bucket {
             self.updated = now;
             let full = self.parts(self.burst);
             if self.level < full {
-                self.level = self.level.saturating_add(self.refill(span)).min(full);
+                let surplus = self.level.saturating_add(self.refill(span)) - full;
+                self.level = full + surplus.min(0);
+                if surplus >= 0 {
+                    let since = surplus.unsigned_abs() / u128::from(self.amount);
+                    let since = u64::try_from(since).unwrap_or(u64::MAX);
+                    self.full_since = Time::from_nanos(now.as_nanos().saturating_sub(since));
+                }
             }
         }
     }
@@ -45,19 +68,24 @@ impl Bucket {
 
     pub(super) fn ready_at(&self, now: Time, parts: i128) -> Time {
         let missing = (parts - self.level).unsigned_abs();
-        now.plus_nanos(u64::try_from(missing.div_ceil(u128::from(self.amount))).unwrap_or(u64::MAX))
+        self.refills_from(now)
+            .plus_nanos(u64::try_from(missing.div_ceil(u128::from(self.amount))).unwrap_or(u64::MAX))
     }
 
     pub(super) fn gain_until(&self, now: Time, then: Time) -> i128 {
-        self.refill(then.nanos_since(now))
+        self.refill(then.nanos_since(self.refills_from(now)))
     }
 
     pub(super) fn take(&mut self, order: Order, units: u64) {
         if units > 0 {
+            let was_idle = self.updated.nanos_since(self.full_since) >= START_NANOS;
+            if was_idle && self.level == self.parts(self.burst) {
+                self.updated = self.updated.plus_nanos(START_NANOS);
+                self.full_since = self.updated;
+            }
             self.peaks.charge(order, self.level);
         }
-        // Debt is at most one window's amount.
-        let floor = -self.parts(self.amount);
+        let floor = -self.parts(self.debt_max);
         self.level = (self.level - self.parts(units)).max(floor.min(self.level));
     }
 
@@ -79,8 +107,12 @@ impl Bucket {
         self.peaks = Peaks::restored(peaks);
     }
 
+    pub(super) fn lower_to(&mut self, parts: i128) {
+        self.level = self.level.min(parts.max(-self.parts(self.debt_max)));
+    }
+
     pub(super) fn take_over(&mut self, old: &mut Bucket) {
-        self.updated = old.updated;
+        (self.updated, self.full_since) = (old.updated, old.full_since);
         // The window is part of a limit's identity, so a unit has the same parts as before.
         debug_assert_eq!(self.per, old.per, "a limit with another window is another limit");
         let (full, new_full) = (old.parts(old.burst).unsigned_abs(), self.parts(self.burst).unsigned_abs());
@@ -90,6 +122,11 @@ impl Bucket {
         self.peaks = std::mem::take(&mut old.peaks);
         self.peaks.rescale(rescaled);
         self.level = rescaled(old.level);
+    }
+
+    /// The provider's bucket is full until the first call reaches it, and refills from then on.
+    fn refills_from(&self, now: Time) -> Time {
+        self.updated.max(now)
     }
 
     fn refill(&self, span: u64) -> i128 {

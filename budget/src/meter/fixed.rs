@@ -13,11 +13,20 @@ pub(crate) struct Fixed {
     /// The number of the current window.
     window: u64,
     used: u128,
+    /// No more than this counts: two windows' amounts, so that debt is at most one.
+    pub(super) used_max: u128,
 }
 
 impl Fixed {
     pub(super) fn new(amount: u64, per: u64, phase: Time, now: Time) -> Self {
-        let mut fixed = Self { amount, per, offset: phase.as_nanos() % per, window: 0, used: 0 };
+        let mut fixed = Self {
+            amount,
+            per,
+            offset: phase.as_nanos() % per,
+            window: 0,
+            used: 0,
+            used_max: u128::from(amount) * 2,
+        };
         fixed.window = fixed.window_of(now);
         fixed
     }
@@ -51,8 +60,7 @@ impl Fixed {
         if self.window_of(taken) < self.window {
             return;
         }
-        // Debt is at most one window's amount.
-        let most = (u128::from(self.amount) * 2).max(self.used);
+        let most = self.used_max.max(self.used);
         self.used = (self.used + u128::from(units)).min(most);
     }
 
@@ -73,6 +81,15 @@ impl Fixed {
         let by_new = self.window_of(back.now).saturating_sub(self.window_of(back.moved(then)));
         self.window = self.window_of(back.now).saturating_sub(by_old.min(by_new));
         self.used = used;
+    }
+
+    pub(super) fn lower_to(&mut self, parts: i128) {
+        let used = (i128::from(self.amount) - parts).max(0).unsigned_abs();
+        self.used = self.used.max(used.min(self.used_max));
+    }
+
+    pub(super) fn is_in_window(&self, time: Time) -> bool {
+        self.window_of(time) == self.window
     }
 
     pub(super) fn take_over(&mut self, old: &Fixed, now: Time) {

@@ -66,6 +66,18 @@ impl Meter {
         Self { kind: Kind::new(spec, now), escrow: Escrow::default() }
     }
 
+    /// Debt is at most one window's amount: that of the limit as it is declared, also where less is granted.
+    pub(crate) fn with_debt_of(mut self, amount: u64) -> Self {
+        let used_max = u128::from(amount) * 2;
+        match &mut self.kind {
+            Kind::Bucket(bucket) => bucket.debt_max = amount.max(bucket.debt_max),
+            Kind::Fixed(fixed) => fixed.used_max = used_max.max(fixed.used_max),
+            Kind::Sliding(sliding) => sliding.used_max = used_max.max(sliding.used_max),
+            Kind::Slots(_) => {}
+        }
+        self
+    }
+
     /// Refills up to `now`. Going back in time changes nothing.
     pub(crate) fn advance(&mut self, now: Time) {
         match &mut self.kind {
@@ -136,6 +148,29 @@ impl Meter {
             Kind::Slots(_) => (0, 1),
         };
         i128::try_from(nanos.saturating_mul(u128::from(amount)) / u128::from(per)).unwrap_or(i128::MAX / 2)
+    }
+
+    /// Leaves at most `parts`; for those ways of counting that know how what is taken comes back.
+    pub(crate) fn lower_to(&mut self, parts: i128) {
+        match &mut self.kind {
+            Kind::Bucket(bucket) => bucket.lower_to(parts),
+            Kind::Fixed(fixed) => fixed.lower_to(parts),
+            // What was used by others leaves these at times that nobody tells.
+            Kind::Sliding(_) | Kind::Slots(_) => {}
+        }
+    }
+
+    /// Whether what was left at `then` still says something about what is left now.
+    pub(crate) fn counts_since(&self, then: Time) -> bool {
+        match &self.kind {
+            Kind::Fixed(fixed) => fixed.is_in_window(then),
+            Kind::Bucket(_) | Kind::Sliding(_) | Kind::Slots(_) => true,
+        }
+    }
+
+    /// Whether it is a token bucket.
+    pub(crate) fn is_bucket(&self) -> bool {
+        matches!(self.kind, Kind::Bucket(_))
     }
 
     /// Takes `units` as of `moment`, into debt if need be. Not before anything that was taken earlier.

@@ -16,6 +16,8 @@ pub(crate) struct Sliding {
     /// What still counts, the oldest first.
     entries: VecDeque<Entry>,
     used: u128,
+    /// No more than this counts: two windows' amounts, so that debt is at most one.
+    pub(super) used_max: u128,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -27,7 +29,7 @@ struct Entry {
 
 impl Sliding {
     pub(super) fn new(amount: u64, per: u64) -> Self {
-        Self { amount, per, entries: VecDeque::new(), used: 0 }
+        Self { amount, per, entries: VecDeque::new(), used: 0, used_max: u128::from(amount) * 2 }
     }
 
     pub(super) fn advance(&mut self, now: Time) {
@@ -70,8 +72,7 @@ impl Sliding {
     }
 
     pub(super) fn take(&mut self, now: Time, units: u64) {
-        // Debt is at most one window's amount.
-        let most = (u128::from(self.amount) * 2).max(self.used);
+        let most = self.used_max.max(self.used);
         self.add(now, u128::from(units).min(most - self.used));
     }
 

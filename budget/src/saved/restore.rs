@@ -5,6 +5,7 @@ use crate::{
     admission::meter_of,
     agenda::Agenda,
     budget::{Budget, Model, Permit},
+    feedback::{Cushion, Gate},
     limit::members,
     meter::{Escrow, Meter, Moment},
     slab::slot_of,
@@ -59,8 +60,8 @@ impl<W: Clone> Budget<W> {
         let back = crash.back;
         for (limit, saved) in self.limits.iter_mut().zip(&crash.saved.limits) {
             let rule = &mut limit.rule;
-            rule.frozen_until = back.moved(saved.frozen_until);
-            rule.set_cushion(saved.cushion.0, back.moved(saved.cushion.1));
+            rule.gate = Gate::restored(back.moved(saved.frozen_until));
+            rule.cushion = Cushion::restored((saved.cushion.0, back.moved(saved.cushion.1)));
             if let Some(strangers) = saved.strangers {
                 let owed = strangers.owed.filter(|(_, until)| back.moved(*until) > back.now);
                 let owed = owed.map_or(0, |(units, _)| units);

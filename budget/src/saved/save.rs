@@ -182,8 +182,8 @@ impl Limit {
         SavedLimit {
             spec: rule.spec.clone(),
             meter,
-            frozen_until: rule.frozen_until,
-            cushion: rule.cushion(),
+            frozen_until: rule.gate.frozen(now).unwrap_or(Time::ZERO),
+            cushion: rule.cushion.saved(),
             strangers,
         }
     }

@@ -34,6 +34,9 @@ pub(crate) struct Meter {
     log: Vec<Entry>,
 }
 
+/// How late a bucket that was full may begin to refill, in nanoseconds.
+const START: i128 = 25_000_000;
+
 /// How a limit counts, with everything worked out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Rule {
@@ -130,7 +133,14 @@ impl Meter {
         }
         match rule(&self.spec) {
             Rule::Bucket if need > burst(&self.spec) * self.parts() => None,
-            Rule::Bucket => Some(now + ceiling(need - level, i128::from(self.spec.amount))),
+            Rule::Bucket => {
+                let (mut at, mut level) = (now, level);
+                while level < need {
+                    at += ceiling(need - level, i128::from(self.spec.amount));
+                    level = self.level_at(side, at);
+                }
+                Some(at)
+            }
             Rule::Fixed { phase, per } => {
                 let window = (now - phase).div_euclid(per);
                 let mut starts = (1..64).map(|ahead| phase + (window + ahead) * per);
@@ -170,8 +180,17 @@ impl Meter {
         for entry in &self.log {
             let at = moment(entry);
             level = refill(level, spec, at - last);
-            last = at;
+            last = last.max(at);
             history.push(level);
+            let takes = match entry {
+                Entry::Charge { amount, .. } => *amount > 0,
+                Entry::Debit { most, .. } => *most > 0,
+                _ => false,
+            };
+            // A bucket that was full may begin to refill a moment late.
+            if side == Side::Least && takes && level == burst(spec) * parts {
+                last = at + START;
+            }
             match entry {
                 Entry::Charge { permit, amount, .. } => {
                     level -= i128::from(*amount) * parts;
@@ -382,7 +401,7 @@ fn burst(spec: &LimitSpec) -> i128 {
 }
 
 fn refill(level: i128, spec: &LimitSpec, nanoseconds: i128) -> i128 {
-    (level + i128::from(spec.amount) * nanoseconds).min(burst(spec) * span(spec.per))
+    (level + i128::from(spec.amount) * nanoseconds.max(0)).min(burst(spec) * span(spec.per))
 }
 
 fn rescale(side: Side, level: i128, from: i128, to: i128, parts: i128) -> i128 {

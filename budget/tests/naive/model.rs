@@ -217,6 +217,10 @@ impl Model {
     }
 
     fn same_lane(&self, one: &Asked, other: &Asked) -> bool {
+        // Limits that were learned may tell models apart.
+        if !self.exact && one.model != other.model {
+            return false;
+        }
         let same_limits = || {
             one.epoch == self.epoch
                 && other.epoch == self.epoch

@@ -44,11 +44,21 @@ pub(super) fn table(states: &[v1::BudgetState]) -> String {
             let mut row = vec![String::new()];
             row.extend(limit_cells(limit));
             row.resize(9, String::new());
-            row.push(frozen(limit).unwrap_or_default());
+            row.push(remark(limit).unwrap_or_default());
             table.row(row);
         }
     }
     table.render()
+}
+
+/// What is special about a limit: frozen, or learned.
+fn remark(limit: &v1::LimitState) -> Option<String> {
+    frozen(limit).or_else(|| learned(limit))
+}
+
+fn learned(limit: &v1::LimitState) -> Option<String> {
+    let at = limit.learned_at.as_ref().map_or_else(String::new, |at| format!(" at {}", moment(at)));
+    (!limit.learned_from.is_empty()).then(|| format!("from {}{at}", limit.learned_from))
 }
 
 fn limit_cells(limit: &v1::LimitState) -> [String; 3] {
@@ -68,7 +78,7 @@ fn condition(state: &v1::BudgetState, first: Option<&v1::LimitState>) -> String 
         return halted.join(", ");
     }
     let unlimited = state.limits.is_empty().then(|| "no limits".to_owned());
-    first.and_then(frozen).or(unlimited).unwrap_or_default()
+    first.and_then(remark).or(unlimited).unwrap_or_default()
 }
 
 fn exhausted(state: &v1::BudgetState) -> Option<String> {
@@ -196,6 +206,10 @@ pub(super) fn state_json(state: &v1::BudgetState) -> Value {
         json["level"] = limit.level.into();
         json["frozen_until"] = limit.frozen_until.as_ref().map(moment).into();
         json["source"] = limit.source.as_str().into();
+        json["learned_from"] = limit.learned_from.as_str().into();
+        json["learned_at"] = limit.learned_at.as_ref().map(moment).into();
+        json["header_amount"] = limit.header_amount.into();
+        json["cushion"] = limit.cushion.into();
         json
     });
     let tenants = state.tenants.iter().map(|tenant| {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use permitd_budget::{
     BudgetSpec, CheckedSpec, DEFAULT_QUANTUM, IN_FLIGHT, LimitSnapshot, LimitSpec, Overflow, QueueSpec,
-    Snapshot, TenantSnapshot, TenantSpec, Time, Window, bounds,
+    Snapshot, Source, Teacher, TenantSnapshot, TenantSpec, Time, Window, bounds,
 };
 use permitd_proto::v1;
 use prost_types::Timestamp;
@@ -78,7 +78,7 @@ pub(crate) fn write_state(
     let limits = snapshot.limits.into_iter();
     v1::BudgetState {
         budget: Some(write(name, declared)),
-        limits: limits.map(|limit| write_limit_state(limit, declared, profile)).collect(),
+        limits: limits.map(|limit| write_limit_state(limit, declared)).collect(),
         waiting: snapshot.waiting,
         in_flight: snapshot.in_flight,
         paused: snapshot.paused,
@@ -175,20 +175,29 @@ fn read_queue(queue: &v1::Queue) -> Result<QueueSpec, Fault> {
     Ok(QueueSpec { max_waiting: queue.max_waiting, max_wait, overflow })
 }
 
-fn write_limit_state(limit: LimitSnapshot, declared: &Declared, profile: &Profile) -> v1::LimitState {
+fn write_limit_state(limit: LimitSnapshot, declared: &Declared) -> v1::LimitState {
     let is_declared = declared.spec.limits.iter().any(|known| known.same_identity(&limit.configured));
-    let is_known = profile.limits.iter().any(|known| known.same_identity(&limit.configured));
-    let source = match (is_declared, is_known) {
-        (true, _) => declared.source.name(),
-        (false, true) => "profile",
-        (false, false) => "learned",
+    let source = match limit.source {
+        Source::Declared if is_declared => declared.source.name(),
+        Source::Declared => "profile",
+        Source::Header => "header",
+        Source::Learned => "learned",
     };
+    let learned_from = limit.lesson.map_or("", |lesson| match lesson.from {
+        Teacher::Headers => "headers",
+        Teacher::Refusals => "refusals",
+        Teacher::Growth => "growth",
+    });
     v1::LimitState {
         configured: Some(write_limit(&limit.configured)),
         effective_amount: limit.effective_amount,
         level: limit.level,
         frozen_until: limit.frozen_until.map(encode::timestamp),
         source: source.to_owned(),
+        learned_from: learned_from.to_owned(),
+        learned_at: limit.lesson.map(|lesson| encode::timestamp(lesson.at)),
+        header_amount: limit.told.unwrap_or(0),
+        cushion: limit.cushion,
     }
 }
 

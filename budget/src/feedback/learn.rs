@@ -1,0 +1,342 @@
+//! The reaction to each class of outcome.
+
+use smallvec::SmallVec;
+
+use super::{
+    pace::Collapse,
+    recent::{MINUTE, in_window},
+    traffic::{Estimate, Stretch},
+};
+use crate::{
+    budget::{Budget, Permit},
+    limit::{Limit, LimitSet, Rule, members},
+    meter::{Meter, Moment},
+    outcome::{Outcome, Report},
+    refusal::Reason,
+    request::Event,
+    time::{Time, nanos},
+    usage::Amounts,
+};
+
+/// An estimate that is as close to the effective amount as this says that the rate is right.
+const RIGHT_PERCENT: u128 = 93;
+/// A limit of which no more than this part is left may be the one that refused.
+const LITTLE_PART: i128 = 4;
+
+/// Refusals within this time have the same cause.
+const LATELY_NANOS: u64 = 10_000_000_000;
+/// How long the other refusals of a burst take to be heard of.
+const BURST_NANOS: u64 = 250_000_000;
+
+/// A call whose outcome is known, and the limits that it touched.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Heard<'a> {
+    pub(crate) set: LimitSet,
+    pub(crate) model: Option<u32>,
+    pub(crate) granted: Time,
+    /// What it held, if that is known.
+    charge: Option<&'a Amounts>,
+    pub(crate) report: &'a Report,
+}
+
+impl<'a> Heard<'a> {
+    /// Of a permit that this report ends.
+    pub(crate) fn of<W>(ended: &'a Permit<W>, set: LimitSet, report: &'a Report) -> Self {
+        let (model, granted, charge) = (Some(ended.model), ended.granted, Some(&ended.charge));
+        Self { set, model, granted, charge, report }
+    }
+
+    /// Of a permit that had ended by itself.
+    pub(crate) fn late(set: LimitSet, model: Option<u32>, now: Time, report: &'a Report) -> Self {
+        Self { set, model, granted: now, charge: None, report }
+    }
+
+    /// What it took from a limit.
+    pub(crate) fn cost(&self, rule: &Rule) -> u64 {
+        self.charge.map_or(0, |charge| rule.cost(charge))
+    }
+
+    /// What it took of a unit.
+    pub(crate) fn units(&self, unit: &str) -> u64 {
+        self.charge.map_or(0, |charge| charge.of(unit))
+    }
+}
+
+impl<W: Clone> Budget<W> {
+    /// What the budget makes of an outcome.
+    pub(crate) fn learn(&mut self, now: Time, heard: Heard<'_>, events: &mut Vec<Event<W>>) {
+        let report = heard.report;
+        let heard = Heard { set: self.observe(now, &heard, events), ..heard };
+        match report.outcome {
+            Outcome::Success => {
+                self.feedback.gate.succeed(heard.granted);
+                for at in members(heard.set) {
+                    self.limits[at].rule.gate.succeed(heard.granted);
+                }
+                self.grow(now, heard.set);
+            }
+            // The provider let it in.
+            Outcome::Failed { .. } | Outcome::TooLarge => self.grow(now, heard.set),
+            Outcome::RateLimited => {
+                self.totals.rate_limited += 1;
+                self.rate_refused(now, heard, events);
+            }
+            Outcome::AccelerationLimited => self.steepness_refused(now, heard, events),
+            Outcome::ConcurrencyLimited => self.slots_refused(now, heard, events),
+            Outcome::Overloaded => {
+                let (given, times) = (report.retry_after, (heard.granted, now));
+                self.feedback.gate.refuse(given, true, times, &mut self.feedback.jitter);
+            }
+            Outcome::QuotaExhausted => {
+                self.feedback.exhaust(report.retry_after, now);
+                let until = self.feedback.exhausted(now).flatten();
+                self.refuse_waiting(Reason::QuotaExhausted, until.map(|until| until.since(now)), events);
+            }
+            Outcome::Cancelled => {}
+        }
+    }
+
+    /// Nothing was refused: limits that refusals lowered may grow.
+    fn grow(&mut self, now: Time, set: LimitSet) {
+        let moment = self.moment(now);
+        for at in members(set) {
+            self.limits[at].grow(moment);
+        }
+    }
+
+    /// Freezes the rates that a refusal is about, and lowers those that explain it.
+    fn rate_refused(&mut self, now: Time, heard: Heard<'_>, events: &mut Vec<Event<W>>) {
+        let Some(tripped) = self.tripped(now, &heard, events) else { return };
+        let suspects = self.suspects(now, tripped);
+        let moment = self.moment(now);
+        let Self { limits, feedback, .. } = self;
+        for at in members(tripped) {
+            let rule = &mut limits[at].rule;
+            let news = rule.gate.is_news(heard.granted);
+            let (given, times) = (heard.report.retry_after, (heard.granted, now));
+            rule.gate.refuse(given, false, times, &mut feedback.jitter);
+            if !suspects.contains(&at) {
+                continue;
+            }
+            let cost = heard.cost(rule);
+            rule.traffic.uncount(heard.granted, cost);
+            if news {
+                limits[at].refused(cost, moment);
+                feedback.look_back_at = feedback.look_back_at.min(now.plus_nanos(BURST_NANOS));
+            }
+        }
+    }
+
+    /// A moment after a refusal, when the others of its burst have been heard of too.
+    pub(crate) fn look_back(&mut self, now: Time) {
+        let moment = self.moment(now);
+        self.feedback.look_back_at = Time::MAX;
+        self.limits.iter_mut().for_each(|limit| limit.look_back(moment));
+    }
+
+    /// Freezes the rates that a refusal of too steep a growth is about, and goes back to what went through of late.
+    fn steepness_refused(&mut self, now: Time, heard: Heard<'_>, events: &mut Vec<Event<W>>) {
+        let Some(tripped) = self.tripped(now, &heard, events) else { return };
+        let moment = self.moment(now);
+        let Self { limits, feedback, .. } = self;
+        for at in members(tripped) {
+            let rule = &mut limits[at].rule;
+            let news = rule.gate.is_news(heard.granted);
+            let (given, times) = (heard.report.retry_after, (heard.granted, now));
+            rule.gate.refuse(given, false, times, &mut feedback.jitter);
+            if news && rule.is_providers() && !rule.was_refused_lately(now) {
+                rule.refused_at = now;
+                // After a pause, what went through since; else what goes through in a minute.
+                let since_pause = rule.traffic.refused(now).filter(|stretch| stretch.was_full);
+                let per_minute = since_pause.map_or_else(
+                    || feedback.recent.per_minute(&rule.spec.unit),
+                    |stretch| Some(stretch.carried()),
+                );
+                let of_late = per_minute.map(|units| in_window(units, rule.spec.per.unwrap_or(MINUTE)));
+                rule.pace.soften(of_late, &rule.traffic, now);
+                limits[at].apply_pace(moment);
+                limits[at].drain();
+            }
+        }
+    }
+
+    /// The rate limits that a refusal is about: those that it names, else all that the permit touched. One that it names and that
+    /// nobody declared is learned. `None` if there is no room for another limit.
+    fn tripped(&mut self, now: Time, heard: &Heard<'_>, events: &mut Vec<Event<W>>) -> Option<LimitSet> {
+        let rates = self.rates(heard.set);
+        if heard.report.tripped.is_empty() && rates != 0 {
+            return Some(rates);
+        }
+        let named = members(rates).filter(|at| {
+            let spec = &self.limits[*at].rule.spec;
+            let names = |per: Option<_>| per.is_none() || per == spec.per;
+            heard.report.tripped.iter().any(|tripped| *tripped.unit == *spec.unit && names(tripped.per))
+        });
+        match named.fold(0, |set, at| set | 1 << at) {
+            0 => self.learn_rate(now, heard, events),
+            named => Some(named),
+        }
+    }
+
+    /// Of these limits, those that are nearly used up; if none is, the one that is nearest to it.
+    fn suspects(&mut self, now: Time, set: LimitSet) -> SmallVec<[usize; 4]> {
+        // What is left of each, in thousandths of its capacity.
+        let mut left: SmallVec<[(usize, i128); 4]> = SmallVec::new();
+        for at in members(set) {
+            let Limit { rule, meter: Some(meter) } = &mut self.limits[at] else { continue };
+            if !rule.is_providers() {
+                continue;
+            }
+            meter.advance(now);
+            let free = meter.available() - meter.parts(rule.cushion.units());
+            left.push((at, free.saturating_mul(1_000) / meter.capacity().max(1)));
+        }
+        let least = left.iter().map(|(_, free)| *free).min().unwrap_or(0).max(1_000 / LITTLE_PART);
+        left.into_iter().filter(|(_, free)| *free <= least).map(|(at, _)| at).collect()
+    }
+
+    /// Lowers the bound on calls in flight to what the provider carries.
+    fn slots_refused(&mut self, now: Time, heard: Heard<'_>, events: &mut Vec<Event<W>>) {
+        let slots = |budget: &Self| {
+            members(heard.set).find(|at| {
+                let rule = &budget.limits[*at].rule;
+                !rule.is_rate() && rule.is_providers()
+            })
+        };
+        let Some(at) = slots(self).or_else(|| self.learn_slots(now, events)) else { return };
+        let moment = self.moment(now);
+        let Self { limits, feedback, .. } = self;
+        let Limit { rule, meter: Some(meter) } = &mut limits[at] else { return };
+        let news = rule.gate.is_news(heard.granted);
+        let used = u64::try_from(meter.capacity() - meter.available()).unwrap_or(0);
+        let given = heard.report.retry_after;
+        let (wait_nanos, before) = (given.map_or(0, nanos), rule.pace.amount());
+        if news {
+            // One less even if that is what ran: something of ours ended later for the provider than for us.
+            rule.traffic.carry(used, now);
+            rule.pace.carry(used.min(before - 1).max(1), wait_nanos, &rule.traffic, now);
+        } else {
+            rule.traffic.uncount(heard.granted, 1);
+            let carried = rule.traffic.latest_stretch().map_or(used, Stretch::carried);
+            rule.pace.carry_less(carried.max(1));
+        }
+        // With one at a time there is nothing left but to wait.
+        let given = given.or(if rule.pace.amount() > 1 { Some(std::time::Duration::ZERO) } else { None });
+        rule.gate.refuse(given, false, (heard.granted, now), &mut feedback.jitter);
+        limits[at].apply_pace(moment);
+    }
+
+    pub(crate) fn rates(&self, set: LimitSet) -> LimitSet {
+        members(set).filter(|at| self.limits[*at].rule.is_rate()).fold(0, |set, at| set | 1 << at)
+    }
+}
+
+impl Limit {
+    /// The provider refused calls for this limit, which allowed them: one event.
+    fn refused(&mut self, cost: u64, moment: Moment) {
+        let now = moment.time;
+        let Self { rule, meter: Some(meter) } = self else { return };
+        meter.advance(now);
+        let at_least = rule.traffic.at_least(now, rule.per_nanos());
+        let stretch = rule.traffic.refused(now);
+        let explained = rule.explains(meter, stretch, cost, now);
+        let again = rule.was_refused_lately(now);
+        rule.refused_at = now;
+        if !explained {
+            // Over a pause less may have gone through than could have.
+            let half = rule.pace.amount() / 2;
+            let at_least = at_least.filter(|estimate| estimate.amount >= half);
+            let estimate = rule.estimate(meter, stretch).or(at_least);
+            if let (None, true, Some(stretch)) = (estimate, again, stretch) {
+                // Soon again, and no rate explains it.
+                rule.learn_burst(meter, stretch, now);
+            }
+            let wait_nanos = rule.gate.frozen(now).map_or(0, |until| until.nanos_since(now));
+            rule.pace.collapse(Collapse { estimate, wait_nanos }, &rule.traffic, now);
+        }
+        self.apply_pace(moment);
+        self.drain();
+    }
+
+    /// The other refusals of the same burst have been heard: the provider let through even less.
+    fn look_back(&mut self, moment: Moment) {
+        let Self { rule, meter: Some(meter) } = self else { return };
+        let Some(stretch) = rule.traffic.latest_stretch().filter(|_| rule.is_rate()) else { return };
+        let mut less = stretch.was_full && rule.learn_burst(meter, stretch, moment.time);
+        if let Some(estimate) = rule.estimate(meter, Some(stretch)) {
+            less |= rule.pace.collapse_more(estimate);
+        }
+        if less {
+            self.apply_pace(moment);
+        }
+    }
+
+    /// The provider has just said that nothing is left.
+    fn drain(&mut self) {
+        if let Self { rule, meter: Some(meter) } = self {
+            meter.lower_to(meter.parts(rule.cushion.units()));
+        }
+    }
+
+    fn grow(&mut self, moment: Moment) {
+        let Self { rule, meter: Some(meter) } = self else { return };
+        let more = rule.burst.grow(moment.time);
+        if rule.pace.is_settled() && !more {
+            return;
+        }
+        meter.advance(moment.time);
+        // What slots are used for is not counted in time.
+        let full = !rule.is_rate() && meter.available().saturating_mul(LITTLE_PART) < meter.capacity();
+        if rule.pace.look(&rule.traffic, rule.per_nanos(), full, moment.time) || more {
+            self.apply_pace(moment);
+        }
+    }
+
+    /// Brings the meter to the effective amount.
+    pub(crate) fn apply_pace(&mut self, moment: Moment) {
+        let Self { rule, meter: Some(meter) } = self else { return };
+        meter.advance(moment.time);
+        let mut changed = rule.effective_meter(moment.time);
+        changed.take_over(meter, moment);
+        *meter = changed;
+    }
+}
+
+impl Rule {
+    /// Whether calls that overtook each other explain a refusal: what went through until then speaks for the rate. Twice within
+    /// seconds is no accident. A provider that was full and let through less than our bucket holds less of a burst than we thought.
+    fn explains(&mut self, meter: &Meter, stretch: Option<Stretch>, cost: u64, now: Time) -> bool {
+        let Some(stretch) = stretch.filter(|_| meter.is_bucket()) else { return false };
+        if stretch.was_full && self.learn_burst(meter, stretch, now) || self.was_refused_lately(now) {
+            return false;
+        }
+        let right = match self.estimate(meter, Some(stretch)) {
+            Some(estimate) => {
+                !self.pace.is_beyond()
+                    && u128::from(estimate.amount) * 100 >= u128::from(self.pace.amount()) * RIGHT_PERCENT
+            }
+            None => stretch.was_full,
+        };
+        let rate = (self.pace.amount(), self.per_nanos());
+        right && self.cushion.widen(cost, rate, meter.capacity_units(), now)
+    }
+
+    fn was_refused_lately(&self, now: Time) -> bool {
+        self.refused_at > Time::ZERO && now.nanos_since(self.refused_at) < LATELY_NANOS
+    }
+
+    /// The provider was full, and let through less than a full bucket of ours. False if that is nothing new.
+    fn learn_burst(&mut self, meter: &Meter, stretch: Stretch, now: Time) -> bool {
+        meter.is_bucket() && self.burst.learn(stretch.carried(), meter.capacity_units(), now)
+    }
+
+    /// The provider's rate, as far as this stretch tells it.
+    fn estimate(&self, meter: &Meter, stretch: Option<Stretch>) -> Option<Estimate> {
+        stretch?.estimate(self.per_nanos(), meter.capacity_units())
+    }
+
+    /// Whether it is the provider's own limit, which its refusals speak of, and not a share that an administrator gives to tenants.
+    pub(crate) fn is_providers(&self) -> bool {
+        self.spec.tenants.is_empty()
+    }
+}

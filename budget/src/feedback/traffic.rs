@@ -1,0 +1,221 @@
+//! What has gone through one limit. Between two moments at which the provider's bucket was empty, which is what a refusal says, it let
+//! through just what it refills: two refusals tell its rate, whatever was configured.
+
+use crate::time::Time;
+
+/// Fewer calls between two refusals tell no rate.
+const CALLS_MIN: u64 = 5;
+/// Nor does less time: refusals and grants pass each other on their way.
+const SPAN_MIN_NANOS: u64 = 300_000_000;
+/// A burst is at most one part in so many of what tells a rate.
+const BURSTS_MIN: u64 = 3;
+/// A limit is idle when nothing was granted for this long beyond what a refill takes.
+const IDLE_NANOS: u64 = 1_000_000_000;
+
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Traffic {
+    /// Units granted, less what came back and what the provider refused.
+    pub(crate) net: i128,
+    /// Calls likewise.
+    pub(crate) calls: u64,
+    latest: Time,
+    /// When the provider refused last.
+    empty: Option<Mark>,
+    /// When it had last been idle for so long that it was full, if that was later.
+    full: Option<Mark>,
+    /// From one of these to the latest refusal.
+    stretch: Option<Stretch>,
+}
+
+/// A moment at which the provider's level was known.
+#[derive(Clone, Copy, Debug)]
+struct Mark {
+    at: Time,
+    net: i128,
+    calls: u64,
+}
+
+/// What went through until the provider refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Stretch {
+    from: Time,
+    until: Time,
+    /// Units of calls that have not been refused: fewer with every refusal of a call that was under way.
+    carried: i128,
+    calls: u64,
+    /// Whether the provider was full when it began, and not empty.
+    pub(crate) was_full: bool,
+}
+
+/// What a limit let through per window, and how many calls say so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Estimate {
+    pub(crate) amount: u64,
+    pub(crate) calls: u64,
+}
+
+impl Stretch {
+    /// Units that the provider let through.
+    pub(crate) fn carried(self) -> u64 {
+        u64::try_from(self.carried).unwrap_or(0)
+    }
+
+    /// What that comes to per `per` nanoseconds, without a burst of `burst` if the provider was full; `None` if it tells nothing.
+    pub(crate) fn estimate(self, per: u64, burst: u64) -> Option<Estimate> {
+        let span = self.until.nanos_since(self.from);
+        let burst = if self.was_full { burst } else { 0 };
+        let tells = self.calls >= CALLS_MIN && span >= SPAN_MIN_NANOS && self.carried() / BURSTS_MIN >= burst;
+        let sustained = u128::from(self.carried() - burst.min(self.carried()));
+        let amount = sustained.checked_mul(u128::from(per))? / u128::from(span.max(1));
+        tells.then_some(Estimate { amount: u64::try_from(amount).ok()?, calls: self.calls })
+    }
+}
+
+impl Traffic {
+    /// A permit takes `units`; `refill` is how long an empty limit takes to be as full as it is ever used, in nanoseconds.
+    #[inline]
+    pub(crate) fn grant(&mut self, units: u64, refill: impl FnOnce() -> u64, now: Time) {
+        let pause = now.nanos_since(self.latest);
+        if pause > IDLE_NANOS && pause - IDLE_NANOS > refill() {
+            self.full = Some(self.mark(now));
+        }
+        self.latest = now;
+        self.net += i128::from(units);
+        self.calls += 1;
+    }
+
+    /// A permit that was granted at `granted` used so much more, or less, than it took.
+    #[inline]
+    pub(crate) fn correct(&mut self, granted: Time, units: i128) {
+        self.net += units;
+        for mark in [&mut self.empty, &mut self.full].into_iter().flatten() {
+            if granted <= mark.at {
+                mark.net += units;
+            }
+        }
+    }
+
+    /// The call of a permit that was granted at `granted` never counted: refused, or not sent.
+    pub(crate) fn uncount(&mut self, granted: Time, units: u64) {
+        self.correct(granted, -i128::from(units));
+        self.calls = self.calls.saturating_sub(1);
+        for mark in [&mut self.empty, &mut self.full].into_iter().flatten() {
+            if granted <= mark.at {
+                mark.calls = mark.calls.saturating_sub(1);
+            }
+        }
+        if let Some(stretch) = &mut self.stretch
+            && stretch.from < granted
+            && granted <= stretch.until
+        {
+            stretch.carried -= i128::from(units);
+            stretch.calls = stretch.calls.saturating_sub(1);
+        }
+    }
+
+    /// The provider refused: the stretch that ends with it. The next one begins here, unless this one was too short to tell anything.
+    pub(crate) fn refused(&mut self, now: Time) -> Option<Stretch> {
+        self.stretch = self.stretch_until(now);
+        let too_short =
+            self.stretch.is_some_and(|stretch| !stretch.was_full && stretch.estimate(1, 0).is_none());
+        if !too_short {
+            (self.empty, self.full) = (Some(self.mark(now)), None);
+        }
+        self.stretch
+    }
+
+    /// The stretch that ended with the latest refusal, as it is known now.
+    pub(crate) fn latest_stretch(&self) -> Option<Stretch> {
+        self.stretch
+    }
+
+    /// What was let through between the last refusal and now, also over pauses: no more than the provider's rate.
+    pub(crate) fn at_least(&self, now: Time, per: u64) -> Option<Estimate> {
+        let mark = self.empty?;
+        self.since(mark, false, now).estimate(per, 0)
+    }
+
+    /// The provider refused while `carried` units were under way, the refused one not counted.
+    pub(crate) fn carry(&mut self, carried: u64, now: Time) {
+        let (carried, calls) = (carried.into(), self.calls);
+        self.stretch = Some(Stretch { from: Time::ZERO, until: now, carried, calls, was_full: false });
+    }
+
+    /// Whether nothing but use is known to have happened since the provider was empty.
+    pub(crate) fn is_since_empty(&self) -> bool {
+        self.empty.is_some() && self.full.is_none()
+    }
+
+    fn stretch_until(&self, now: Time) -> Option<Stretch> {
+        match (self.full, self.empty) {
+            (Some(full), _) => Some(self.since(full, true, now)),
+            (None, Some(empty)) => Some(self.since(empty, false, now)),
+            (None, None) => None,
+        }
+    }
+
+    fn since(&self, mark: Mark, was_full: bool, now: Time) -> Stretch {
+        let calls = self.calls.saturating_sub(mark.calls);
+        Stretch { from: mark.at, until: now, carried: self.net - mark.net, calls, was_full }
+    }
+
+    fn mark(&self, now: Time) -> Mark {
+        Mark { at: now, net: self.net, calls: self.calls }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const S: u64 = 1_000_000_000;
+
+    fn at(millis: u64) -> Time {
+        Time::from_nanos(millis * 1_000_000)
+    }
+
+    /// Goal: two refusals tell the rate; calls of before the first that were refused after it do not spoil it.
+    #[test]
+    fn two_refusals_tell_the_rate() {
+        let mut traffic = Traffic::default();
+        for _ in 0..20 {
+            traffic.grant(100, || S, at(1_000));
+        }
+        traffic.uncount(at(1_000), 100);
+        traffic.refused(at(1_010));
+        let told = |stretch: Option<Stretch>| stretch.and_then(|stretch| stretch.estimate(60 * S, 0));
+        assert_eq!(traffic.at_least(at(1_020), 60 * S), None, "too soon");
+        for _ in 0..10 {
+            traffic.uncount(at(1_000), 100);
+        }
+        for call in 0..12 {
+            traffic.grant(100, || S, at(1_100 + call * 75));
+        }
+        traffic.uncount(at(1_925), 100);
+        let first = told(traffic.refused(at(2_010)));
+        assert_eq!(first, Some(Estimate { amount: 66_000, calls: 11 }));
+        // Others of the same burst come back refused as well.
+        traffic.uncount(at(1_850), 100);
+        traffic.uncount(at(1_775), 100);
+        let refined = told(traffic.latest_stretch());
+        assert_eq!(refined, Some(Estimate { amount: 54_000, calls: 9 }));
+    }
+
+    /// Goal: after a pause that filled the provider's bucket, what went through is a burst first, and tells a rate only when it is much more.
+    #[test]
+    fn a_pause_makes_it_full() {
+        let mut traffic = Traffic::default();
+        traffic.grant(1, || S, at(1));
+        traffic.refused(at(2));
+        traffic.grant(1, || S, at(1_900));
+        assert!(traffic.is_since_empty());
+        for _ in 0..9 {
+            traffic.grant(1, || S, at(4_000));
+        }
+        assert!(!traffic.is_since_empty());
+        let stretch = traffic.refused(at(9_000)).expect("since it was full");
+        assert!(stretch.was_full && stretch.carried() == 9);
+        assert_eq!(stretch.estimate(60 * S, 9), None);
+        assert_eq!(stretch.estimate(60 * S, 3), Some(Estimate { amount: 72, calls: 9 }));
+    }
+}
