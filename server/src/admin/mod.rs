@@ -333,7 +333,7 @@ fn read_reason(reason: String) -> Result<String, Fault> {
 /// What is declared and how it stands, of the same moment: looked at again if a change came in between.
 fn state(cell: &Cell) -> v1::BudgetState {
     let (declared, snapshot) = look(cell);
-    budget::write_state(cell.name(), &declared, cell.profile(), snapshot)
+    budget::write_state(cell.name(), &declared, snapshot)
 }
 
 fn look(cell: &Cell) -> (Declared, Snapshot) {

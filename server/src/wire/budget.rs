@@ -11,7 +11,7 @@ use permitd_proto::v1;
 use prost_types::Timestamp;
 
 use super::{decode, encode};
-use crate::{cell::Declared, config::BudgetName, profile::Profile, status::Fault};
+use crate::{cell::Declared, config::BudgetName, status::Fault};
 
 /// Reads a declared budget.
 pub(crate) fn read(budget: &v1::Budget) -> Result<(BudgetName, CheckedSpec), Fault> {
@@ -69,12 +69,7 @@ pub(crate) fn write(name: &BudgetName, declared: &Declared) -> v1::Budget {
 }
 
 /// Writes a look at a budget.
-pub(crate) fn write_state(
-    name: &BudgetName,
-    declared: &Declared,
-    profile: &Profile,
-    snapshot: Snapshot,
-) -> v1::BudgetState {
+pub(crate) fn write_state(name: &BudgetName, declared: &Declared, snapshot: Snapshot) -> v1::BudgetState {
     let limits = snapshot.limits.into_iter();
     v1::BudgetState {
         budget: Some(write(name, declared)),
