@@ -47,6 +47,8 @@ const LOOK_CALLS: u64 = 4;
 const LOOK_MAX_NANOS: u64 = 120_000_000_000;
 /// A limit of which this much is used is really used.
 const USED_PERCENT: u64 = 80;
+/// A rise goes no further beyond what is used than this.
+const USED_RISING_PERCENT: u64 = 92;
 
 #[derive(Clone, Copy, Debug)]
 struct Hold {
@@ -284,7 +286,8 @@ impl Pace {
         }
         let offered = u128::from(self.amount) * u128::from(span) / u128::from(per.max(1));
         let used = u128::try_from(traffic.net - course.looked_net).unwrap_or(0);
-        let is_used = full || used * 100 >= offered * u128::from(USED_PERCENT);
+        let enough = if course.phase == Phase::Rise { USED_RISING_PERCENT } else { USED_PERCENT };
+        let is_used = full || used * 100 >= offered * u128::from(enough);
         (course.looked, course.looked_net, course.looked_calls) = (now, traffic.net, traffic.calls);
         if !is_used {
             return false;

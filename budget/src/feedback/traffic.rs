@@ -88,10 +88,8 @@ impl Traffic {
     #[inline]
     pub(crate) fn correct(&mut self, granted: Time, units: i128) {
         self.net += units;
-        for mark in [&mut self.empty, &mut self.full].into_iter().flatten() {
-            if granted <= mark.at {
-                mark.net += units;
-            }
+        for mark in self.marks_after(granted) {
+            mark.net += units;
         }
     }
 
@@ -99,13 +97,11 @@ impl Traffic {
     pub(crate) fn uncount(&mut self, granted: Time, units: u64) {
         self.correct(granted, -i128::from(units));
         self.calls = self.calls.saturating_sub(1);
-        for mark in [&mut self.empty, &mut self.full].into_iter().flatten() {
-            if granted <= mark.at {
-                mark.calls = mark.calls.saturating_sub(1);
-            }
+        for mark in self.marks_after(granted) {
+            mark.calls = mark.calls.saturating_sub(1);
         }
         if let Some(stretch) = &mut self.stretch
-            && stretch.from < granted
+            && (stretch.from < granted || stretch.was_full && stretch.from == granted)
             && granted <= stretch.until
         {
             stretch.carried -= i128::from(units);
@@ -144,6 +140,13 @@ impl Traffic {
     /// Whether nothing but use is known to have happened since the provider was empty.
     pub(crate) fn is_since_empty(&self) -> bool {
         self.empty.is_some() && self.full.is_none()
+    }
+
+    /// The marks that count a permit which was granted at `granted` as before them. What begins with a pause begins with a grant.
+    fn marks_after(&mut self, granted: Time) -> impl Iterator<Item = &mut Mark> {
+        let empty = self.empty.as_mut().filter(|mark| granted <= mark.at);
+        let full = self.full.as_mut().filter(|mark| granted < mark.at);
+        empty.into_iter().chain(full)
     }
 
     fn stretch_until(&self, now: Time) -> Option<Stretch> {
@@ -217,5 +220,8 @@ mod tests {
         assert!(stretch.was_full && stretch.carried() == 9);
         assert_eq!(stretch.estimate(60 * S, 9), None);
         assert_eq!(stretch.estimate(60 * S, 3), Some(Estimate { amount: 72, calls: 9 }));
+        // The first call of the burst is part of it.
+        traffic.uncount(at(4_000), 1);
+        assert_eq!(traffic.latest_stretch().map(Stretch::carried), Some(8));
     }
 }
