@@ -10,6 +10,9 @@ use permitd_lab::scenario::{Clients, Fate, Record, Scenario, judge_all, run, tra
 /// Scenarios whose promises the heart does not keep yet. Whoever makes one hold takes it from this list; none that held is ever added.
 const NOT_YET: &[&str] = &[
     "concurrency-unnamed",
+    "discovery-headers-slow",
+    "discovery-tiny",
+    "discovery-tokens",
     "huge-limit",
     "ramp-penalised",
     "tiny-limit-lower",
