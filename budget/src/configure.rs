@@ -46,12 +46,10 @@ impl<W: Clone> Budget<W> {
     /// Puts other limits in the place of those that are there; one that is the same as before takes over from it.
     pub(crate) fn relimit(&mut self, now: Time, limits: Vec<Limit>, events: &mut Vec<Event<W>>) {
         let before = std::mem::replace(&mut self.limits, limits);
-        // Where each limit of before has gone to.
         if self.ledger.on {
-            // What was learned is not written down yet, and so bounds nothing after a crash.
-            let declared = |limit: &&mut Limit| limit.rule.source == Source::Declared;
-            self.limits.iter_mut().filter(declared).for_each(Limit::close);
+            self.limits.iter_mut().for_each(Limit::close);
         }
+        // Where each limit of before has gone to.
         let place_of =
             |old: &Limit| self.limits.iter().position(|new| new.rule.spec.same_identity(&old.rule.spec));
         let places: Vec<Option<usize>> = before.iter().map(place_of).collect();

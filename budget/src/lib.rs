@@ -89,7 +89,7 @@ mod usage;
 
 pub use budget::Budget;
 pub use counting::{Counting, CountingSpec, Held, Settled};
-pub use feedback::{Lesson, Teacher};
+pub use feedback::{Lesson, Phase, Teacher};
 pub use glob::Glob;
 pub use limit::Source;
 pub use observed::{OBSERVED_MAX, Observed, Tripped};
@@ -97,8 +97,8 @@ pub use outcome::{Outcome, Report, Reported};
 pub use refusal::{Reason, Refusal};
 pub use request::{Acquired, COUNT_MAX, Event, Grant, PermitKey, Place, Priority, Request, Ticket};
 pub use saved::{
-    Level, PermitChange, Pressure, Resumed, SavedBudget, SavedLimit, SavedMeter, SavedPermit, SavedStrangers,
-    SavedTenant,
+    Level, PermitChange, Pressure, Resumed, SavedBudget, SavedCourse, SavedGate, SavedLearned, SavedLimit,
+    SavedMeter, SavedPace, SavedPermit, SavedStrangers, SavedTenant,
 };
 pub use snapshot::{LimitSnapshot, Snapshot, TenantSnapshot};
 pub use spec::{

@@ -79,6 +79,16 @@ impl Default for Burst {
 }
 
 impl Burst {
+    /// As it was written down.
+    pub(crate) fn restored(saved: Option<(u64, Time)>) -> Self {
+        saved.map_or_else(Self::default, |(units, learned)| Self { units, learned })
+    }
+
+    /// What was learned, and when.
+    pub(crate) fn saved(self) -> Option<(u64, Time)> {
+        (self.units < u64::MAX).then_some((self.units, self.learned))
+    }
+
     /// Units; `u64::MAX` if nothing was learned.
     pub(crate) fn units(self) -> u64 {
         self.units

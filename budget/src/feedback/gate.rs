@@ -4,7 +4,10 @@
 use std::time::Duration;
 
 use super::jitter::Jitter;
-use crate::time::Time;
+use crate::{
+    saved::{Resumed, SavedGate},
+    time::Time,
+};
 
 /// Longer waits are not believed.
 pub(crate) const WAIT_MAX: Duration = Duration::from_secs(86_400);
@@ -20,7 +23,7 @@ const DOUBLINGS: u64 = 10;
 pub(crate) struct Gate {
     frozen_until: Time,
     /// Refusals in a row, each of a call that was sent after the one before it was heard of.
-    in_a_row: usize,
+    in_a_row: u32,
     /// When the latest event was heard of.
     heard: Option<Time>,
     /// Grants since the gate thawed, while it opens slowly.
@@ -41,9 +44,21 @@ impl Gate {
         (next > now && steps < DOUBLINGS).then_some(next)
     }
 
+    /// To be written down.
+    pub(crate) fn saved(&self) -> SavedGate {
+        let Self { frozen_until, in_a_row, heard, probing } = *self;
+        SavedGate { frozen_until, in_a_row, heard, probing }
+    }
+
     /// As it was written down.
-    pub(crate) fn restored(frozen_until: Time) -> Self {
-        Self { frozen_until, ..Self::default() }
+    pub(crate) fn restored(saved: &SavedGate, back: &Resumed) -> Self {
+        let SavedGate { frozen_until, in_a_row, heard, probing } = *saved;
+        Self {
+            frozen_until: back.moved(frozen_until),
+            in_a_row,
+            heard: heard.map(|heard| back.moved(heard)),
+            probing,
+        }
     }
 
     /// Until when it is frozen, if it is.
@@ -77,12 +92,12 @@ impl Gate {
         let news = self.is_news(granted);
         if news {
             self.heard = Some(now);
-            self.in_a_row += 1;
+            self.in_a_row = self.in_a_row.saturating_add(1);
         }
         let wait = match given {
             Some(given) => given.min(WAIT_MAX),
             None if news => {
-                let rung = LADDER_SECONDS[(self.in_a_row - 1).min(LADDER_SECONDS.len() - 1)];
+                let rung = LADDER_SECONDS[(self.in_a_row as usize - 1).min(LADDER_SECONDS.len() - 1)];
                 Duration::from_millis(rung * 10 * jitter.between(80, 120))
             }
             None => return,

@@ -25,7 +25,7 @@ mod traffic;
 
 use std::time::Duration;
 
-pub use self::pace::{Lesson, Teacher};
+pub use self::pace::{Lesson, Phase, Teacher};
 pub(crate) use self::{
     cushion::{Burst, Cushion},
     gate::{Gate, WAIT_MAX},
@@ -75,8 +75,8 @@ impl Feedback {
     }
 
     /// Goes on from what was written down.
-    pub(crate) fn restore(&mut self, frozen_until: Time, exhausted: Option<Option<Time>>) {
-        (self.gate, self.exhausted) = (Gate::restored(frozen_until), exhausted);
+    pub(crate) fn restore(&mut self, gate: Gate, exhausted: Option<Option<Time>>) {
+        (self.gate, self.exhausted) = (gate, exhausted);
     }
 
     /// The provider says that the quota is used up.

@@ -5,6 +5,8 @@
 //! The cubic is that of Ha, Rhee and Xu, "CUBIC: a new TCP-friendly high-speed TCP variant", 2008, made unit-free. Where two refusals have
 //! told the provider's rate ([`Estimate`]), that is the decrease; else it is [`DECREASE_PERCENT`].
 
+mod saved;
+
 use super::traffic::{Estimate, Traffic};
 use crate::time::Time;
 
@@ -50,7 +52,7 @@ const USED_PERCENT: u64 = 80;
 /// A rise goes no further beyond what is used than this.
 const USED_RISING_PERCENT: u64 = 92;
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Hold {
     nanos: u64,
     calls: u64,
@@ -64,7 +66,7 @@ impl Hold {
 }
 
 /// The effective amount of one limit.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Pace {
     amount: u64,
     /// The lowest amount that somebody with authority says; `u64::MAX` if nobody does.
@@ -99,7 +101,7 @@ pub enum Teacher {
 }
 
 /// On the way back up.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Course {
     phase: Phase,
     /// What works, as far as known.
@@ -120,11 +122,16 @@ struct Course {
     looked_calls: u64,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
+/// How far a limit has come on its way back up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Phase {
+    /// Along the cubic, back to what worked last.
     Recover,
+    /// A while there.
     Hold,
+    /// A careful step beyond.
     Probe,
+    /// Quickly up.
     Rise,
 }
 
@@ -280,7 +287,8 @@ impl Pace {
     /// all of it is in use at this moment.
     pub(crate) fn look(&mut self, traffic: &Traffic, per: u64, full: bool, now: Time) -> bool {
         let Some(course) = &mut self.course else { return false };
-        let (span, calls) = (now.nanos_since(course.looked), traffic.calls.wrapping_sub(course.looked_calls));
+        let (span, calls) =
+            (now.nanos_since(course.looked), traffic.calls.saturating_sub(course.looked_calls));
         if span < LOOK_NANOS || calls < LOOK_CALLS {
             return false;
         }
@@ -293,7 +301,7 @@ impl Pace {
             return false;
         }
         course.used_nanos = course.used_nanos.saturating_add(span.min(LOOK_MAX_NANOS));
-        course.calls += calls;
+        course.calls = course.calls.saturating_add(calls);
         let good = course.good;
         course.turn(self.amount, || is_proven(traffic, good, per, now));
         let amount = course.amount().clamp(1, self.cap);
@@ -404,4 +412,28 @@ fn is_similar(one: u64, other: u64) -> bool {
 
 fn percent(amount: u64, percent: u64) -> u64 {
     u64::try_from(u128::from(amount) * u128::from(percent) / 100).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Goal: calls that turn out to have been refused are no use of a limit, however many of them were counted before.
+    #[test]
+    fn refused_calls_are_no_use() {
+        let at = |seconds: u64| Time::from_nanos(seconds * 1_000_000_000);
+        let mut traffic = Traffic::default();
+        for _ in 0..10 {
+            traffic.grant(1, || 0, at(1));
+        }
+        let mut pace = Pace::capped(100);
+        pace.carry(50, 0, &traffic, at(2));
+        for _ in 0..10 {
+            traffic.uncount(at(1), 1);
+        }
+        for seconds in (100..1_000).step_by(100) {
+            assert!(!pace.look(&traffic, 0, true, at(seconds)));
+        }
+        assert_eq!(pace.amount(), 50);
+    }
 }

@@ -2,7 +2,7 @@
 //! `burst + amount / per x stretch` (Turner's leaky bucket as a meter, "New directions in communications", 1986).
 
 use super::peaks::{Order, Peaks};
-use crate::time::Time;
+use crate::{saved::Level, time::Time};
 
 /// How much longer one call may be on its way to the provider than another: after a pause the provider's bucket is full until the first
 /// call arrives, so ours begins to refill so much later, or what follows a burst would come too soon. Half the spread of round trips within a region.
@@ -96,12 +96,12 @@ impl Bucket {
         self.level += back;
     }
 
-    /// The level in parts, and the peaks.
-    pub(super) fn saved(&self) -> (i128, Vec<(Order, i128)>) {
-        (self.level, self.peaks.saved())
+    /// To be written down, as advanced to now.
+    pub(super) fn saved(&self) -> Level {
+        Level::Bucket { refills_from: self.updated, parts: self.level, peaks: self.peaks.saved() }
     }
 
-    /// Goes on from a level as it was at `then`.
+    /// Goes on from a level that refills from `then` on.
     pub(super) fn restore(&mut self, then: Time, level: i128, peaks: &[(Order, i128)]) {
         (self.level, self.updated) = (level.min(self.parts(self.burst)), then);
         self.peaks = Peaks::restored(peaks);

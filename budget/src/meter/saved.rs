@@ -17,16 +17,14 @@ const SLOTS_PART_IDLE: u64 = 16;
 const SLOTS_PART_BUSY: u64 = 4;
 
 impl Meter {
-    /// What is left, to be written down, and what is set aside with it. Whoever asked for more since the last time gets it.
-    pub(crate) fn save(&mut self, now: Time, last: bool) -> SavedMeter {
+    /// What is left, to be written down, and what is set aside with it. Whoever asked for more since the last time gets it. The
+    /// largest request that may be granted takes `largest`; where that is more than a full meter, it leaves a debt.
+    pub(crate) fn save(&mut self, now: Time, last: bool, largest: u64) -> SavedMeter {
         self.advance(now);
-        let allowance = if last { 0 } else { self.allowance() };
+        let allowance = if last { 0 } else { self.allowance(largest) };
         self.escrow.begin(allowance);
         let level = match &self.kind {
-            Kind::Bucket(bucket) => {
-                let (parts, peaks) = bucket.saved();
-                Level::Bucket { parts, peaks }
-            }
+            Kind::Bucket(bucket) => bucket.saved(),
             Kind::Fixed(fixed) => Level::Fixed { used: fixed.used() },
             Kind::Sliding(sliding) => Level::Sliding { taken: sliding.saved() },
             Kind::Slots(slots) => Level::Slots { doubted: slots.doubted() },
@@ -35,7 +33,7 @@ impl Meter {
     }
 
     /// What is set aside by the next write.
-    pub(crate) fn allowance(&self) -> u64 {
+    pub(crate) fn allowance(&self, largest: u64) -> u64 {
         let (wanted, all) = (self.escrow.wanted(), self.capacity_units());
         let units = match &self.kind {
             // Never all of them without counting: each in doubt has to be told from the next.
@@ -43,8 +41,8 @@ impl Meter {
             Kind::Slots(_) => return (all / SLOTS_PART_BUSY).max(1),
             _ => self.units_in(if wanted == 0 { AHEAD_NANOS } else { HURRIED_NANOS }).max(wanted),
         };
-        // A full meter that is all set aside is an empty one, whatever is taken of it.
-        if units >= all { ALL } else { units }
+        // A full meter that is all set aside is an empty one, whatever is taken of it, unless that may be more than all.
+        if units >= all && largest <= all { ALL } else { units }
     }
 
     /// Goes on from what was written down at `then`. The level of slots follows from the permits that are out, which are taken one by
@@ -58,8 +56,8 @@ impl Meter {
         end: Time,
     ) {
         match (&mut self.kind, &saved.level) {
-            (Kind::Bucket(bucket), Level::Bucket { parts, peaks }) => {
-                bucket.restore(back.moved(then), *parts, peaks);
+            (Kind::Bucket(bucket), Level::Bucket { refills_from, parts, peaks }) => {
+                bucket.restore(back.moved(then.max(*refills_from)), *parts, peaks);
             }
             (Kind::Fixed(fixed), Level::Fixed { used }) => fixed.restore(then, back, *used),
             (Kind::Sliding(sliding), Level::Sliding { taken }) => {
@@ -75,7 +73,11 @@ impl Meter {
             _ => return self.owe(ALL, moment, end),
         }
         self.advance(moment.time);
-        self.owe(saved.allowance, moment, end);
+        match saved.allowance {
+            ALL => self.owe(ALL, moment, end),
+            // More than a full meter holds is a debt, as if it had been granted.
+            units => self.take(moment, units),
+        }
     }
 
     /// Counts units as taken of which nobody knows whether they were. Slots are in doubt until then.

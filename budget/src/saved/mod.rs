@@ -8,6 +8,7 @@
 //! Requests are written nowhere: whoever waited asks again. Permits are, slot by slot: of those that came and went between two
 //! writes nothing is ever written.
 
+mod learned;
 mod ledger;
 mod restore;
 mod save;
@@ -15,6 +16,7 @@ mod strangers;
 
 use std::time::Duration;
 
+pub use learned::{SavedCourse, SavedGate, SavedLearned, SavedPace};
 pub(crate) use ledger::Ledger;
 pub use ledger::Pressure;
 pub(crate) use strangers::Strangers;
@@ -34,8 +36,8 @@ pub struct SavedBudget {
     pub limits: Vec<SavedLimit>,
     /// Tenants whose own meters are not full, by name.
     pub tenants: Vec<SavedTenant>,
-    /// Nothing at all is granted before then.
-    pub frozen_until: Time,
+    /// What holds back all of it.
+    pub gate: SavedGate,
     /// The provider's quota is used up, until then if that is known.
     pub exhausted: Option<Option<Time>>,
 }
@@ -43,14 +45,12 @@ pub struct SavedBudget {
 /// One limit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SavedLimit {
-    /// As it was in force: what was declared may have been read otherwise then.
+    /// As it was in force: what is declared may be another by now, and some limits nobody declared.
     pub spec: LimitSpec,
     /// What all share; `None` where every tenant has a meter of its own.
     pub meter: Option<SavedMeter>,
-    /// Nothing is granted before then.
-    pub frozen_until: Time,
-    /// Units kept back, and when that was widened last.
-    pub cushion: (u64, Time),
+    /// What the provider taught of it.
+    pub learned: SavedLearned,
     /// Where every tenant has a meter of its own: what is set aside for each of whom nothing is written down.
     pub strangers: Option<SavedStrangers>,
 }
@@ -87,6 +87,8 @@ pub struct SavedMeter {
 pub enum Level {
     /// Parts in a token bucket, negative for debt; and how full it has been, by the order of charges.
     Bucket {
+        /// It refills from then on; where that is over, from when the budget stood so.
+        refills_from: Time,
         /// Units times nanoseconds of the window.
         parts: i128,
         /// The order of a charge, and the level before it.

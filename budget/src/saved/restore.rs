@@ -1,15 +1,15 @@
 //! Reading a budget back. Whatever was set aside counts as taken, so that it grants no more than the one that wrote it could have.
 
-use super::{Resumed, SavedBudget, SavedPermit, ledger::Doubt};
+use super::{Resumed, SavedBudget, SavedLimit, SavedPermit, ledger::Doubt};
 use crate::{
     admission::meter_of,
     agenda::Agenda,
     budget::{Budget, Model, Permit},
-    feedback::{Cushion, Gate},
-    limit::members,
+    feedback::Gate,
+    limit::{Limit, Source, members},
     meter::{Escrow, Meter, Moment},
     slab::slot_of,
-    spec::{BudgetSpec, CheckedSpec},
+    spec::{BudgetSpec, CheckedSpec, Window},
     tenant::Tenant,
     time::Time,
 };
@@ -35,33 +35,34 @@ impl<W: Clone> Budget<W> {
         back: &Resumed,
         waiter: &W,
     ) -> Self {
-        let limits = saved.limits.iter().map(|limit| limit.spec.clone()).collect();
+        let declared = saved.limits.iter().filter(|limit| limit.learned.source == Source::Declared);
+        let limits = declared.map(|limit| limit.spec.clone()).collect();
         let before = BudgetSpec { limits, ..BudgetSpec::clone(spec) }.check();
         let before = before.unwrap_or_else(|_| spec.clone());
         let mut budget = Self::new(&before, back.now);
+        budget.limits = saved.limits.iter().map(|limit| Limit::restored(limit, back)).collect();
         budget.keep();
         let serial = saved.next_serial.saturating_add(saved.serials).clamp(1, u64::MAX / 2);
         let moment = Moment { time: back.now, order: 2 * serial - 1 };
         let crash = Crash { saved, back, moment, end: Agenda::due(back.now + spec.ttl()) };
-        budget.restore_rules(&crash);
+        budget.restore_strangers(&crash);
         budget.restore_permits(&crash, serial, permits, waiter);
         budget.restore_meters(&crash);
         let exhausted = saved.exhausted.map(|until| until.map(|until| back.moved(until)));
-        budget.feedback.restore(back.moved(saved.frozen_until), exhausted);
+        budget.feedback.restore(Gate::restored(&saved.gate, back), exhausted);
         budget.ledger.doubt = Doubt::new((saved.next_serial, serial), crash.end_of_doubt());
-        if before != *spec {
+        // A budget without limits has at least one to find out.
+        if before != *spec || saved.limits.is_empty() {
             // Nobody waits who would have to be told anything; ends of permits are told by the next poll.
             budget.configure(back.now, spec, &mut Vec::new());
         }
         budget
     }
 
-    fn restore_rules(&mut self, crash: &Crash<'_>) {
+    fn restore_strangers(&mut self, crash: &Crash<'_>) {
         let back = crash.back;
         for (limit, saved) in self.limits.iter_mut().zip(&crash.saved.limits) {
             let rule = &mut limit.rule;
-            rule.gate = Gate::restored(back.moved(saved.frozen_until));
-            rule.cushion = Cushion::restored((saved.cushion.0, back.moved(saved.cushion.1)));
             if let Some(strangers) = saved.strangers {
                 let owed = strangers.owed.filter(|(_, until)| back.moved(*until) > back.now);
                 let owed = owed.map_or(0, |(units, _)| units);
@@ -164,6 +165,25 @@ impl<W: Clone> Budget<W> {
             return Some(known);
         }
         Some(self.models.add(name, Model::new(name, &self.spec, &self.limits), |_| false)?.at)
+    }
+}
+
+impl Limit {
+    /// As it was in force, with what was learned of it, and full.
+    fn restored(saved: &SavedLimit, back: &Resumed) -> Self {
+        let mut spec = saved.spec.clone();
+        if saved.learned.source != Source::Declared
+            && let Window::Fixed { phase: Some(phase) } = &mut spec.window
+        {
+            // Learned by the old clock. What is declared stands fast on the calendar.
+            *phase = back.moved(*phase);
+        }
+        let mut limit = Self::of(&spec, saved.learned.source, back.now);
+        limit.rule.learn_again(&saved.learned, back);
+        if let Some(meter) = &mut limit.meter {
+            *meter = limit.rule.effective_meter(back.now);
+        }
+        limit
     }
 }
 

@@ -58,7 +58,7 @@ impl<W: Clone> Budget<W> {
             serials,
             limits,
             tenants,
-            frozen_until: self.feedback.frozen(now).unwrap_or(Time::ZERO),
+            gate: self.feedback.gate.saved(),
             exhausted: self.feedback.exhausted(now),
         };
         let slots = self.ledger.touched.take();
@@ -173,19 +173,13 @@ impl Limit {
 
     fn save(&mut self, now: Time, last: bool) -> SavedLimit {
         let rule = &mut self.rule;
-        let meter = self.meter.as_mut().map(|meter| meter.save(now, last));
+        let meter = self.meter.as_mut().map(|meter| meter.save(now, last, rule.capacity));
         let strangers = meter.is_none().then(|| {
-            let allowance = if last { 0 } else { Meter::new(&rule.spec, now).allowance() };
+            let allowance = if last { 0 } else { Meter::new(&rule.spec, now).allowance(0) };
             rule.fresh.begin(allowance);
             SavedStrangers { allowance, owed: rule.owed_by_strangers(now) }
         });
-        SavedLimit {
-            spec: rule.spec.clone(),
-            meter,
-            frozen_until: rule.gate.frozen(now).unwrap_or(Time::ZERO),
-            cushion: rule.cushion.saved(),
-            strangers,
-        }
+        SavedLimit { spec: rule.spec.clone(), meter, learned: rule.learned(), strangers }
     }
 
     fn confirm(&mut self) {
@@ -200,7 +194,8 @@ impl Tenant {
             meter.advance(now);
             // One that is full, and of which nothing was taken or is wanted, is as good as a stranger's.
             let is_fresh = meter.available() == meter.capacity() && meter.escrow.is_idle();
-            let saved = meter.save(now, last);
+            // Nobody takes more than a full meter of its own.
+            let saved = meter.save(now, last, 0);
             (!is_fresh).then_some((at, saved))
         });
         meters.collect()

@@ -10,10 +10,10 @@ use crate::{
 };
 
 /// Numbers by SplitMix64.
-struct Draws(u64);
+pub(crate) struct Draws(pub(crate) u64);
 
 impl Draws {
-    fn below(&mut self, end: u64) -> u64 {
+    pub(crate) fn below(&mut self, end: u64) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -129,7 +129,7 @@ fn recovers(world: &mut World, limits: &[LimitSpec]) -> Result<(), String> {
     judge(limits, TENANTS.len(), &world.calls)
 }
 
-fn from_environment(name: &str) -> Option<u64> {
+pub(crate) fn from_environment(name: &str) -> Option<u64> {
     let value = env::var_os(name)?;
     let number = value.to_str().and_then(|value| value.parse().ok());
     Some(number.unwrap_or_else(|| panic!("{name} is {value:?}, not a number")))

@@ -5,6 +5,7 @@
 //! `PERMITD_PROPTEST_CASES=20000` looks for longer, `PERMITD_PROPTEST_SEED=7` begins elsewhere. A failure names its seed.
 
 mod histories;
+mod lessons;
 mod named;
 mod referee;
 mod world;

@@ -10,6 +10,8 @@ use permitd_budget::{
 use crate::world::{BEGIN, SECOND, World};
 
 const MINUTE: Duration = Duration::from_secs(60);
+/// A full bucket begins to refill so long after the first call.
+const START: u64 = SECOND / 40;
 
 fn spec(limits: Vec<LimitSpec>) -> CheckedSpec {
     BudgetSpec { limits, ..BudgetSpec::default() }.check().expect("makes sense")
@@ -53,7 +55,10 @@ fn a_restart_is_exact() {
     assert_eq!(before, [56, 360, 1]);
     world.restart(0, 0);
     assert_eq!([0, 1, 2].map(|limit| world.level(limit)), before);
+    // It begins a moment after the first call, also where the restart came in between.
     world.restart(3 * SECOND, 500);
+    assert_eq!([0, 1, 2].map(|limit| world.level(limit)), [58, 389, 1]);
+    world.pass(START);
     assert_eq!([0, 1, 2].map(|limit| world.level(limit)), [59, 390, 1]);
     assert!(world.report(0, Some(10)), "its permit has survived twice");
     assert_eq!([0, 1, 2].map(|limit| world.level(limit)), [59, 440, 2], "and its refund");
@@ -141,7 +146,7 @@ fn clocks_that_were_set() {
         world.save();
         world.restart(0, ahead);
         assert_eq!((world.level(0), world.level(1)), (58, 0));
-        world.pass(SECOND);
+        world.pass(SECOND + START);
         assert_eq!((world.level(0), world.level(1)), (59, 0));
         world.pass(60 * SECOND);
         assert_eq!((world.level(0), world.level(1)), (60, 2), "permits end after their life");

@@ -58,6 +58,8 @@ pub(crate) struct World {
     asked: Vec<(usize, u64)>,
     events: Vec<Event<usize>>,
     pub(crate) refused: usize,
+    /// Saves that have come to their end.
+    pub(crate) saves: usize,
 }
 
 impl World {
@@ -78,6 +80,7 @@ impl World {
             asked: Vec::new(),
             events: Vec::new(),
             refused: 0,
+            saves: 0,
         };
         world.save();
         world
@@ -128,14 +131,21 @@ impl World {
 
     /// Reports a held permit with that many tokens, or as cancelled. Says whether it settled.
     pub(crate) fn report(&mut self, held: usize, tokens: Option<u64>) -> bool {
-        let Held { key, call } = self.held.swap_remove(held);
         let report = match tokens {
             Some(tokens) => Report { actual: Usage::of_tokens(tokens), ..Report::new(Outcome::Success) },
             None => Report::new(Outcome::Cancelled),
         };
-        let (answer, _) = self.heart.report(self.clock(), key, &report, &mut self.events);
+        self.answer(held, &report)
+    }
+
+    /// Reports what the provider answered to a held permit. Says whether it settled. Only what worked has used anything.
+    pub(crate) fn answer(&mut self, held: usize, report: &Report) -> bool {
+        let Held { key, call } = self.held.swap_remove(held);
+        let (answer, _) = self.heart.report(self.clock(), key, report, &mut self.events);
         let seen = &mut self.calls[call];
-        (seen.requests, seen.tokens) = tokens.map_or((0, 0), |tokens| (1, tokens));
+        let worked = report.outcome == Outcome::Success;
+        let tokens = report.actual.tokens.unwrap_or(seen.tokens);
+        (seen.requests, seen.tokens) = if worked { (1, tokens) } else { (0, 0) };
         seen.ended = seen.ended.min(self.now);
         self.take_in();
         answer.settled
@@ -150,6 +160,7 @@ impl World {
     pub(crate) fn end_save(&mut self) {
         if let Some((budget, permits)) = self.pending.take() {
             self.disk.write(&budget, &permits);
+            self.saves += 1;
             self.heart.saved(self.clock(), &mut self.events);
             self.take_in();
         }

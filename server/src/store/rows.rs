@@ -2,6 +2,7 @@
 //! older one wrote. Declarations and changes are those of the wire. Layout and numbers are told in docs/store.md.
 
 mod balance;
+mod learned;
 
 use std::{num::NonZeroU64, sync::Arc, time::Duration};
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use permitd_budget::Time;
 use permitd_proto::v1::{
-    Budget, DeleteBudgetRequest, Limit, ListChangesRequest, Outcome, ReportRequest, Usage, Window,
+    Budget, DeleteBudgetRequest, Limit, LimitState, ListChangesRequest, Outcome, ReportRequest, Usage, Window,
 };
 use permitd_server::{
     Origin,
@@ -142,6 +142,52 @@ async fn refusals_survive_a_crash() {
     assert!(!last.state("exhausted").await.exhausted, "the answer came after it was written");
     next.stop().await;
     last.stop().await;
+}
+
+/// Goal: what the provider taught survives: what its headers told of a limit that nobody declared, and what its refusals left of one
+/// that somebody did.
+#[tokio::test]
+async fn lessons_survive() {
+    let disk = Memory::default();
+    let server = Server::start_on(&disk).await;
+    server.set("found", vec![]).await;
+    server.set("lowered", vec![rate("requests", 600, MINUTE)]).await;
+    let found = server.granted(ask("found")).await;
+    let told = [("x-ratelimit-limit", "9000"), ("x-ratelimit-remaining", "8000")];
+    let told = told.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+    server.report(ReportRequest { http_status: 200, headers: told, ..success(&found.permit_id) }).await;
+    for _ in 0..2 {
+        let mut calls = Vec::new();
+        for _ in 0..3 {
+            calls.push(server.granted(ask("lowered")).await);
+        }
+        for call in calls {
+            let wait = span(Duration::from_millis(1));
+            server
+                .report(ReportRequest { retry_after: wait, ..report(&call.permit_id, Outcome::RateLimited) })
+                .await;
+        }
+    }
+    let taught = async |server: &Server| {
+        let tokens = server.limit("found", "requests", "").await;
+        let requests = server.limit("lowered", "requests", "").await;
+        let of = |limit: LimitState| {
+            (limit.source, limit.effective_amount, limit.learned_from, limit.header_amount, limit.cushion)
+        };
+        (of(tokens), of(requests))
+    };
+    let before = taught(&server).await;
+    assert_eq!((before.0.0.as_str(), before.0.1, before.0.3), ("header", 9_000, 9_000));
+    assert!(before.1.1 < 600 && before.1.2 == "refusals", "{before:?}");
+    // What is acknowledged next is written together with everything before it.
+    server.set("other", vec![in_flight(1)]).await;
+    let next = Server::start_on(&disk.copy()).await;
+    assert_eq!(taught(&next).await, before);
+    server.stop().await;
+    next.stop().await;
+    let next = Server::start_on(&disk).await;
+    assert_eq!(taught(&next).await, before);
+    next.stop().await;
 }
 
 /// Goal: a clock that is set while nobody runs mints nothing and holds nothing back.

@@ -4,7 +4,10 @@ use permitd_budget::{Level, SavedBudget, SavedLimit, SavedMeter, SavedStrangers,
 use permitd_proto::v1;
 use prost::{Message, Oneof};
 
-use super::super::{Table, Write};
+use super::{
+    super::{Table, Write},
+    learned::{GateRow, LearnedRow},
+};
 use crate::wire::budget::{read_limit, write_limit};
 
 #[derive(Clone, PartialEq, Message)]
@@ -19,28 +22,24 @@ struct BalanceRow {
     limits: Vec<LimitRow>,
     #[prost(message, repeated, tag = "5")]
     tenants: Vec<TenantRow>,
-    #[prost(fixed64, tag = "6")]
-    frozen_until_nanos: u64,
     #[prost(bool, tag = "7")]
     exhausted: bool,
     #[prost(fixed64, optional, tag = "8")]
     exhausted_until_nanos: Option<u64>,
+    #[prost(message, optional, tag = "9")]
+    gate: Option<GateRow>,
 }
 
 #[derive(Clone, PartialEq, Message)]
 struct LimitRow {
     #[prost(message, optional, tag = "1")]
     meter: Option<MeterRow>,
-    #[prost(fixed64, tag = "2")]
-    frozen_until_nanos: u64,
-    #[prost(uint64, tag = "3")]
-    cushion: u64,
-    #[prost(fixed64, tag = "4")]
-    cushion_widened_nanos: u64,
     #[prost(message, optional, tag = "5")]
     strangers: Option<StrangersRow>,
     #[prost(message, optional, tag = "6")]
     limit: Option<v1::Limit>,
+    #[prost(message, optional, tag = "7")]
+    learned: Option<LearnedRow>,
 }
 
 #[derive(Clone, Copy, PartialEq, Message)]
@@ -104,6 +103,8 @@ struct BucketRow {
     parts: Vec<u8>,
     #[prost(message, repeated, tag = "2")]
     peaks: Vec<PeakRow>,
+    #[prost(fixed64, tag = "3")]
+    refills_from_nanos: u64,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -141,9 +142,9 @@ pub(crate) fn write_balance(id: u32, saved: &SavedBudget) -> Write {
         serials: saved.serials,
         limits: saved.limits.iter().map(LimitRow::of).collect(),
         tenants: saved.tenants.iter().map(TenantRow::of).collect(),
-        frozen_until_nanos: saved.frozen_until.as_nanos(),
         exhausted: saved.exhausted.is_some(),
         exhausted_until_nanos: saved.exhausted.flatten().map(Time::as_nanos),
+        gate: Some(GateRow::of(&saved.gate)),
     };
     Write::Put(Table::Balances, id.to_be_bytes().to_vec(), row.encode_to_vec())
 }
@@ -156,7 +157,7 @@ pub(crate) fn read_balance(value: &[u8]) -> Option<SavedBudget> {
         serials: row.serials,
         limits: row.limits.into_iter().map(LimitRow::read).collect::<Option<_>>()?,
         tenants: row.tenants.into_iter().map(TenantRow::read).collect::<Option<_>>()?,
-        frozen_until: Time::from_nanos(row.frozen_until_nanos),
+        gate: row.gate.unwrap_or_default().read(),
         exhausted: row.exhausted.then_some(row.exhausted_until_nanos.map(Time::from_nanos)),
     })
 }
@@ -165,14 +166,12 @@ impl LimitRow {
     fn of(saved: &SavedLimit) -> Self {
         Self {
             meter: saved.meter.as_ref().map(MeterRow::of),
-            frozen_until_nanos: saved.frozen_until.as_nanos(),
-            cushion: saved.cushion.0,
-            cushion_widened_nanos: saved.cushion.1.as_nanos(),
             strangers: saved.strangers.map(|strangers| StrangersRow {
                 allowance: strangers.allowance,
                 owed: strangers.owed.map(UntilRow::of),
             }),
             limit: Some(write_limit(&saved.spec)),
+            learned: Some(LearnedRow::of(&saved.learned)),
         }
     }
 
@@ -183,8 +182,7 @@ impl LimitRow {
                 Some(meter) => Some(meter.read()?),
                 None => None,
             },
-            frozen_until: Time::from_nanos(self.frozen_until_nanos),
-            cushion: (self.cushion, Time::from_nanos(self.cushion_widened_nanos)),
+            learned: self.learned.unwrap_or_default().read()?,
             strangers: self.strangers.map(|strangers| SavedStrangers {
                 allowance: strangers.allowance,
                 owed: strangers.owed.map(UntilRow::read),
@@ -221,13 +219,14 @@ impl TenantRow {
 impl MeterRow {
     fn of(saved: &SavedMeter) -> Self {
         let level = match &saved.level {
-            Level::Bucket { parts, peaks } => {
+            Level::Bucket { refills_from, parts, peaks } => {
                 let peak = |(order, parts): &(u64, i128)| PeakRow {
                     order: *order,
                     parts: parts.to_be_bytes().to_vec(),
                 };
                 let peaks = peaks.iter().map(peak).collect();
-                LevelRow::Bucket(BucketRow { parts: parts.to_be_bytes().to_vec(), peaks })
+                let (parts, refills_from_nanos) = (parts.to_be_bytes().to_vec(), refills_from.as_nanos());
+                LevelRow::Bucket(BucketRow { parts, peaks, refills_from_nanos })
             }
             Level::Fixed { used } => LevelRow::Fixed(used.to_be_bytes().to_vec()),
             Level::Sliding { taken } => {
@@ -246,7 +245,11 @@ impl MeterRow {
         let level = match self.level? {
             LevelRow::Bucket(bucket) => {
                 let peaks = bucket.peaks.into_iter().map(|peak| Some((peak.order, signed(peak.parts)?)));
-                Level::Bucket { parts: signed(bucket.parts)?, peaks: peaks.collect::<Option<_>>()? }
+                Level::Bucket {
+                    refills_from: Time::from_nanos(bucket.refills_from_nanos),
+                    parts: signed(bucket.parts)?,
+                    peaks: peaks.collect::<Option<_>>()?,
+                }
             }
             LevelRow::Fixed(used) => Level::Fixed { used: unsigned(used)? },
             LevelRow::Sliding(sliding) => {
@@ -272,7 +275,7 @@ fn unsigned(bytes: Vec<u8>) -> Option<u128> {
 mod tests {
     use std::time::Duration;
 
-    use permitd_budget::LimitSpec;
+    use permitd_budget::{LimitSpec, SavedGate};
 
     use super::*;
 
@@ -284,8 +287,7 @@ mod tests {
         let limit = |level| SavedLimit {
             spec: spec(),
             meter: Some(SavedMeter { level, allowance: u64::MAX }),
-            frozen_until: at(8),
-            cushion: (3, at(4)),
+            learned: LearnedRow::default().read().expect("nothing was learned"),
             strangers: None,
         };
         let own = SavedMeter { level: Level::Slots { doubted: Some((3, at(9))) }, allowance: 0 };
@@ -295,14 +297,18 @@ mod tests {
             next_serial: 2,
             serials: 3,
             limits: vec![
-                limit(Level::Bucket { parts: i128::MIN, peaks: vec![(9, i128::MAX), (10, -1)] }),
+                limit(Level::Bucket {
+                    refills_from: at(8),
+                    parts: i128::MIN,
+                    peaks: vec![(9, i128::MAX), (10, -1)],
+                }),
                 limit(Level::Fixed { used: u128::MAX }),
                 limit(Level::Sliding { taken: vec![(at(1), 2), (Time::MAX, u128::MAX)] }),
                 limit(Level::Slots { doubted: None }),
-                SavedLimit { spec: spec(), meter: None, frozen_until: at(0), cushion: (0, at(0)), strangers },
+                SavedLimit { meter: None, strangers, ..limit(Level::Slots { doubted: None }) },
             ],
             tenants: vec![SavedTenant { tenant: "web".to_owned(), meters: vec![(4, own)] }],
-            frozen_until: at(6),
+            gate: SavedGate { frozen_until: at(6), ..SavedGate::default() },
             exhausted: Some(None),
         };
         for saved in

@@ -1,0 +1,57 @@
+//! The effective amount, written down and read back: on the same way, as far along.
+
+use super::{Course, Hold, Lesson, Pace, Phase};
+use crate::{
+    saved::{Resumed, SavedCourse, SavedPace},
+    time::Time,
+};
+
+impl Pace {
+    /// To be written down; `None` if nothing was learned.
+    pub(crate) fn saved(&self) -> Option<SavedPace> {
+        let Self { amount, cap, ceiling, double_nanos, lesson, .. } = *self;
+        let course = self.course.as_ref().map(Course::saved);
+        let is_news = *self != Self::capped(cap);
+        is_news.then_some(SavedPace { amount, ceiling, double_nanos, lesson, course })
+    }
+
+    /// As it was written down, under this cap, for a limit that nothing has gone through yet.
+    pub(crate) fn restored(saved: &SavedPace, cap: u64, back: &Resumed) -> Self {
+        let SavedPace { amount, ceiling, double_nanos, lesson, course } = *saved;
+        Self {
+            amount: amount.clamp(1, cap),
+            cap,
+            course: course.map(|course| Course::restored(&course, back.now)),
+            ceiling,
+            double_nanos: double_nanos.max(1),
+            lesson: lesson.map(|lesson| Lesson { at: back.moved(lesson.at), ..lesson }),
+        }
+    }
+}
+
+impl Course {
+    fn saved(&self) -> SavedCourse {
+        let Self { phase, good, from, used_nanos, calls, hold, double_nanos, .. } = *self;
+        SavedCourse { phase, good, from, used_nanos, calls, hold: (hold.nanos, hold.calls), double_nanos }
+    }
+
+    fn restored(saved: &SavedCourse, now: Time) -> Self {
+        let SavedCourse { phase, good, from, used_nanos, calls, hold: (nanos, hold_calls), double_nanos } =
+            *saved;
+        Self {
+            phase,
+            good,
+            // The event is over: what else was refused together with it was heard of by the process that is gone.
+            before: good,
+            // A recovery ends at what works.
+            from: if phase == Phase::Recover { from.min(good) } else { from },
+            used_nanos,
+            calls,
+            hold: Hold { nanos, calls: hold_calls },
+            double_nanos: double_nanos.max(1),
+            looked: now,
+            looked_net: 0,
+            looked_calls: 0,
+        }
+    }
+}
