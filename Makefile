@@ -2,10 +2,10 @@
 
 CARGO ?= cargo
 
-.PHONY: help build test lint docs deny bench soak demo serve
+.PHONY: help build test test-go lint docs deny bench soak demo serve
 
 help: ## This list
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
 
 build: ## The one binary, target/release/permitd
 	$(CARGO) build --release
@@ -13,6 +13,12 @@ build: ## The one binary, target/release/permitd
 test: ## Every test; needs nothing but Rust
 	$(CARGO) test --workspace --all-targets
 	$(CARGO) test --workspace --doc
+
+test-go: ## The Go client: its tests against scripted and real servers, its stubs against proto/, and its linters
+	$(CARGO) build -p permitd -p permitd-lab
+	cd client/go && test -z "$$(gofmt -l . | tee /dev/stderr)" && go vet ./... && go test -race ./...
+	cd client/go/tools && go vet ./... && go test ./... && go build -o ../../../target/ honnef.co/go/tools/cmd/staticcheck
+	cd client/go && ../../target/staticcheck ./...
 
 lint: ## Format, clippy and documentation, warnings being errors
 	$(CARGO) fmt --all --check
