@@ -21,7 +21,7 @@ use crate::{
     check::environment,
     failure::Failure,
     remote::block_on,
-    signals::{INTERRUPTED, Signals},
+    signals::{INTERRUPTED, Signals, survive_file_limits},
 };
 
 const EXAMPLES: &str = "\
@@ -106,6 +106,7 @@ impl Serve {
 }
 
 async fn serve(config: Config, flags: Serve) -> Result<(), Failure> {
+    survive_file_limits()?;
     let shutdown = shutdown(config.server.drain)?;
     let cannot = |error: permitd_server::Error| {
         Failure::new(error.to_string()).hint("choose other addresses with --listen and --http")

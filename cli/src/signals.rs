@@ -14,6 +14,11 @@ impl Signals {
     }
 }
 
+/// Lets a file that reaches the limit on the size of files fail to grow, as on a full disk, where the system would end the process.
+pub(crate) fn survive_file_limits() -> Result<(), Failure> {
+    imp::survive_file_limits().map_err(|error| Failure::new("can't listen for signals").because(error))
+}
+
 #[cfg(unix)]
 mod imp {
     use std::io;
@@ -24,6 +29,12 @@ mod imp {
     pub(crate) struct Signals {
         terminate: Signal,
         interrupt: Signal,
+    }
+
+    pub(super) fn survive_file_limits() -> io::Result<()> {
+        let too_large = SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw());
+        // The write fails as well, which is enough to know. The handler stays without this.
+        signal(too_large).map(drop)
     }
 
     impl Signals {
@@ -45,6 +56,11 @@ mod imp {
 #[cfg(not(unix))]
 mod imp {
     use std::io;
+
+    #[expect(clippy::unnecessary_wraps, reason = "elsewhere it can fail")]
+    pub(super) fn survive_file_limits() -> io::Result<()> {
+        Ok(())
+    }
 
     #[derive(Debug)]
     pub(crate) struct Signals;

@@ -20,7 +20,7 @@ use tokio_rustls::TlsAcceptor;
 use tonic::transport::server::Connected;
 
 use crate::{
-    pace::Pace,
+    pace::Paces,
     tls::{Certificate, Socket},
 };
 
@@ -53,8 +53,7 @@ impl Drop for Room {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Peer {
     certificate: Arc<OnceLock<Certificate>>,
-    /// How fast it may make calls, if that is bounded.
-    pub(crate) pace: Option<Pace>,
+    pub(crate) paces: Paces,
 }
 
 impl Peer {
@@ -70,7 +69,7 @@ pub(crate) struct Connection {
     stream: Socket,
     /// Until the preface has come: how much of it is missing, and when that is too late.
     preface: Option<(usize, Pin<Box<Sleep>>)>,
-    pace: Option<Pace>,
+    paces: Paces,
     _room: Room,
 }
 
@@ -79,11 +78,11 @@ impl Connection {
     pub(crate) fn adopt(
         stream: std::net::TcpStream,
         tls: Option<TlsAcceptor>,
-        pace: Option<Pace>,
+        paces: Paces,
         room: Room,
     ) -> io::Result<Self> {
         let preface = Some((PREFACE_BYTES, Box::pin(sleep(PREFACE_WAIT))));
-        Ok(Self { stream: Socket::new(TcpStream::from_std(stream)?, tls), preface, pace, _room: room })
+        Ok(Self { stream: Socket::new(TcpStream::from_std(stream)?, tls), preface, paces, _room: room })
     }
 }
 
@@ -91,7 +90,7 @@ impl Connected for Connection {
     type ConnectInfo = Peer;
 
     fn connect_info(&self) -> Peer {
-        Peer { certificate: self.stream.certificate(), pace: self.pace.clone() }
+        Peer { certificate: self.stream.certificate(), paces: self.paces.clone() }
     }
 }
 
@@ -181,7 +180,8 @@ mod tests {
             let permit = Arc::clone(&room).try_acquire_owned().expect("room");
             let stream = accepted.into_std().expect("a socket");
             let mut connection =
-                Connection::adopt(stream, tls, None, Room::take(permit, Gauge::default())).expect("adopted");
+                Connection::adopt(stream, tls, Paces::default(), Room::take(permit, Gauge::default()))
+                    .expect("adopted");
             let silence = connection.read_u8().await.expect_err("nothing came");
             assert_eq!(silence.kind(), io::ErrorKind::TimedOut);
             drop((connection, silent));

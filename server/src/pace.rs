@@ -1,5 +1,5 @@
-//! How fast one connection may make calls, where `server.bounds.calls_per_second` says. A second's worth may come at once; what comes
-//! faster is refused before anything of it is read, with when to come again.
+//! How fast one connection may go, where `server.bounds` says. A second's worth may come at once. Calls that come faster are refused
+//! before anything of them is read, with when to come again; a session that asks faster is not read from until its time has come.
 
 use std::{
     future::ready,
@@ -16,23 +16,46 @@ use tonic::{
 };
 use tower::Layer;
 
-use crate::{connection::Peer, status::Fault};
+use crate::{config::Bounds, connection::Peer, status::Fault};
 
 /// What may come at once, in time that it would take otherwise.
 const BURST: Duration = Duration::from_secs(1);
 
-/// One connection's calls.
+/// How fast one connection may go, as far as that is bounded.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Paces {
+    calls: Option<Pace>,
+    /// What its sessions ask for, together.
+    pub(crate) items: Option<Pace>,
+}
+
+impl Paces {
+    /// A new connection's.
+    pub(crate) fn new(bounds: &Bounds) -> Self {
+        Self { calls: Pace::new(bounds.calls_per_second), items: Pace::new(bounds.items_per_second) }
+    }
+}
+
+/// One connection's calls, or items of its sessions.
 #[derive(Clone, Debug)]
 pub(crate) struct Pace {
     per_second: u32,
-    /// When all calls made until now would have been made at the steady rate.
+    /// When all until now would have come at the steady rate.
     even: Arc<Mutex<Instant>>,
 }
 
 impl Pace {
     /// A new connection's; `None` if none is bound.
-    pub(crate) fn new(per_second: u32) -> Option<Self> {
+    fn new(per_second: u32) -> Option<Self> {
         (per_second > 0).then(|| Self { per_second, even: Arc::new(Mutex::new(Instant::now())) })
+    }
+
+    /// So many items came. How long to wait before more are read, if at all.
+    pub(crate) fn spend(&self, now: Instant, items: usize) -> Option<Duration> {
+        let mut even = self.even.lock();
+        let span = Duration::from_secs(1) / self.per_second * u32::try_from(items).unwrap_or(u32::MAX);
+        *even = (*even).max(now) + span;
+        even.checked_duration_since(now + BURST).filter(|early| !early.is_zero())
     }
 
     /// Whether one more call may be made now; if not, after how long.
@@ -80,7 +103,7 @@ where
     }
 
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
-        let pace = request.extensions().get::<Peer>().and_then(|peer| peer.pace.as_ref());
+        let pace = request.extensions().get::<Peer>().and_then(|peer| peer.paces.calls.as_ref());
         match pace.map_or(Ok(()), |pace| pace.take(Instant::now())) {
             Ok(()) => Box::pin(self.0.call(request)),
             Err(wait) => Box::pin(ready(Ok(too_fast(wait).into_status().into_http()))),
@@ -114,5 +137,16 @@ mod tests {
         let taken = (0..100).filter(|_| pace.take(after(60_000)).is_ok()).count();
         assert_eq!(taken, 4);
         assert!(Pace::new(0).is_none());
+    }
+
+    /// Goal: what was read too fast is waited for, to the item, however much of it came at once.
+    #[test]
+    fn waits_for_what_was_read() {
+        let pace = Pace::new(1_000).expect("a bound");
+        let start = *pace.even.lock();
+        assert_eq!(pace.spend(start, 1_000), None);
+        assert_eq!(pace.spend(start, 500), Some(Duration::from_millis(500)));
+        assert_eq!(pace.spend(start + Duration::from_secs(2), 500), None);
+        assert_eq!(pace.spend(start + Duration::from_secs(2), 10_000), Some(Duration::from_millis(9_500)));
     }
 }

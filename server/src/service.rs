@@ -24,7 +24,8 @@ use tonic_prost::ProstCodec;
 
 use crate::{
     acquire::{AcquireStream, acquire},
-    session::{Ending, Incoming, SessionCodec, SessionStream, Written},
+    connection::Peer,
+    session::{Ending, Inbound, Incoming, SessionCodec, SessionStream, Written},
     shared::{Shared, tell_ended},
     status::Fault,
 };
@@ -137,7 +138,9 @@ impl StreamingService<Incoming> for SessionCall {
             Err(fault) => return ready(Err(fault.into_status())),
         };
         let ending = request.extensions_mut().remove::<Ending>().unwrap_or_default();
-        ready(Ok(Response::new(SessionStream::new(Arc::clone(shared), caller, request.into_inner(), ending))))
+        let pace = request.extensions().get::<Peer>().and_then(|peer| peer.paces.items.clone());
+        let inbound = Inbound::new(request.into_inner(), ending, pace);
+        ready(Ok(Response::new(SessionStream::new(Arc::clone(shared), caller, inbound))))
     }
 }
 

@@ -19,7 +19,7 @@ use crate::{
     config::ServerConfig,
     connection::{Connection, Room},
     health::Health,
-    pace::{Pace, PaceLayer},
+    pace::{PaceLayer, Paces},
     service::Permits,
     shared::Shared,
     tls::Tls,
@@ -165,10 +165,10 @@ async fn serve(
     mut stop: watch::Receiver<Stop>,
 ) {
     let streams = u32::try_from(config.bounds.streams_per_connection).unwrap_or(u32::MAX);
-    let calls = config.bounds.calls_per_second;
+    let bounds = config.bounds;
     // An error would end the worker, so a socket that can't be watched is dropped.
     let connections = ReceiverStream::new(handed_over).filter_map(|(stream, room)| {
-        let adopted = Connection::adopt(stream, tls.as_deref().map(Tls::grpc), Pace::new(calls), room);
+        let adopted = Connection::adopt(stream, tls.as_deref().map(Tls::grpc), Paces::new(&bounds), room);
         adopted
             .inspect_err(|error| tracing::warn!(%error, "could not serve a connection"))
             .ok()
@@ -181,7 +181,7 @@ async fn serve(
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .http2_keepalive_interval(Some(config.keepalive.interval))
         .http2_keepalive_timeout(Some(config.keepalive.timeout))
-        .layer(option_layer(Pace::new(calls).map(|_| PaceLayer)))
+        .layer(option_layer((bounds.calls_per_second > 0).then_some(PaceLayer)))
         .layer(option_layer(gate))
         .add_routes(routes)
         .serve_with_incoming_shutdown(connections, async move {

@@ -122,8 +122,23 @@ impl Permitd {
     }
 
     fn signal(&self, signal: Signal) {
+        kill_process(self.pid(), signal).expect("it is ours");
+    }
+
+    fn pid(&self) -> Pid {
         let id = self.child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
-        kill_process(id.expect("it runs"), signal).expect("it is ours");
+        id.expect("it runs")
+    }
+
+    /// From now on it can write no file beyond so many bytes, as if the disk were full; `None` for as many as it likes.
+    ///
+    /// # Panics
+    /// If it is gone.
+    #[cfg(target_os = "linux")]
+    pub fn bound_files(&self, bytes: Option<u64>) {
+        let Rlimit { maximum, .. } = getrlimit(Resource::Fsize);
+        let limit = Rlimit { current: bytes.or(maximum), maximum };
+        rustix::process::prlimit(Some(self.pid()), Resource::Fsize, limit).expect("it is ours");
     }
 
     /// Replaces its configuration, as whoever writes files with care does: it sees the old one or the new one.

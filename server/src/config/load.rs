@@ -213,6 +213,7 @@ fn read_bounds(mut table: Table<'_>) -> Bounds {
         connections: bound("connections", base.connections, 1, 1_000_000),
         streams_per_connection: bound("streams_per_connection", base.streams_per_connection, 1, 1_000_000),
         calls_per_second: bound("calls_per_second", base.calls_per_second as usize, 0, 1_000_000) as u32,
+        items_per_second: bound("items_per_second", base.items_per_second as usize, 0, 100_000_000) as u32,
         sessions: bound("sessions", base.sessions, 1, 1_000_000),
         waiting_per_session: bound("waiting_per_session", base.waiting_per_session, 1, 4_000_000),
         acquires_per_message: bound("acquires_per_message", base.acquires_per_message, 1, 100_000),

@@ -130,6 +130,8 @@ pub struct Bounds {
     pub streams_per_connection: usize,
     /// Calls a second on one connection, a session counting as one; 0 means as many as it makes.
     pub calls_per_second: u32,
+    /// Acquires, reports, extensions and cancels a second in the sessions of one connection; 0 means as many as they ask for.
+    pub items_per_second: u32,
     /// Sessions, including broken ones within their grace.
     pub sessions: usize,
     /// Requests waiting in one session.
@@ -218,6 +220,7 @@ impl Default for Bounds {
             connections: 10_000,
             streams_per_connection: 10_000,
             calls_per_second: 0,
+            items_per_second: 0,
             sessions: 10_000,
             waiting_per_session: 10_000,
             acquires_per_message: 1_000,

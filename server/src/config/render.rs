@@ -111,6 +111,7 @@ fn bounds(bounds: &Bounds) -> Table {
             ("connections", bounds.connections),
             ("streams_per_connection", bounds.streams_per_connection),
             ("calls_per_second", bounds.calls_per_second as usize),
+            ("items_per_second", bounds.items_per_second as usize),
             ("sessions", bounds.sessions),
             ("waiting_per_session", bounds.waiting_per_session),
             ("acquires_per_message", bounds.acquires_per_message),

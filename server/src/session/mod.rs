@@ -7,6 +7,7 @@ mod cells;
 mod codec;
 mod core;
 mod greeting;
+mod inbound;
 mod ledger;
 mod message;
 mod outgoing;
@@ -15,6 +16,7 @@ mod stream;
 mod table;
 
 pub(crate) use codec::{SessionCodec, Written};
+pub(crate) use inbound::{Ending, Inbound};
 pub(crate) use message::Incoming;
-pub(crate) use stream::{Ending, SessionStream};
+pub(crate) use stream::SessionStream;
 pub(crate) use table::Sessions;

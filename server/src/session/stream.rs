@@ -4,22 +4,19 @@
 use std::{
     future::Future as _,
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
 
 use futures_core::Stream;
 use tokio::time::{Sleep, sleep};
-use tonic::{Status, Streaming};
+use tonic::Status;
 
 use super::{
     codec::Written,
     greeting::{greet, hello_missing, second_hello},
-    message::Incoming,
+    inbound::Inbound,
     table::{Session, taken_over},
 };
 use crate::{auth::Caller, inbox::Delivery, shared::Shared, status::Fault};
@@ -31,27 +28,11 @@ const ITEMS_PER_TURN: usize = 2_000;
 /// How long a stream may stay without a Hello.
 const HELLO_WAIT: Duration = Duration::from_secs(10);
 
-/// How a request body ended: set by whoever reads the body, since the decoder shows a reset as an ordinary end.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Ending(Arc<AtomicBool>);
-
-impl Ending {
-    /// The body broke.
-    pub(crate) fn broke(&self) {
-        self.0.store(true, Ordering::Release);
-    }
-
-    fn is_broken(&self) -> bool {
-        self.0.load(Ordering::Acquire)
-    }
-}
-
 /// The responses of one stream.
 pub(crate) struct SessionStream {
     shared: Arc<Shared>,
     caller: Caller,
-    inbound: Streaming<Incoming>,
-    ending: Ending,
+    inbound: Inbound,
     phase: Phase,
     /// Empty between turns; keeps its room.
     deliveries: Vec<Delivery>,
@@ -80,20 +61,9 @@ enum Turn {
 }
 
 impl SessionStream {
-    pub(crate) fn new(
-        shared: Arc<Shared>,
-        caller: Caller,
-        inbound: Streaming<Incoming>,
-        ending: Ending,
-    ) -> Self {
-        Self {
-            shared,
-            caller,
-            inbound,
-            ending,
-            phase: Phase::New(Box::pin(sleep(HELLO_WAIT))),
-            deliveries: Vec::new(),
-        }
+    pub(crate) fn new(shared: Arc<Shared>, caller: Caller, inbound: Inbound) -> Self {
+        let phase = Phase::New(Box::pin(sleep(HELLO_WAIT)));
+        Self { shared, caller, inbound, phase, deliveries: Vec::new() }
     }
 
     /// Waits for the Hello.
@@ -101,7 +71,7 @@ impl SessionStream {
         if self.shared.is_draining() {
             return Poll::Ready(Turn::Fail(Fault::draining().into_status()));
         }
-        let message = match Pin::new(&mut self.inbound).poll_next(context) {
+        let message = match self.inbound.poll_next(context) {
             Poll::Ready(Some(Ok(message))) => message,
             Poll::Ready(Some(Err(status))) => return Poll::Ready(Turn::Fail(status)),
             Poll::Ready(None) => return Poll::Ready(Turn::Done),
@@ -138,16 +108,20 @@ impl SessionStream {
             if *half_closed || items >= ITEMS_PER_TURN || state.core.out.is_full() {
                 break;
             }
-            match Pin::new(&mut self.inbound).poll_next(context) {
+            match self.inbound.poll_next(context) {
                 Poll::Ready(Some(Ok(message))) => match message.read(&mut Vec::new()) {
                     Ok(message) if message.hello.is_some() => {
                         return Turn::Fail(second_hello().into_status());
                     }
-                    Ok(message) => items += state.core.handle(shared, message),
+                    Ok(message) => {
+                        let had = state.core.handle(shared, message);
+                        self.inbound.had(had);
+                        items += had;
+                    }
                     Err(status) => return Turn::Fail(status),
                 },
                 Poll::Ready(Some(Err(status))) => return Turn::Fail(status),
-                Poll::Ready(None) if self.ending.is_broken() => {
+                Poll::Ready(None) if self.inbound.is_broken() => {
                     return Turn::Fail(Status::cancelled("the stream was reset"));
                 }
                 Poll::Ready(None) => {

@@ -38,6 +38,44 @@ async fn grants_end_with_what_was_set_aside_and_come_back() {
     server.stop().await;
 }
 
+/// Goal: a disk that is full, as the system has it: the process lives, grants end with what was set aside, metric and log say so, a
+/// change is refused, everything goes on by itself once there is room, and what was acknowledged then survives a kill.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_full_disk() {
+    use permitd_tests::{Folder, Permitd, http_get};
+
+    let folder = Folder::new();
+    let config = format!("[server]\ndata = \"{}\"\n", folder.path("data").display());
+    let server = Permitd::start(&config).await;
+    server.set("k", vec![rate("requests", 6_000, MINUTE)]).await;
+    server.granted(ask("k")).await;
+    // Less than any write of the store needs.
+    server.bound_files(Some(4_096));
+    let refused = loop {
+        if let Err(status) = server.try_granted_now(ask("k")).await {
+            break facts(&status);
+        }
+    };
+    assert_eq!((refused.code, refused.reason.as_str()), (Code::Unavailable, "STORE_UNAVAILABLE"));
+    assert!(refused.retry_after.is_some() && refused.message.contains("store"), "{refused:?}");
+    let waiting = server.refused(ask("k")).await;
+    assert_eq!(waiting.reason, "STORE_UNAVAILABLE", "nobody waits for a disk");
+    let change = server.try_declare(budget("k", vec![in_flight(1)])).await.expect_err("it would not last");
+    assert_eq!(facts(&change).reason, "STORE_UNAVAILABLE");
+    assert!(http_get(server.http, "/metrics", None).await.contains("permitd_store_failing 1"));
+    until("the log to say why", async || server.log().contains("the store can't be written")).await;
+
+    server.bound_files(None);
+    until("grants to go on", async || server.try_granted_now(ask("k")).await.is_ok()).await;
+    assert!(http_get(server.http, "/metrics", None).await.contains("permitd_store_failing 0"));
+    server.set("k", vec![in_flight(7)]).await;
+    server.kill().await;
+    let server = Permitd::start(&config).await;
+    assert_eq!(server.limit("k", "in_flight", "").await.effective_amount, 7);
+    server.stop().await;
+}
+
 /// Goal: whichever write is the first to fail, whether or not it got there: what was answered is on the disk, and the next process
 /// grants no more than is left.
 #[tokio::test]

@@ -1,7 +1,9 @@
 //! Calls that are too many, or too large in their heads.
 
-use permitd_proto::v1::{ListBudgetsRequest, admin_service_client::AdminServiceClient};
-use permitd_tests::{Server, ask, facts, in_flight};
+use std::time::{Duration, Instant};
+
+use permitd_proto::v1::{AcquireRequest, ListBudgetsRequest, admin_service_client::AdminServiceClient};
+use permitd_tests::{Server, acquires, ask, facts, in_flight};
 use tonic::{Code, Request};
 
 /// Goal: who makes calls faster than a connection may is told when to come again; another connection notices nothing, and a session
@@ -29,6 +31,35 @@ async fn too_many_calls() {
     for _ in 1..=50 {
         session.next_granted().await;
     }
+    server.stop().await;
+}
+
+/// Goal: a connection whose sessions ask faster than they may is read later, without an error; reports on another are not held up
+/// by it.
+#[tokio::test]
+async fn too_many_items_a_second() {
+    let server = Server::start_with(|config| config.server.bounds.items_per_second = 50).await;
+    server.set("k", vec![in_flight(1_000)]).await;
+    let mut hasty = server.session("hasty").await;
+    // The first message has more than may come in a second, so the second one is read later.
+    let asked = |first: u64| {
+        acquires((first..first + 75).map(|id| AcquireRequest { request_id: id, ..ask("k") }).collect())
+    };
+    let begin = Instant::now();
+    hasty.send(asked(1)).await;
+    hasty.send(asked(76)).await;
+    for _ in 0..75 {
+        hasty.next_granted().await;
+    }
+    let mut other = server.session("other").await;
+    other.ask(1, ask("k")).await;
+    let permit = other.permit(1).await;
+    other.settle(&permit).await;
+    for _ in 0..75 {
+        hasty.next_granted().await;
+    }
+    // 75 of which 50 might come at once, before the second message was read.
+    assert!(begin.elapsed() >= Duration::from_millis(500), "it was not read at once");
     server.stop().await;
 }
 

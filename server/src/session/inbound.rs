@@ -1,0 +1,65 @@
+//! What a session's stream brings: its messages, read no faster than its connection may go, and how it ended.
+
+use std::{
+    future::Future as _,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll, ready},
+};
+
+use futures_core::Stream as _;
+use tokio::time::{Instant, Sleep, sleep};
+use tonic::{Status, Streaming};
+
+use super::message::Incoming;
+use crate::pace::Pace;
+
+/// How a request body ended: set by whoever reads the body, since the decoder shows a reset as an ordinary end.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Ending(Arc<AtomicBool>);
+
+impl Ending {
+    /// The body broke.
+    pub(crate) fn broke(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+}
+
+/// The messages of one stream.
+pub(crate) struct Inbound {
+    messages: Streaming<Incoming>,
+    ending: Ending,
+    /// `None` if it may go as fast as it likes.
+    pace: Option<Pace>,
+    /// Nothing more is read before then.
+    pause: Option<Pin<Box<Sleep>>>,
+}
+
+impl Inbound {
+    pub(crate) fn new(messages: Streaming<Incoming>, ending: Ending, pace: Option<Pace>) -> Self {
+        Self { messages, ending, pace, pause: None }
+    }
+
+    /// The next message, once it may be read.
+    pub(super) fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Incoming, Status>>> {
+        if let Some(pause) = &mut self.pause {
+            ready!(pause.as_mut().poll(context));
+            self.pause = None;
+        }
+        Pin::new(&mut self.messages).poll_next(context)
+    }
+
+    /// The latest message had so many items.
+    pub(super) fn had(&mut self, items: usize) {
+        let wait = self.pace.as_ref().and_then(|pace| pace.spend(Instant::now(), items));
+        self.pause = wait.map(|wait| Box::pin(sleep(wait)));
+    }
+
+    /// Whether it ended by breaking.
+    pub(super) fn is_broken(&self) -> bool {
+        self.ending.0.load(Ordering::Acquire)
+    }
+}
