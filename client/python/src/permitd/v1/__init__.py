@@ -1,0 +1,1 @@
+"""What `generate` makes of proto/permitd/v1. Nobody edits it."""
