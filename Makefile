@@ -2,7 +2,7 @@
 
 CARGO ?= cargo
 
-.PHONY: help build test test-go lint docs deny bench soak demo serve
+.PHONY: help build test test-go lint docs deny bench soak demo serve test-python
 
 help: ## This list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -19,6 +19,10 @@ test-go: ## The Go client: its tests against scripted and real servers, its stub
 	cd client/go && test -z "$$(gofmt -l . | tee /dev/stderr)" && go vet ./... && go test -race ./...
 	cd client/go/tools && go vet ./... && go test ./... && go build -o ../../../target/ honnef.co/go/tools/cmd/staticcheck
 	cd client/go && ../../target/staticcheck ./...
+
+test-python: ## The Python client: its linter, types and tests, against real servers
+	$(CARGO) build -p permitd -p permitd-lab
+	client/python/check
 
 lint: ## Format, clippy and documentation, warnings being errors
 	$(CARGO) fmt --all --check
