@@ -2,7 +2,7 @@
 
 CARGO ?= cargo
 
-.PHONY: help build test test-go lint docs deny bench soak demo serve test-python
+.PHONY: help build test test-go lint docs deny bench soak demo serve test-python test-java
 
 help: ## This list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -23,6 +23,10 @@ test-go: ## The Go client: its tests against scripted and real servers, its stub
 test-python: ## The Python client: its linter, types and tests, against real servers
 	$(CARGO) build -p permitd -p permitd-lab
 	client/python/check
+
+test-java: ## The Java client: its tests against scripted and real servers, and its documentation
+	$(CARGO) build -p permitd -p permitd-lab
+	cd client/java && mvn --batch-mode --no-transfer-progress --quiet verify
 
 lint: ## Format, clippy and documentation, warnings being errors
 	$(CARGO) fmt --all --check
