@@ -33,7 +33,8 @@ Examples:
 
 Settings come from the file, over it from the environment (PERMITD_SERVER__LISTEN is
 server.listen), and over both from these flags. `permitd check FILE` shows the outcome.
-The file is read again when it changes and at SIGHUP: its budgets and providers are put in force, all or nothing.
+The file is read again when it changes and at SIGHUP: its budgets, providers and identities are put in
+force, all or nothing.
 SIGTERM or Ctrl-C drains: no new permits, but reports are still taken for a few seconds.
 A second one stops at once.";
 

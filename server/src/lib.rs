@@ -194,10 +194,11 @@ pub async fn run_from(
         background.spawn(files.watch(move || tls.reload()));
     }
     if let Some(file) = jwks_file {
+        let gate = gate.clone();
         background.spawn(file.watch(move || gate.reload()));
     }
     if let Some(reload) = reload {
-        background.spawn(reload::follow(reload, begun, Arc::clone(&shared.registry)));
+        background.spawn(reload::follow(reload, begun, Arc::clone(&shared.registry), gate));
     }
     let health = Health::new().await;
     let mut workers = Workers::start(&shared, &admin, &health, &stops)?;

@@ -1,12 +1,13 @@
-//! Reading the configuration again, when its file changes or somebody asks: all of its budgets and providers are put in force, or,
-//! where anything in it is wrong, nothing, and the log says why.
+//! Reading the configuration again, when its file changes or somebody asks: all of its budgets, providers and identities are put in
+//! force, or, where anything in it is wrong, nothing, and the log says why.
 
 use std::{fmt, path::PathBuf, sync::Arc};
 
 use tokio::{sync::mpsc, task};
 
 use crate::{
-    config::{Config, ConfigError},
+    auth::Gate,
+    config::{AuthConfig, Config, ConfigError},
     files::Watched,
     registry::{File, Registry},
 };
@@ -27,13 +28,14 @@ impl fmt::Debug for Reload {
     }
 }
 
-/// Follows the configuration for ever. `begun` is what the server was started with: only budgets and providers are followed.
-pub(crate) async fn follow(reload: Reload, begun: Config, registry: Arc<Registry>) {
+/// Follows the configuration for ever. `begun` is what the server was started with: budgets, providers, identities and who may read
+/// metrics are followed, and nothing else.
+pub(crate) async fn follow(reload: Reload, begun: Config, registry: Arc<Registry>, gate: Gate) {
     let Reload { file, load, mut asked } = reload;
     let watched = Watched::new([file]);
     let again = {
         let (load, registry, begun) = (Arc::clone(&load), Arc::clone(&registry), Arc::new(begun));
-        move || put_in_force(load(), &begun, &registry)
+        move || put_in_force(load(), &begun, &registry, &gate)
     };
     let when_asked = {
         let again = again.clone();
@@ -48,18 +50,29 @@ pub(crate) async fn follow(reload: Reload, begun: Config, registry: Arc<Registry
     tokio::join!(watched.watch(again), when_asked);
 }
 
-fn put_in_force(read: Result<Config, ConfigError>, begun: &Config, registry: &Registry) {
+fn put_in_force(read: Result<Config, ConfigError>, begun: &Config, registry: &Registry, gate: &Gate) {
     let followed = read.map_err(|error| error.to_string()).and_then(|config| {
-        registry.follow(File::of(&config)).map(|()| config).map_err(|error| error.to_string())
+        if !gate.can_follow(&config.auth) {
+            return Err("whether callers have to prove who they are changes with a restart only".to_owned());
+        }
+        registry.follow(File::of(&config)).map_err(|error| error.to_string())?;
+        gate.follow(&config.auth);
+        Ok(config)
     });
     match followed {
         Ok(config) => {
             let (budgets, providers) = (config.budgets.len(), config.providers.len());
-            tracing::warn!(budgets, providers, "the configuration was read again and is in force");
-            let others =
-                Config { budgets: begun.budgets.clone(), providers: begun.providers.clone(), ..config };
-            if others != *begun {
-                tracing::warn!("what changed beside budgets and providers needs a restart");
+            let identities = config.auth.identities.len();
+            tracing::warn!(
+                budgets,
+                providers,
+                identities,
+                "the configuration was read again and is in force"
+            );
+            let auth = AuthConfig { jwt: config.auth.jwt, ..begun.auth.clone() };
+            let (budgets, providers) = (begun.budgets.clone(), begun.providers.clone());
+            if (Config { budgets, providers, auth, ..config }) != *begun {
+                tracing::warn!("what changed beside budgets, providers and identities needs a restart");
             }
         }
         Err(error) => tracing::error!(%error, "the configuration was not put in force; nothing changed"),

@@ -7,7 +7,11 @@ use permitd_budget::Glob;
 use ring::digest::{SHA256, digest};
 use tonic::Code;
 
-use super::{Role, methods::Access};
+use super::{
+    Role,
+    methods::Access,
+    over::{Over, Waiting},
+};
 use crate::{
     config::{BudgetName, IdentityConfig, priority_name},
     status::Fault,
@@ -40,13 +44,26 @@ pub(super) struct Rules {
     config: IdentityConfig,
     budgets: Vec<Glob>,
     tenants: Vec<Glob>,
+    /// Once the configuration has others in their place.
+    over: Over,
 }
 
 impl Rules {
     pub(super) fn new(identity: &str, config: &IdentityConfig) -> Self {
         let globs = |patterns: &[String]| patterns.iter().map(|pattern| Glob::new(pattern)).collect();
         let (budgets, tenants) = (globs(&config.budgets), globs(&config.tenants));
-        Self { identity: identity.to_owned(), config: config.clone(), budgets, tenants }
+        let over = Over::default();
+        Self { identity: identity.to_owned(), config: config.clone(), budgets, tenants, over }
+    }
+
+    /// Whether they are what this configuration says.
+    pub(super) fn are(&self, config: &IdentityConfig) -> bool {
+        self.config == *config
+    }
+
+    /// Others are in their place: streams of whoever was let in by them end.
+    pub(super) fn end(&self) {
+        self.over.end();
     }
 
     /// The identity's name.
@@ -87,6 +104,11 @@ impl Caller {
     /// When what they showed ends; `None` for never.
     pub(super) fn until(&self) -> Option<SystemTime> {
         self.0.as_ref()?.until
+    }
+
+    /// Resolves when the rules that let them in are over; `None` for never.
+    pub(super) fn over(&self) -> Option<Waiting> {
+        Some(self.0.as_ref()?.rules.over.wait())
     }
 
     /// The tenant of requests that name none: the caller's own name if they may be that tenant, else the first that they may be.

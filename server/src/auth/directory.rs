@@ -1,7 +1,11 @@
 //! Everybody who is known, by what they show: a token, or the name in a certificate or a JWT. Names are found literally before they
 //! are found by a glob, and of several globs the first identity's counts, by its name.
 
-use std::{collections::HashMap, sync::Arc, time::SystemTime};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::SystemTime,
+};
 
 use permitd_budget::Glob;
 
@@ -15,8 +19,9 @@ use crate::{
 };
 
 /// Everybody who is known.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Directory {
+    rules: BTreeMap<String, Arc<Rules>>,
     /// By the first half of the hash; the whole is compared in constant time.
     tokens: HashMap<u128, (TokenHash, Arc<Rules>)>,
     certificates: Names,
@@ -31,16 +36,30 @@ struct Names {
 }
 
 impl Directory {
-    pub(super) fn new(config: &AuthConfig) -> Self {
-        let rules: Vec<_> =
-            config.identities.iter().map(|(name, of)| (of, Arc::new(Rules::new(name, of)))).collect();
+    /// Everybody whom the configuration knows. Who was known before, and is known alike, stays the same.
+    pub(super) fn new(config: &AuthConfig, before: &Self) -> Self {
+        let rules_of = |name: &String, of: &IdentityConfig| {
+            let same = before.rules.get(name).filter(|rules| rules.are(of));
+            same.cloned().unwrap_or_else(|| Arc::new(Rules::new(name, of)))
+        };
+        let rules: Vec<_> = config.identities.iter().map(|(name, of)| (of, rules_of(name, of))).collect();
         let tokens = rules.iter().flat_map(|(of, rules)| {
             of.tokens.iter().map(move |hash| (hash.prefix(), (*hash, Arc::clone(rules))))
         });
         Self {
+            rules: rules.iter().map(|(_, rules)| (rules.identity().to_owned(), Arc::clone(rules))).collect(),
             tokens: tokens.collect(),
             certificates: Names::new(&rules, |of| &of.certificates),
             subjects: Names::new(&rules, |of| &of.subjects),
+        }
+    }
+
+    /// This one is in force now: streams of those end who are not known any more, or not alike.
+    pub(super) fn replaced_by(&self, next: &Self) {
+        for (name, rules) in &self.rules {
+            if !next.rules.get(name).is_some_and(|next| Arc::ptr_eq(next, rules)) {
+                rules.end();
+            }
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::SystemTime};
 
+use parking_lot::RwLock;
 use tonic::{
     Code,
     codegen::http::{Extensions, HeaderMap, header::AUTHORIZATION},
@@ -25,8 +26,14 @@ pub(crate) struct Gate(Option<Arc<Keeper>>);
 
 #[derive(Debug)]
 struct Keeper {
-    directory: Directory,
+    known: RwLock<Known>,
     jwt: Option<Verifier>,
+}
+
+/// What is followed while the server runs.
+#[derive(Debug, Default)]
+struct Known {
+    directory: Directory,
     metrics_open: bool,
 }
 
@@ -37,8 +44,23 @@ impl Gate {
             return Ok((Self(None), None));
         }
         let (jwt, watched) = config.jwt.as_ref().map(Verifier::load).transpose()?.unzip();
-        let keeper = Keeper { directory: Directory::new(config), jwt, metrics_open: config.metrics_open };
-        Ok((Self(Some(Arc::new(keeper))), watched))
+        let gate = Self(Some(Arc::new(Keeper { known: RwLock::default(), jwt })));
+        gate.follow(config);
+        Ok((gate, watched))
+    }
+
+    /// Whether a configuration can be followed: whether callers have to prove who they are at all is decided at the start.
+    pub(crate) fn can_follow(&self, config: &AuthConfig) -> bool {
+        self.is_open() != config.is_on()
+    }
+
+    /// Lets in those whom the configuration knows now. Streams of others end.
+    pub(crate) fn follow(&self, config: &AuthConfig) {
+        let Some(keeper) = &self.0 else { return };
+        let mut known = keeper.known.write();
+        let directory = Directory::new(config, &known.directory);
+        let before = std::mem::replace(&mut *known, Known { directory, metrics_open: config.metrics_open });
+        before.directory.replaced_by(&known.directory);
     }
 
     /// Reads the keys of JWTs again.
@@ -73,7 +95,7 @@ impl Gate {
     /// Whether whoever asks so may read metrics.
     pub(crate) fn admit_to_metrics(&self, headers: &HeaderMap) -> Result<(), Fault> {
         match &self.0 {
-            Some(keeper) if !keeper.metrics_open => {
+            Some(keeper) if !keeper.known.read().metrics_open => {
                 keeper.authenticate(headers, None)?.check_access(Some(METRICS))
             }
             _ => Ok(()),
@@ -101,14 +123,12 @@ impl Keeper {
                 if certificate.until <= SystemTime::now() {
                     return Err(expired());
                 }
-                self.directory.by_certificate(certificate).ok_or_else(invalid)
+                self.known.read().directory.by_certificate(certificate).ok_or_else(invalid)
             }
             (Some(credential), None) => {
                 let token = bearer(credential.as_bytes()).ok_or_else(invalid)?;
-                match self.directory.by_token(token) {
-                    Some(caller) => Ok(caller),
-                    None => self.by_jwt(token),
-                }
+                let known = self.known.read().directory.by_token(token);
+                known.map_or_else(|| self.by_jwt(token), Ok)
             }
             (Some(_), Some(_)) => Err(invalid()),
         }
@@ -117,7 +137,10 @@ impl Keeper {
     fn by_jwt(&self, token: &str) -> Result<Caller, Fault> {
         let jwt = self.jwt.as_ref().filter(|_| token.contains('.')).ok_or_else(invalid)?;
         match jwt.verify(token, SystemTime::now()) {
-            Ok(proven) => self.directory.by_subject(&proven.subject, proven.until).ok_or_else(invalid),
+            Ok(proven) => {
+                let known = self.known.read();
+                known.directory.by_subject(&proven.subject, proven.until).ok_or_else(invalid)
+            }
             Err(Unproven::Expired) => Err(expired()),
             Err(Unproven::Invalid(why)) => {
                 tracing::debug!(why, "a JWT is refused");

@@ -1,9 +1,9 @@
 //! The gate before all services: nothing of a call is read before its caller is known, and nothing is answered any more once what
-//! the caller showed has ended.
+//! the caller showed has ended, or the configuration says something else of them.
 
 use std::{
     convert::Infallible,
-    future::{Future as _, ready},
+    future::{Future, ready},
     pin::Pin,
     task::{Context, Poll},
     time::SystemTime,
@@ -19,7 +19,7 @@ use tonic::{
 };
 use tower::Layer;
 
-use super::Gate;
+use super::{Caller, Gate, over::Waiting};
 use crate::{connection::Peer, status::Fault};
 
 /// Puts the gate before services.
@@ -68,28 +68,46 @@ where
                 return Box::pin(ready(Ok(fault.into_status().into_http())));
             }
         };
-        let until = caller.until();
+        let ends = End::of(&caller);
         request.extensions_mut().insert(caller);
         let answer = self.inner.call(request);
-        match until {
+        match ends {
             None => Box::pin(answer),
-            Some(until) => {
-                Box::pin(async move { Ok(answer.await?.map(|body| Body::new(Expiring::new(body, until)))) })
-            }
+            Some(ends) => Box::pin(async move {
+                Ok(answer.await?.map(|body| Body::new(Expiring { body, ends: Some(ends) })))
+            }),
         }
     }
 }
 
-/// An answer that ends when what its caller showed does.
+/// An answer that ends when what its caller showed does, or who they are is told otherwise.
 struct Expiring {
     body: Body,
-    ends: Option<Pin<Box<Sleep>>>,
+    /// Taken when it has come.
+    ends: Option<End>,
 }
 
-impl Expiring {
-    fn new(body: Body, until: SystemTime) -> Self {
-        let left = until.duration_since(SystemTime::now()).unwrap_or_default();
-        Self { body, ends: Some(Box::pin(sleep(left))) }
+/// What ends an answer.
+struct End {
+    late: Option<Pin<Box<Sleep>>>,
+    over: Waiting,
+}
+
+impl End {
+    /// `None` if nothing does.
+    fn of(caller: &Caller) -> Option<Self> {
+        let left = |until: SystemTime| until.duration_since(SystemTime::now()).unwrap_or_default();
+        let late = caller.until().map(|until| Box::pin(sleep(left(until))));
+        Some(Self { late, over: caller.over()? })
+    }
+
+    fn has_come(&mut self, context: &mut Context<'_>) -> bool {
+        self.over.is_over() || self.late.as_mut().is_some_and(|late| late.as_mut().poll(context).is_ready())
+    }
+
+    /// Whether it came just now; if not, it wakes whoever asks.
+    fn comes(&mut self, context: &mut Context<'_>) -> bool {
+        Pin::new(&mut self.over).poll(context).is_ready()
     }
 }
 
@@ -101,11 +119,15 @@ impl HttpBody for Expiring {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        let Some(ends) = &mut self.ends else { return Poll::Ready(None) };
-        if ends.as_mut().poll(context).is_pending() {
-            return Pin::new(&mut self.body).poll_frame(context);
+        let Self { body, ends: end } = &mut *self;
+        let Some(ends) = end else { return Poll::Ready(None) };
+        if !ends.has_come(context) {
+            let frame = Pin::new(body).poll_frame(context);
+            if frame.is_ready() || !ends.comes(context) {
+                return frame;
+            }
         }
-        self.ends = None;
+        *end = None;
         let mut trailers = http::HeaderMap::new();
         let status = expired().into_status();
         Poll::Ready(Some(status.add_header(&mut trailers).map(|()| Frame::trailers(trailers))))
@@ -120,7 +142,7 @@ impl HttpBody for Expiring {
     }
 }
 
-/// What was shown has ended since, or before.
+/// What was shown has ended since, or before, or is worth something else by now.
 pub(super) fn expired() -> Fault {
     let message = "these credentials have expired; call again with new ones";
     Fault::new(Code::Unauthenticated, "CREDENTIALS_EXPIRED", message)

@@ -9,6 +9,7 @@ mod jwks;
 mod jwt;
 mod layer;
 mod methods;
+mod over;
 mod role;
 mod token;
 

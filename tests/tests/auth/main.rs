@@ -3,6 +3,7 @@
 mod access;
 mod bound;
 mod certificates;
+mod followed;
 mod jwt;
 mod owned;
 mod secrets;
