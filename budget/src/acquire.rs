@@ -40,9 +40,10 @@ impl<W: Clone> Budget<W> {
         events: &mut Vec<Event<W>>,
     ) -> Result<Acquired, Refusal> {
         let now = self.catch_up(now, events);
+        let tenant = request.tenant;
         let acquired = self.try_acquire(now, request, events);
-        if acquired.is_err() {
-            self.totals.refused += 1;
+        if let Err(refusal) = &acquired {
+            self.note_refusal(now, tenant, refusal);
         }
         acquired
     }
@@ -77,7 +78,7 @@ impl<W: Clone> Budget<W> {
             (None, Overflow::Reject) => Some(Duration::ZERO),
             (None, Overflow::Wait) => self.spec.queue.max_wait,
         };
-        self.check_queue(tenant)?;
+        self.check_queue(tenant, set)?;
         let deadline = match (max_wait.map(|wait| now + wait), request.gives_up) {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),
@@ -134,7 +135,6 @@ impl<W: Clone> Budget<W> {
         self.fair.serve(class, &mut entry.flows[class.index()], entry.weight, worth);
         entry.in_flight += 1;
         entry.granted_total += 1;
-        self.totals.granted += 1;
         self.feedback.recent.grant(&charge, now);
         self.feedback.gate.pass();
         self.models[model].uses += 1;
@@ -142,6 +142,7 @@ impl<W: Clone> Budget<W> {
         let ttl = self.spec.ttl();
         let expires = Agenda::due(now + ttl);
         let waited = now.since(asked);
+        self.tally.grant(class, waited);
         let charged = charge.clone();
         let permit = Permit {
             waiter,
@@ -306,17 +307,22 @@ impl<W: Clone> Budget<W> {
         )
     }
 
-    fn check_queue(&self, tenant: u32) -> Result<(), Refusal> {
+    fn check_queue(&self, tenant: u32, set: LimitSet) -> Result<(), Refusal> {
+        // A queue is full because of what holds those in it.
+        let full = |reason| {
+            let limit = self.queue.held_by_of(set).and_then(|held| self.limit_at(held));
+            Refusal { limit, ..Refusal::new(reason) }
+        };
         let max_waiting = match self.spec.queue.max_waiting {
             0 => DEFAULT_MAX_WAITING,
             declared => declared,
         };
         if self.waiting() >= max_waiting {
-            return Err(Refusal::new(Reason::QueueFull { max_waiting }));
+            return Err(full(Reason::QueueFull { max_waiting }));
         }
         let tenant = &self.tenants[tenant];
         if tenant.max_waiting != 0 && tenant.waiting >= tenant.max_waiting {
-            return Err(Refusal::new(Reason::TenantQueueFull { max_waiting: tenant.max_waiting }));
+            return Err(full(Reason::TenantQueueFull { max_waiting: tenant.max_waiting }));
         }
         Ok(())
     }

@@ -4,6 +4,7 @@
 use crate::{
     limit::{Limit, LimitSet, Rule, TICKS_PER_NANO_BITS, Ticks, members},
     meter::{Meter, Moment},
+    request::{HeldBy, LimitPlace},
     tenant::Tenant,
     time::Time,
     usage::Amounts,
@@ -13,13 +14,23 @@ use crate::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Obstacle {
     /// A limit of the tenant's own, which no other tenant can be kept waiting by: until then, or until a permit ends.
-    Own { until: Option<Time> },
+    Own { until: Option<Time>, by: usize },
     /// A limit that others share: a rate, until then.
-    Rate { until: Time },
+    Rate { until: Time, by: usize },
     /// Every slot that it may use is taken.
-    Slots,
+    Slots { by: usize },
     /// There is enough, but more than has been set aside by a write.
     Store,
+}
+
+impl Obstacle {
+    /// What a request that it was in the way of waits for.
+    pub(crate) fn held_by(self) -> HeldBy {
+        match self {
+            Self::Own { by, .. } | Self::Rate { by, .. } | Self::Slots { by } => HeldBy::Limit(LimitPlace::of(by)),
+            Self::Store => HeldBy::Store,
+        }
+    }
 }
 
 /// How long a request would have to wait if it were alone.
@@ -82,14 +93,15 @@ pub(crate) fn obstacle(
     amounts: &Amounts,
     now: Time,
 ) -> Obstacle {
-    let mut own: Option<Option<Time>> = None;
-    let mut rate: Option<Time> = None;
-    let mut slots = false;
+    // Each with the limit that it is by.
+    let mut own: Option<(Option<Time>, usize)> = None;
+    let mut rate: Option<(Time, usize)> = None;
+    let mut slots: Option<usize> = None;
     for at in members(set) {
         let each = limits[at].is_each();
         let Some((rule, meter)) = meter_of(limits, tenant, at) else { continue };
         let need = rule.need(meter, rule.cost(amounts));
-        rate = rate.max(rule.gate.closed_until(now));
+        rate = rate.max(rule.gate.closed_until(now).map(|until| (until, at)));
         if need + rule.reserved.now <= meter.available() {
             continue;
         }
@@ -101,18 +113,17 @@ pub(crate) fn obstacle(
         };
         match (each, ready) {
             // Until a permit of the tenant ends is the longest of all.
-            (true, None) => own = Some(None),
-            (true, Some(_)) if own == Some(None) => {}
-            (true, Some(_)) => own = Some(own.flatten().max(ready)),
-            (false, Some(ready)) => rate = rate.max(Some(ready)),
-            (false, None) => slots = true,
+            (true, None) => own = Some((None, at)),
+            (true, Some(_)) if matches!(own, Some((None, _))) => {}
+            (true, Some(_)) => own = own.max(Some((ready, at))),
+            (false, Some(ready)) => rate = rate.max(Some((ready, at))),
+            (false, None) => slots = slots.or(Some(at)),
         }
     }
     match (own, rate) {
-        (Some(until), _) => Obstacle::Own { until },
-        (None, Some(until)) => Obstacle::Rate { until },
-        (None, None) if slots => Obstacle::Slots,
-        (None, None) => Obstacle::Store,
+        (Some((until, by)), _) => Obstacle::Own { until, by },
+        (None, Some((until, by))) => Obstacle::Rate { until, by },
+        (None, None) => slots.map_or(Obstacle::Store, |by| Obstacle::Slots { by }),
     }
 }
 
@@ -132,10 +143,10 @@ pub(crate) fn reserve(limits: &mut [Limit], set: LimitSet, amounts: &Amounts, no
         let Limit { rule, meter: Some(meter) } = &mut limits[at] else { continue };
         let need = rule.need(meter, rule.cost(amounts));
         let (keep, until) = match obstacle {
-            Obstacle::Rate { until } if rule.is_rate() => {
+            Obstacle::Rate { until, .. } if rule.is_rate() => {
                 ((need - meter.gain_until(now, until)).max(0), until)
             }
-            Obstacle::Slots | Obstacle::Store => (need, now),
+            Obstacle::Slots { .. } | Obstacle::Store => (need, now),
             Obstacle::Rate { .. } | Obstacle::Own { .. } => continue,
         };
         // Where all of it comes back in time, those behind are not kept from anything.

@@ -1,6 +1,6 @@
 //! The budget of one (provider, key): its state, and the calls that do not change who waits.
 
-use std::time::Duration;
+use std::{mem, time::Duration};
 
 use crate::{
     agenda::Agenda,
@@ -12,11 +12,13 @@ use crate::{
     meter::{Moment, Order},
     names::Names,
     outputs::Outputs,
+    past::{Past, PastAnswer, PastRefusal},
     queue::Queue,
     request::{Event, Grant, PermitKey, Priority},
     saved::Ledger,
     slab::{Slab, serial_of},
     spec::CheckedSpec,
+    tally::Tally,
     tenant::{TENANTS_MAX, Tenant},
     time::Time,
     usage::Amounts,
@@ -49,7 +51,11 @@ pub struct Budget<W> {
     pub(crate) paused: bool,
     /// When the first of those waiting can be granted, if nothing else happens before.
     pub(crate) wake: Option<Time>,
-    pub(crate) totals: Totals,
+    /// When the last pause ended; zero if there was none.
+    pub(crate) resumed: Time,
+    pub(crate) tally: Tally,
+    pub(crate) refusals: Past<PastRefusal>,
+    pub(crate) provider_refusals: Past<PastAnswer>,
 }
 
 /// A request in the queue.
@@ -114,14 +120,6 @@ pub(crate) struct Model {
     pub(crate) uses: u32,
 }
 
-#[derive(Debug, Default)]
-pub(crate) struct Totals {
-    pub(crate) granted: u64,
-    pub(crate) refused: u64,
-    pub(crate) rate_limited: u64,
-    pub(crate) expired: u64,
-}
-
 impl<W: Clone> Budget<W> {
     /// A budget that starts full.
     #[must_use]
@@ -144,7 +142,10 @@ impl<W: Clone> Budget<W> {
             ledger: Ledger::default(),
             paused: false,
             wake: None,
-            totals: Totals::default(),
+            resumed: Time::ZERO,
+            tally: Tally::default(),
+            refusals: Past::default(),
+            provider_refusals: Past::default(),
         }
     }
 
@@ -177,7 +178,9 @@ impl<W: Clone> Budget<W> {
     /// Ends a pause, and an exhausted quota.
     pub fn resume(&mut self, now: Time, events: &mut Vec<Event<W>>) {
         let now = self.catch_up(now, events);
-        self.paused = false;
+        if mem::take(&mut self.paused) {
+            self.resumed = now;
+        }
         self.feedback.resume();
         self.dispatch(now, events);
     }

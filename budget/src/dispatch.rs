@@ -9,7 +9,7 @@ use crate::{
     budget::Budget,
     limit::Reserved,
     refusal::{Reason, Refusal},
-    request::{Event, Ticket},
+    request::{Event, HeldBy, Ticket},
     slab::serial_of,
     time::Time,
 };
@@ -105,12 +105,13 @@ impl<W: Clone> Budget<W> {
         }
         let obstacle = admission::obstacle(limits, entry, set, &head.charge, now);
         match obstacle {
-            Obstacle::Own { until } => {
+            Obstacle::Own { until, .. } => {
+                self.queue.hold_lane(lane, now, obstacle.held_by());
                 self.queue.park(lane, until.unwrap_or(Time::MAX));
                 return false;
             }
-            Obstacle::Rate { until } => self.wake_by(until),
-            Obstacle::Slots => {}
+            Obstacle::Rate { until, .. } => self.wake_by(until),
+            Obstacle::Slots { .. } => {}
             Obstacle::Store if self.ledger.failing => {
                 let ticket = Ticket(self.waiting.key_at(slot).expect("the head of a lane waits"));
                 self.refuse(ticket, Refusal::store_unavailable(), events);
@@ -121,6 +122,7 @@ impl<W: Clone> Budget<W> {
                 self.ledger.withheld = true;
             }
         }
+        self.queue.hold_group(group, now, obstacle.held_by());
         admission::reserve(&mut self.limits, set, &self.waiting.at(slot).charge, now, obstacle);
         held.push(group);
         false
@@ -128,6 +130,7 @@ impl<W: Clone> Budget<W> {
 
     fn grant_head(&mut self, lane: u32, slot: u32, asker: Asker, now: Time, events: &mut Vec<Event<W>>) {
         let ticket = Ticket(self.waiting.key_at(slot).expect("the head of a lane waits"));
+        let held_by = self.held_since(self.waiting.at(slot).asked, now, lane);
         let head = self.waiting.at_mut(slot);
         head.remaining -= 1;
         let (remaining, asked) = (head.remaining, head.asked);
@@ -145,7 +148,22 @@ impl<W: Clone> Budget<W> {
         };
         let grant = self.grant_now(now, asker, charge, waiter.clone(), asked);
         self.queue.reorder(&self.tenants[asker.tenant].flows[asker.class.index()]);
-        events.push(Event::Granted { waiter, grant, remaining });
+        events.push(Event::Granted { waiter, grant, remaining, held_by });
+    }
+
+    /// What a request at the head of a lane waited for last since it came.
+    fn held_since(&self, asked: Time, now: Time, lane: u32) -> HeldBy {
+        let frozen = (self.feedback.gate.thaws(), HeldBy::Frozen);
+        let paused = (self.resumed, HeldBy::Paused);
+        let ends = self.queue.holds(lane).into_iter().flatten();
+        let since = [frozen, paused].into_iter().chain(ends).filter(|(at, _)| *at >= asked && *at <= now);
+        since.max_by_key(|(at, _)| *at).map_or(HeldBy::Turn, |(_, held_by)| held_by)
+    }
+
+    /// The name of the limit that a request waited for, if it was one.
+    #[must_use]
+    pub fn limit_at(&self, held_by: HeldBy) -> Option<String> {
+        Some(self.limits.get(held_by.limit()?)?.rule.spec.to_string())
     }
 
     pub(crate) fn unpark_due(&mut self, now: Time) {

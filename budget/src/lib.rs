@@ -49,6 +49,7 @@
 //! | `configure` | live changes |
 //! | `saved`, `meter/escrow` | surviving the process: what is written down, and what may be granted before the next write |
 //! | `place` | telling those who wait where they are |
+//! | `standing`, `past`, `tally` | telling those who watch what holds it back, what was refused of late, what happened so far |
 //! | `names`, `slab`, `agenda`, `chunks`, `answers`, `outputs` | bounded tables |
 //!
 //! # Invariants
@@ -74,6 +75,7 @@ mod names;
 mod observed;
 mod outcome;
 mod outputs;
+mod past;
 mod place;
 mod queue;
 mod refusal;
@@ -83,6 +85,8 @@ mod settle;
 mod slab;
 mod snapshot;
 mod spec;
+mod standing;
+mod tally;
 mod tenant;
 mod time;
 mod usage;
@@ -94,8 +98,9 @@ pub use glob::Glob;
 pub use limit::Source;
 pub use observed::{OBSERVED_MAX, Observed, Tripped};
 pub use outcome::{Outcome, Report, Reported};
+pub use past::{PAST_MAX, PastAnswer, PastRefusal, Seen};
 pub use refusal::{Reason, Refusal};
-pub use request::{Acquired, COUNT_MAX, Event, Grant, PermitKey, Place, Priority, Request, Ticket};
+pub use request::{Acquired, COUNT_MAX, Event, Grant, HeldBy, LimitPlace, PermitKey, Place, Priority, Request, Ticket};
 pub use saved::{
     Level, PermitChange, Pressure, Resumed, SavedBudget, SavedCourse, SavedGate, SavedLearned, SavedLimit,
     SavedMeter, SavedPace, SavedPermit, SavedStrangers, SavedTenant,
@@ -105,6 +110,8 @@ pub use spec::{
     BudgetSpec, CheckedSpec, DEFAULT_MAX_WAITING, DEFAULT_PERMIT_TTL, DEFAULT_QUANTUM, LimitSpec, Overflow,
     QueueSpec, SpecError, TenantSpec, Window, bounds, check_name,
 };
+pub use standing::{Halt, LINES_MAX, Line, Standing};
+pub use tally::{LimitTally, WAIT_BOUNDS_NANOS, Waits, wait_bucket};
 pub use time::Time;
 pub use usage::{
     Amounts, IN_FLIGHT, INPUT_TOKENS, OTHER_UNITS_MAX, OUTPUT_TOKENS, OtherUnit, REQUESTS, TOKENS, Usage,

@@ -8,6 +8,7 @@ use crate::{
     meter::{Escrow, Meter, Moment},
     saved::Strangers,
     spec::{LimitSpec, Window},
+    tally::LimitTally,
     time::{Time, nanos},
     usage::{self, Amounts},
 };
@@ -56,6 +57,7 @@ pub(crate) struct Rule {
     /// When the provider last refused for it; zero if it never did.
     pub(crate) refused_at: Time,
     pub(crate) traffic: Traffic,
+    pub(crate) tally: LimitTally,
     /// Kept once headers have told what remains.
     pub(crate) history: Option<Box<History>>,
     /// What requests ahead in the order keep others from; good within one dispatch.
@@ -124,11 +126,11 @@ impl Limit {
     /// Takes over from the same limit before it was changed.
     pub(crate) fn take_over(&mut self, old: Limit, moment: Moment) {
         (self.rule.fresh, self.rule.strangers) = (old.rule.fresh, old.rule.strangers);
-        let Rule { spec, source, told, gate, pace, cushion, burst, refused_at, traffic, history, .. } =
+        let Rule { spec, source, told, gate, pace, cushion, burst, refused_at, traffic, tally, history, .. } =
             old.rule;
         let rule = &mut self.rule;
         (rule.told, rule.gate, rule.cushion, rule.burst) = (told, gate, cushion, burst);
-        (rule.refused_at, rule.traffic, rule.history) = (refused_at, traffic, history);
+        (rule.refused_at, rule.traffic, rule.tally, rule.history) = (refused_at, traffic, tally, history);
         if source == Source::Header {
             // What was told stands beside what is declared now.
             rule.told = rule.told.or(Some(spec.amount));
@@ -178,6 +180,7 @@ impl Rule {
             burst: Burst::default(),
             refused_at: Time::ZERO,
             traffic: Traffic::default(),
+            tally: LimitTally::default(),
             history: None,
             reserved: Reserved::default(),
             fresh: Escrow::default(),
@@ -265,6 +268,7 @@ impl Rule {
     #[inline]
     pub(crate) fn note_grant(&mut self, meter: &Meter, cost: u64, now: Time) {
         self.gate.pass();
+        self.tally.charge(cost);
         if let Some(history) = &mut self.history {
             history.note(self.traffic.net, now);
         }

@@ -34,6 +34,54 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// What each is called, by [`Outcome::index`].
+    pub const NAMES: [&'static str; 9] = [
+        "success",
+        "rate_limited",
+        "concurrency_limited",
+        "overloaded",
+        "acceleration_limited",
+        "quota_exhausted",
+        "too_large",
+        "failed",
+        "cancelled",
+    ];
+
+    /// Its place in [`Outcome::NAMES`].
+    #[must_use]
+    pub const fn index(self) -> usize {
+        match self {
+            Outcome::Success => 0,
+            Outcome::RateLimited => 1,
+            Outcome::ConcurrencyLimited => 2,
+            Outcome::Overloaded => 3,
+            Outcome::AccelerationLimited => 4,
+            Outcome::QuotaExhausted => 5,
+            Outcome::TooLarge => 6,
+            Outcome::Failed { .. } => 7,
+            Outcome::Cancelled => 8,
+        }
+    }
+
+    /// What it is called.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        Self::NAMES[self.index()]
+    }
+
+    /// Whether the provider turned the call away for how much there was, and not for what it was.
+    #[must_use]
+    pub const fn is_refusal(self) -> bool {
+        match self {
+            Outcome::RateLimited
+            | Outcome::ConcurrencyLimited
+            | Outcome::Overloaded
+            | Outcome::AccelerationLimited
+            | Outcome::QuotaExhausted => true,
+            Outcome::Success | Outcome::TooLarge | Outcome::Failed { .. } | Outcome::Cancelled => false,
+        }
+    }
+
     /// Whether the same call may succeed later, so that it is worth acquiring again for.
     #[must_use]
     pub const fn is_worth_retrying(self) -> bool {

@@ -32,6 +32,7 @@ impl<W: Clone> Budget<W> {
         let now = self.now.max(now);
         let ahead = self.ahead(ticket)?;
         let alone = self.alone(now, ticket, ahead.work)?;
+        let limit = self.binding(ticket, &alone).map(|at| self.limits[at].rule.spec.to_string());
         let frozen = self.feedback.frozen(now);
         let held_by = if self.paused {
             "paused".to_owned()
@@ -42,12 +43,13 @@ impl<W: Clone> Budget<W> {
         } else if self.ledger.withheld && alone.binding.is_none() && alone.full.is_none() {
             "store".to_owned()
         } else {
-            alone.binding.or(alone.full).map_or_else(String::new, |at| self.limits[at].rule.spec.to_string())
+            limit.clone().unwrap_or_default()
         };
         let known = !self.paused && (alone.binding.is_some() || frozen.is_some());
         let ready = alone.ready.max(frozen.unwrap_or(now));
         let estimated_wait = known.then(|| ready.since(now));
-        Some(Place { position: u32::try_from(ahead.requests).unwrap_or(u32::MAX), estimated_wait, held_by })
+        let position = u32::try_from(ahead.requests).unwrap_or(u32::MAX);
+        Some(Place { position, estimated_wait, held_by, limit })
     }
 
     /// The refusal of a waiting request whose time is over: which limit was short, and when trying again may help.
@@ -64,7 +66,7 @@ impl<W: Clone> Budget<W> {
         let wait = retry_at.since(now);
         Refusal {
             reason: Reason::NotInTime,
-            limit: alone.binding.or(alone.full).map(|at| self.limits[at].rule.spec.to_string()),
+            limit: self.binding(ticket, &alone).map(|at| self.limits[at].rule.spec.to_string()),
             // At least a moment: "now" has just been tried. Where only a pause is in the way, nobody knows.
             retry_after: (retry_at > now || !self.paused).then(|| wait.max(Duration::from_millis(1))),
         }

@@ -10,7 +10,7 @@ use crate::{
     chunks::Chunks,
     fair::Flow,
     limit::{LimitSet, Ticks},
-    request::Priority,
+    request::{HeldBy, Priority},
     time::Time,
 };
 
@@ -40,6 +40,8 @@ pub(crate) struct Lane {
     head: u32,
     tail: u32,
     place: Position,
+    /// When and by what it was held back last, by itself.
+    held: Option<(Time, HeldBy)>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +58,8 @@ struct Group {
     limits: LimitSet,
     /// By class: (tag, serial of the head, lane).
     order: [BTreeSet<(Ticks, u64, u32)>; 3],
+    /// When and by what its first was held back last.
+    held: Option<(Time, HeldBy)>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -223,6 +227,39 @@ impl Queue {
             .flat_map(move |group| group.order[class.index()].iter())
     }
 
+    /// The first of a group cannot go.
+    pub(crate) fn hold_group(&mut self, group: u32, now: Time, held_by: HeldBy) {
+        self.groups[group as usize].held = Some((now, held_by));
+    }
+
+    /// The first of a lane cannot go, for a reason of its own.
+    pub(crate) fn hold_lane(&mut self, lane: u32, now: Time, held_by: HeldBy) {
+        self.lane_mut(lane).held = Some((now, held_by));
+    }
+
+    /// When and by what the first of a lane was held back last, with its group and by itself.
+    pub(crate) fn holds(&self, lane: u32) -> [Option<(Time, HeldBy)>; 2] {
+        let lane = self.lane(lane);
+        [self.groups[lane.group as usize].held, lane.held]
+    }
+
+    /// What holds back those who touch these limits, if any wait.
+    pub(crate) fn held_by_of(&self, limits: LimitSet) -> Option<HeldBy> {
+        let group = &self.groups[*self.group_of.get(&limits)? as usize];
+        let waits = group.order.iter().any(|class| !class.is_empty());
+        group.held.filter(|_| waits).map(|(_, held_by)| held_by)
+    }
+
+    /// What holds back the first of a lane.
+    pub(crate) fn held_by(&self, lane: u32) -> Option<HeldBy> {
+        self.holds(lane).into_iter().flatten().max_by_key(|(at, _)| *at).map(|(_, held_by)| held_by)
+    }
+
+    /// All lanes in which somebody waits, with how many.
+    pub(crate) fn lines(&self) -> impl Iterator<Item = (u32, u32)> {
+        self.lanes.iter().enumerate().filter(|(_, lane)| lane.len > 0).map(|(at, lane)| (at as u32, lane.len))
+    }
+
     /// Takes a lane out of the order because of a limit of its tenant's own.
     pub(crate) fn park(&mut self, lane: u32, until: Time) {
         self.leave(lane);
@@ -256,14 +293,14 @@ impl Queue {
             return *group;
         }
         let group = self.groups.len() as u32;
-        self.groups.push(Group { limits, order: Default::default() });
+        self.groups.push(Group { limits, order: Default::default(), held: None });
         self.group_of.insert(limits, group);
         group
     }
 
     fn open_lane(&mut self, tenant: u32, class: Priority, group: u32) -> u32 {
         let lane =
-            Lane { tenant, class, group, len: 0, work: 0, head: NONE, tail: NONE, place: Position::Nowhere };
+            Lane { tenant, class, group, len: 0, work: 0, head: NONE, tail: NONE, place: Position::Nowhere, held: None };
         match self.free.pop() {
             Some(at) => {
                 self.lanes[at as usize] = lane;

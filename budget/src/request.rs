@@ -120,6 +120,8 @@ pub enum Event<W> {
         grant: Grant,
         /// How many of the request's permits are still waited for; at 0 the request is done.
         remaining: u32,
+        /// What it waited for last.
+        held_by: HeldBy,
     },
     /// A waiting request left the queue for good without its remaining permits.
     Refused {
@@ -137,6 +139,42 @@ pub enum Event<W> {
     },
 }
 
+/// What a request waited for last, before it was granted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum HeldBy {
+    /// Nothing but its turn.
+    #[default]
+    Turn,
+    /// A limit, which [`Budget::limit_at`](crate::Budget::limit_at) names.
+    Limit(LimitPlace),
+    /// The whole budget was frozen after a refusal.
+    Frozen,
+    /// An administrator had paused the budget.
+    Paused,
+    /// The next write of what may be granted.
+    Store,
+}
+
+impl HeldBy {
+    pub(crate) fn limit(self) -> Option<usize> {
+        match self {
+            Self::Limit(place) => Some(place.0.into()),
+            Self::Turn | Self::Frozen | Self::Paused | Self::Store => None,
+        }
+    }
+}
+
+/// A limit of a budget, by its place: good until the next call that changes the budget's limits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LimitPlace(u8);
+
+impl LimitPlace {
+    /// A budget has at most 128 limits.
+    pub(crate) fn of(at: usize) -> Self {
+        Self(u8::try_from(at).unwrap_or(u8::MAX))
+    }
+}
+
 /// A look at a waiting request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
@@ -147,4 +185,6 @@ pub struct Place {
     /// What binds: `input_tokens/1m model=claude-*`, `in_flight`, `frozen`, `paused`,
     /// `store` for the next write.
     pub held_by: String,
+    /// The limit that binds, also while it is frozen or the budget is paused; `None` if none does.
+    pub limit: Option<String>,
 }

@@ -11,6 +11,7 @@ use crate::{
     limit::{LimitSet, members},
     meter::Moment,
     outcome::{Outcome, Report, Reported},
+    past::{Past, PastRefusal},
     refusal::{Reason, Refusal},
     request::{Event, PermitKey, Ticket},
     slab::serial_of,
@@ -81,7 +82,7 @@ impl<W: Clone> Budget<W> {
             // The call may have been made: the charge stays, the slot comes back.
             self.settle(now, key, &ended, set, &ended.charge, true);
             self.answers.expect_late(serial_of(key), ended.tenant, ended.model);
-            self.totals.expired += 1;
+            self.tally.expired += 1;
             events.push(Event::Expired { waiter: ended.waiter, permit: PermitKey::from_u64(key) });
         }
     }
@@ -99,10 +100,19 @@ impl<W: Clone> Budget<W> {
     }
 
     pub(crate) fn refuse(&mut self, ticket: Ticket, refusal: Refusal, events: &mut Vec<Event<W>>) {
+        let Some(lane) = self.waiting.get(ticket.0).map(|waiting| waiting.lane) else { return };
+        let tenant = self.queue.lane(lane).tenant;
         if let Some(Waiting { waiter, .. }) = self.leave(ticket) {
-            self.totals.refused += 1;
+            self.tally.refuse(&refusal.reason);
+            remember_refusal(&mut self.refusals, self.now, self.tenants.name(tenant), &refusal);
             events.push(Event::Refused { waiter, refusal });
         }
+    }
+
+    /// A request was refused before it came to wait.
+    pub(crate) fn note_refusal(&mut self, now: Time, tenant: &str, refusal: &Refusal) {
+        self.tally.refuse(&refusal.reason);
+        remember_refusal(&mut self.refusals, now, tenant, refusal);
     }
 
     fn take_permit(&mut self, key: u64) -> Option<Permit<W>> {
@@ -124,6 +134,9 @@ impl<W: Clone> Budget<W> {
             rule.cushion.shrink(now);
             let held = rule.cost(&ended.charge);
             let used = if rule.is_rate() { rule.cost(used) } else { 0 };
+            if used != held && rule.is_rate() {
+                rule.tally.settle(held, used);
+            }
             if used != held {
                 rule.traffic.correct(ended.granted, i128::from(used) - i128::from(held));
             }
@@ -198,4 +211,15 @@ impl<W: Clone> Budget<W> {
             Duration::from_millis(u64::try_from(wait.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX));
         Reported { outcome: report.outcome, settled, retry, retry_after: retry.then_some(wait) }
     }
+}
+
+/// Those that were told the same count as one; how long to wait differs every time.
+fn remember_refusal(refusals: &mut Past<PastRefusal>, now: Time, tenant: &str, refusal: &Refusal) {
+    let is_same = |known: &PastRefusal| {
+        known.tenant == tenant
+            && known.refusal.limit == refusal.limit
+            && known.refusal.reason.name() == refusal.reason.name()
+    };
+    let new = || PastRefusal { tenant: tenant.to_owned(), refusal: refusal.clone() };
+    refusals.note(now, is_same, |known| known.refusal.retry_after = refusal.retry_after, new);
 }

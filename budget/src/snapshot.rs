@@ -1,6 +1,16 @@
 //! A look at a whole budget.
 
-use crate::{budget::Budget, feedback::Lesson, limit::Source, meter::Meter, spec::LimitSpec, time::Time};
+use crate::{
+    budget::Budget,
+    feedback::Lesson,
+    limit::Source,
+    meter::Meter,
+    outcome::Outcome,
+    request::Priority,
+    spec::LimitSpec,
+    tally::{LimitTally, Waits},
+    time::Time,
+};
 
 /// A budget at one instant.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,10 +33,18 @@ pub struct Snapshot {
     pub granted_total: u64,
     /// Requests ever refused.
     pub refused_total: u64,
+    /// The same by the wire's name of the reason, sorted; only those that happened.
+    pub refused: Vec<(&'static str, u64)>,
     /// Reports of a refusal by the provider for rate.
     pub rate_limited_total: u64,
+    /// Reports that settled a permit or came too late to, by [`Outcome::index`].
+    pub outcomes: [u64; Outcome::NAMES.len()],
     /// Permits that ended without a report.
     pub expired_total: u64,
+    /// How often the whole budget was frozen; a burst of refusals counts once.
+    pub freezes_total: u64,
+    /// How long those waited who were granted something, by class in the order of [`Priority::ALL`].
+    pub waits: [Waits; Priority::ALL.len()],
 }
 
 /// One limit at one instant.
@@ -49,6 +67,10 @@ pub struct LimitSnapshot {
     pub told: Option<u64>,
     /// Units that are kept back of a burst.
     pub cushion: u64,
+    /// How often it was frozen; a burst of refusals counts once.
+    pub freezes_total: u64,
+    /// What became of what permits took of it.
+    pub tally: LimitTally,
 }
 
 /// One tenant at one instant.
@@ -85,6 +107,8 @@ impl<W: Clone> Budget<W> {
             .collect();
         tenants.sort_by(|a, b| a.tenant.cmp(&b.tenant));
         let exhausted = self.feedback.exhausted(now);
+        let mut refused = self.tally.refused().to_vec();
+        refused.sort_unstable();
         Snapshot {
             limits,
             waiting: self.waiting(),
@@ -93,10 +117,14 @@ impl<W: Clone> Budget<W> {
             exhausted: exhausted.is_some(),
             exhausted_until: exhausted.flatten(),
             tenants,
-            granted_total: self.totals.granted,
-            refused_total: self.totals.refused,
-            rate_limited_total: self.totals.rate_limited,
-            expired_total: self.totals.expired,
+            granted_total: self.tally.granted,
+            refused_total: refused.iter().map(|(_, times)| times).sum(),
+            refused,
+            rate_limited_total: self.tally.outcomes[Outcome::RateLimited.index()],
+            outcomes: self.tally.outcomes,
+            expired_total: self.tally.expired,
+            freezes_total: self.feedback.gate.freezes(),
+            waits: self.tally.waits.clone(),
         }
     }
 
@@ -126,6 +154,8 @@ impl<W: Clone> Budget<W> {
             lesson: rule.pace.lesson(),
             told: rule.told,
             cushion: rule.kept_back(),
+            freezes_total: rule.gate.freezes(),
+            tally: rule.tally,
         }
     }
 }
@@ -135,7 +165,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::{Acquired, BudgetSpec, Outcome, Priority, Report, Request, Usage};
+    use crate::{Acquired, BudgetSpec, Report, Request, Usage};
 
     fn ask() -> Request<'static, ()> {
         let (priority, estimate) = (Priority::Standard, Usage::default());

@@ -28,6 +28,8 @@ pub(crate) struct Gate {
     heard: Option<Time>,
     /// Grants since the gate thawed, while it opens slowly.
     probing: Option<u64>,
+    /// Events that froze it.
+    freezes: u64,
 }
 
 impl Gate {
@@ -93,6 +95,7 @@ impl Gate {
         if news {
             self.heard = Some(now);
             self.in_a_row = self.in_a_row.saturating_add(1);
+            self.freezes += 1;
         }
         let wait = match given {
             Some(given) => given.min(WAIT_MAX),
@@ -120,7 +123,17 @@ impl Gate {
 
     /// An administrator says that all is well.
     pub(crate) fn open(&mut self) {
-        *self = Self::default();
+        *self = Self { freezes: self.freezes, ..Self::default() };
+    }
+
+    /// How often it was frozen; a burst of refusals counts once.
+    pub(crate) fn freezes(&self) -> u64 {
+        self.freezes
+    }
+
+    /// When the last freeze ended, or will; zero if there was none.
+    pub(crate) fn thaws(&self) -> Time {
+        self.frozen_until
     }
 }
 

@@ -12,6 +12,7 @@ use crate::{
     limit::{Limit, LimitSet, Rule, members},
     meter::{Meter, Moment},
     outcome::{Outcome, Report},
+    past::PastAnswer,
     refusal::Reason,
     request::Event,
     time::{Time, nanos},
@@ -67,6 +68,15 @@ impl<W: Clone> Budget<W> {
     pub(crate) fn learn(&mut self, now: Time, heard: Heard<'_>, events: &mut Vec<Event<W>>) {
         let report = heard.report;
         let heard = Heard { set: self.observe(now, &heard, events), ..heard };
+        self.tally.outcomes[report.outcome.index()] += 1;
+        self.react(now, heard, events);
+        if report.outcome.is_refusal() {
+            self.remember_answer(now, &heard);
+        }
+    }
+
+    fn react(&mut self, now: Time, heard: Heard<'_>, events: &mut Vec<Event<W>>) {
+        let report = heard.report;
         match report.outcome {
             Outcome::Success => {
                 self.feedback.gate.succeed(heard.granted);
@@ -77,10 +87,7 @@ impl<W: Clone> Budget<W> {
             }
             // The provider let it in.
             Outcome::Failed { .. } | Outcome::TooLarge => self.grow(now, heard.set),
-            Outcome::RateLimited => {
-                self.totals.rate_limited += 1;
-                self.rate_refused(now, heard, events);
-            }
+            Outcome::RateLimited => self.rate_refused(now, heard, events),
             Outcome::AccelerationLimited => self.steepness_refused(now, heard, events),
             Outcome::ConcurrencyLimited => self.slots_refused(now, heard, events),
             Outcome::Overloaded => {
@@ -94,6 +101,28 @@ impl<W: Clone> Budget<W> {
             }
             Outcome::Cancelled => {}
         }
+    }
+
+    /// For whoever asks later what the provider refused, and what came of it.
+    fn remember_answer(&mut self, now: Time, heard: &Heard<'_>) {
+        let Self { limits, models, feedback, provider_refusals, .. } = self;
+        let model = heard.model.map_or("", |model| models.name(model));
+        let frozen = || limits.iter().filter_map(|limit| Some((limit, limit.rule.gate.frozen(now)?)));
+        let froze: Vec<String> = frozen().map(|(limit, _)| limit.rule.spec.to_string()).collect();
+        let frozen_until = frozen().map(|(_, until)| until).chain(feedback.gate.frozen(now)).max();
+        let Report { outcome, retry_after, .. } = *heard.report;
+        let is_same = |known: &PastAnswer| {
+            (known.outcome, known.model.as_str()) == (outcome, model) && known.froze == froze
+        };
+        let again = |known: &mut PastAnswer| (known.retry_after, known.frozen_until) = (retry_after, frozen_until);
+        let new = || PastAnswer {
+            outcome,
+            model: model.to_owned(),
+            retry_after,
+            froze: froze.clone(),
+            frozen_until,
+        };
+        provider_refusals.note(now, is_same, again, new);
     }
 
     /// Nothing was refused: limits that refusals lowered may grow.

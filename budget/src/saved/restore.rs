@@ -6,7 +6,7 @@ use crate::{
     agenda::Agenda,
     budget::{Budget, Model, Permit},
     feedback::Gate,
-    limit::{Limit, Source, members},
+    limit::{Limit, Rule, Source, members},
     meter::{Escrow, Meter, Moment},
     slab::slot_of,
     spec::{BudgetSpec, CheckedSpec, Window},
@@ -128,14 +128,14 @@ impl<W: Clone> Budget<W> {
     fn restore_meters(&mut self, crash: &Crash<'_>) {
         for (limit, saved) in self.limits.iter_mut().zip(&crash.saved.limits) {
             if let (Some(meter), Some(saved)) = (&mut limit.meter, &saved.meter) {
-                crash.restore(meter, saved);
+                crash.restore(meter, saved, &mut limit.rule);
             }
         }
         for saved in &crash.saved.tenants {
             let Some(tenant) = self.restored_tenant(&saved.tenant, crash) else { continue };
             for (at, saved) in &saved.meters {
                 if let Some(meter) = self.tenants[tenant].meter(usize::from(*at)) {
-                    crash.restore(meter, saved);
+                    crash.restore(meter, saved, &mut self.limits[usize::from(*at)].rule);
                 }
             }
         }
@@ -188,7 +188,10 @@ impl Limit {
 }
 
 impl Crash<'_> {
-    fn restore(&self, meter: &mut Meter, saved: &super::SavedMeter) {
+    fn restore(&self, meter: &mut Meter, saved: &super::SavedMeter, rule: &mut Rule) {
+        if rule.is_rate() {
+            rule.tally.forfeit(saved.allowance.min(meter.capacity_units()));
+        }
         meter.restore(saved, self.saved.at, self.back, self.moment, self.end);
         meter.escrow = Escrow::CLOSED;
     }

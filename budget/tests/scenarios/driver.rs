@@ -281,7 +281,7 @@ impl Driver {
         let at = self.now.since(START);
         for event in events {
             let _ = match event {
-                Event::Granted { waiter, grant, remaining } => {
+                Event::Granted { waiter, grant, remaining, .. } => {
                     let left = if remaining > 0 { format!(", {remaining} remaining") } else { String::new() };
                     writeln!(
                         said,

@@ -214,7 +214,7 @@ impl LocalShares {
     fn events(&mut self, name: &Arc<str>, events: Vec<Event<u64>>, answers: &mut Vec<Answer>) {
         for event in events {
             match event {
-                Event::Granted { waiter, grant, remaining } => {
+                Event::Granted { waiter, grant, remaining, .. } => {
                     if remaining == 0 {
                         self.waiting.remove(&waiter);
                     }
