@@ -13,8 +13,8 @@ use crate::{
 /// What is in the way of a request that does not fit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Obstacle {
-    /// A limit of the tenant's own, which no other tenant can be kept waiting by: until then, or until a permit ends.
-    Own { until: Option<Time>, by: usize },
+    /// A limit of the tenant's own, which no other tenant can be kept waiting by: until then; [`Time::MAX`] until a permit ends.
+    Own { until: Time, by: usize },
     /// A limit that others share: a rate, until then.
     Rate { until: Time, by: usize },
     /// Every slot that it may use is taken.
@@ -27,7 +27,9 @@ impl Obstacle {
     /// What a request that it was in the way of waits for.
     pub(crate) fn held_by(self) -> HeldBy {
         match self {
-            Self::Own { by, .. } | Self::Rate { by, .. } | Self::Slots { by } => HeldBy::Limit(LimitPlace::of(by)),
+            Self::Own { by, .. } | Self::Rate { by, .. } | Self::Slots { by } => {
+                HeldBy::Limit(LimitPlace::of(by))
+            }
             Self::Store => HeldBy::Store,
         }
     }
@@ -94,14 +96,16 @@ pub(crate) fn obstacle(
     now: Time,
 ) -> Obstacle {
     // Each with the limit that it is by.
-    let mut own: Option<(Option<Time>, usize)> = None;
+    let mut own: Option<(Time, usize)> = None;
     let mut rate: Option<(Time, usize)> = None;
     let mut slots: Option<usize> = None;
     for at in members(set) {
         let each = limits[at].is_each();
         let Some((rule, meter)) = meter_of(limits, tenant, at) else { continue };
         let need = rule.need(meter, rule.cost(amounts));
-        rate = rate.max(rule.gate.closed_until(now).map(|until| (until, at)));
+        if let Some(until) = rule.gate.closed_until(now) {
+            later(&mut rate, until, at);
+        }
         if need + rule.reserved.now <= meter.available() {
             continue;
         }
@@ -113,10 +117,8 @@ pub(crate) fn obstacle(
         };
         match (each, ready) {
             // Until a permit of the tenant ends is the longest of all.
-            (true, None) => own = Some((None, at)),
-            (true, Some(_)) if matches!(own, Some((None, _))) => {}
-            (true, Some(_)) => own = own.max(Some((ready, at))),
-            (false, Some(ready)) => rate = rate.max(Some((ready, at))),
+            (true, ready) => later(&mut own, ready.unwrap_or(Time::MAX), at),
+            (false, Some(ready)) => later(&mut rate, ready, at),
             (false, None) => slots = slots.or(Some(at)),
         }
     }
@@ -124,6 +126,13 @@ pub(crate) fn obstacle(
         (Some((until, by)), _) => Obstacle::Own { until, by },
         (None, Some((until, by))) => Obstacle::Rate { until, by },
         (None, None) => slots.map_or(Obstacle::Store, |by| Obstacle::Slots { by }),
+    }
+}
+
+/// Of several limits the one that takes longest, and of those alike the first.
+fn later(binding: &mut Option<(Time, usize)>, until: Time, at: usize) {
+    if binding.is_none_or(|(known, _)| until > known) {
+        *binding = Some((until, at));
     }
 }
 

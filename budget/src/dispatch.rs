@@ -107,7 +107,7 @@ impl<W: Clone> Budget<W> {
         match obstacle {
             Obstacle::Own { until, .. } => {
                 self.queue.hold_lane(lane, now, obstacle.held_by());
-                self.queue.park(lane, until.unwrap_or(Time::MAX));
+                self.queue.park(lane, until);
                 return false;
             }
             Obstacle::Rate { until, .. } => self.wake_by(until),
@@ -155,9 +155,9 @@ impl<W: Clone> Budget<W> {
     fn held_since(&self, asked: Time, now: Time, lane: u32) -> HeldBy {
         let frozen = (self.feedback.gate.thaws(), HeldBy::Frozen);
         let paused = (self.resumed, HeldBy::Paused);
-        let ends = self.queue.holds(lane).into_iter().flatten();
-        let since = [frozen, paused].into_iter().chain(ends).filter(|(at, _)| *at >= asked && *at <= now);
-        since.max_by_key(|(at, _)| *at).map_or(HeldBy::Turn, |(_, held_by)| held_by)
+        let ended = [frozen, paused].into_iter().filter(|(at, _)| *at >= asked && *at <= now);
+        let holds = ended.chain(self.queue.held_since(lane, asked));
+        holds.max_by_key(|(at, _)| *at).map_or(HeldBy::Turn, |(_, held_by)| held_by)
     }
 
     /// The name of the limit that a request waited for, if it was one.

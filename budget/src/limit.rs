@@ -126,8 +126,9 @@ impl Limit {
     /// Takes over from the same limit before it was changed.
     pub(crate) fn take_over(&mut self, old: Limit, moment: Moment) {
         (self.rule.fresh, self.rule.strangers) = (old.rule.fresh, old.rule.strangers);
-        let Rule { spec, source, told, gate, pace, cushion, burst, refused_at, traffic, tally, history, .. } =
-            old.rule;
+        let Rule {
+            spec, source, told, gate, pace, cushion, burst, refused_at, traffic, tally, history, ..
+        } = old.rule;
         let rule = &mut self.rule;
         (rule.told, rule.gate, rule.cushion, rule.burst) = (told, gate, cushion, burst);
         (rule.refused_at, rule.traffic, rule.tally, rule.history) = (refused_at, traffic, tally, history);

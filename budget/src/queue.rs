@@ -237,10 +237,11 @@ impl Queue {
         self.lane_mut(lane).held = Some((now, held_by));
     }
 
-    /// When and by what the first of a lane was held back last, with its group and by itself.
-    pub(crate) fn holds(&self, lane: u32) -> [Option<(Time, HeldBy)>; 2] {
+    /// When and by what the first of a lane was held back last since `asked`, by itself or with its group.
+    pub(crate) fn held_since(&self, lane: u32, asked: Time) -> Option<(Time, HeldBy)> {
         let lane = self.lane(lane);
-        [self.groups[lane.group as usize].held, lane.held]
+        let holds = [self.groups[lane.group as usize].held, lane.held].into_iter().flatten();
+        holds.filter(|(at, _)| *at >= asked).max_by_key(|(at, _)| *at)
     }
 
     /// What holds back those who touch these limits, if any wait.
@@ -248,11 +249,6 @@ impl Queue {
         let group = &self.groups[*self.group_of.get(&limits)? as usize];
         let waits = group.order.iter().any(|class| !class.is_empty());
         group.held.filter(|_| waits).map(|(_, held_by)| held_by)
-    }
-
-    /// What holds back the first of a lane.
-    pub(crate) fn held_by(&self, lane: u32) -> Option<HeldBy> {
-        self.holds(lane).into_iter().flatten().max_by_key(|(at, _)| *at).map(|(_, held_by)| held_by)
     }
 
     /// All lanes in which somebody waits, with how many.
@@ -299,8 +295,17 @@ impl Queue {
     }
 
     fn open_lane(&mut self, tenant: u32, class: Priority, group: u32) -> u32 {
-        let lane =
-            Lane { tenant, class, group, len: 0, work: 0, head: NONE, tail: NONE, place: Position::Nowhere, held: None };
+        let lane = Lane {
+            tenant,
+            class,
+            group,
+            len: 0,
+            work: 0,
+            head: NONE,
+            tail: NONE,
+            place: Position::Nowhere,
+            held: None,
+        };
         match self.free.pop() {
             Some(at) => {
                 self.lanes[at as usize] = lane;

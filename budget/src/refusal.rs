@@ -99,6 +99,7 @@ impl Refusal {
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let limit = self.limit.as_deref().unwrap_or("the budget");
+        let behind = self.limit.as_deref().map(|limit| format!(" for {limit}")).unwrap_or_default();
         match &self.reason {
             Reason::LargerThanLimit { unit, asked, most } => write!(
                 f,
@@ -109,10 +110,10 @@ impl fmt::Display for Refusal {
                 None => write!(f, "not in time: {limit} is short; try again later or wait longer (max_wait)"),
             },
             Reason::QueueFull { max_waiting } => {
-                write!(f, "the queue is full ({max_waiting} waiting); slow down, or raise queue.max_waiting")
+                write!(f, "the queue is full ({max_waiting} waiting{behind}); slow down, or raise queue.max_waiting")
             }
             Reason::TenantQueueFull { max_waiting } => {
-                write!(f, "the tenant's queue is full ({max_waiting} waiting); slow down, or raise its max_waiting")
+                write!(f, "the tenant's queue is full ({max_waiting} waiting{behind}); slow down, or raise its max_waiting")
             }
             Reason::TooManyModels { most } => write!(f, "more than {most} models in use at once; name the model, not the call"),
             Reason::TooManyTenants => {

@@ -8,6 +8,7 @@ use crate::{
     budget::Budget,
     past::{PastAnswer, PastRefusal, Seen},
     request::{Place, Priority, Ticket},
+    slab::slot_of,
     time::Time,
 };
 
@@ -103,10 +104,17 @@ impl<W: Clone> Budget<W> {
         })
     }
 
-    /// The limit that keeps a waiting request from being granted: one that is short, or else one of which those ahead keep what
-    /// they need.
-    pub(crate) fn binding(&mut self, ticket: Ticket, alone: &admission::Alone) -> Option<usize> {
-        let short = alone.binding.or(alone.full);
-        short.or_else(|| self.queue.held_by(self.waiting.get(ticket.0)?.lane)?.limit())
+    /// The limit that keeps a waiting request from being granted: for the first of a lane the one that was in its way, for those behind
+    /// it the one that is likely to be.
+    pub(crate) fn binding(&self, ticket: Ticket, alone: &admission::Alone) -> Option<usize> {
+        let waiting = self.waiting.get(ticket.0)?;
+        let lane = waiting.lane;
+        let in_the_way = || self.queue.held_since(lane, waiting.asked)?.1.limit();
+        let likely = alone.binding.or(alone.full);
+        if self.queue.head(lane) == slot_of(ticket.0) {
+            in_the_way().or(likely)
+        } else {
+            likely.or_else(in_the_way)
+        }
     }
 }

@@ -7,6 +7,7 @@ use std::{
 
 use jiff::Timestamp;
 use permitd_server::config::DurationText;
+pub(crate) use permitd_server::words::grouped;
 
 use crate::failure::Failure;
 
@@ -42,20 +43,6 @@ pub(crate) fn moment(time: &prost_types::Timestamp) -> String {
     Timestamp::from_millisecond(millis).map_or_else(|_| "?".to_owned(), |time| time.to_string())
 }
 
-/// A number with its thousands set apart.
-pub(crate) fn grouped(number: impl Into<i128>) -> String {
-    let number: i128 = number.into();
-    let digits = number.unsigned_abs().to_string();
-    let mut text = String::new();
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    if number < 0 { format!("-{text}") } else { text }
-}
-
 /// Whether a person reads stdout.
 pub(crate) fn on_terminal() -> bool {
     io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none()
@@ -82,16 +69,7 @@ pub(crate) fn print_json(values: impl IntoIterator<Item = serde_json::Value>) ->
 mod tests {
     use std::time::Duration;
 
-    use super::{grouped, moment, rough};
-
-    /// Goal: large numbers can be read.
-    #[test]
-    fn groups_thousands() {
-        for (number, text) in [(0, "0"), (999, "999"), (1_000, "1,000"), (-1_234_567, "-1,234,567")] {
-            assert_eq!(grouped(number), text);
-        }
-        assert_eq!(grouped(u64::MAX), "18,446,744,073,709,551,615");
-    }
+    use super::{moment, rough};
 
     /// Goal: measured spans are short to read, and never rounded down to nothing.
     #[test]

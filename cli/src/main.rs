@@ -8,6 +8,7 @@ mod budgets;
 mod check;
 mod completions;
 mod demo;
+mod explain;
 mod failure;
 mod format;
 mod limits;
@@ -59,6 +60,8 @@ enum Command {
     Check(check::Check),
     /// See and steer budgets, live.
     Budgets(budgets::Budgets),
+    /// Say what holds a budget back, who waits, and what would help.
+    Explain(explain::Explain),
     /// See what is known of providers: how they count, limit and refuse.
     Profiles(profiles::ProfilesCommand),
     /// Look after the file that a server keeps its state in.
@@ -91,6 +94,7 @@ impl Command {
             Command::Serve(serve) => serve.run(),
             Command::Check(check) => check.run(),
             Command::Budgets(budgets) => budgets.run(),
+            Command::Explain(explain) => explain.run(),
             Command::Profiles(profiles) => profiles.run(),
             Command::Store(store) => store.run(),
             Command::Run(run) => run.run(),
@@ -115,6 +119,7 @@ impl Command {
             Command::Demo(demo) => demo.json,
             Command::Check(check) => check.json,
             Command::Budgets(budgets) => budgets.json(),
+            Command::Explain(explain) => explain.remote.json,
             Command::Profiles(profiles) => profiles.json(),
             Command::Store(store) => store.json(),
             Command::Run(run) => run.remote.json,

@@ -14,7 +14,7 @@ use std::{
 use parking_lot::Mutex;
 use permitd_budget::{
     Acquired, Budget, CheckedSpec, Event, Grant, Outcome, PermitKey, Place, Pressure, Reason, Refusal,
-    Report, Reported, Request, Snapshot, Ticket, Time,
+    Report, Reported, Request, Snapshot, Standing, Ticket, Time,
 };
 
 use crate::{
@@ -214,6 +214,14 @@ impl Cell {
     pub fn snapshot(&self) -> Snapshot {
         let mut state = self.state.lock();
         state.heart.snapshot(self.clock.now())
+    }
+
+    /// A look at everything, and at who waits and why, of the same moment.
+    #[must_use]
+    pub(crate) fn explain(&self) -> (Snapshot, Standing, Time) {
+        let mut state = self.state.lock();
+        let now = self.clock.now();
+        (state.heart.snapshot(now), state.heart.standing(now), now)
     }
 
     /// Grants nothing until [`Cell::resume`]; those waiting stay.

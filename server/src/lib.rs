@@ -29,11 +29,13 @@ pub mod registry;
 pub mod status;
 pub mod store;
 pub mod tls;
+pub mod words;
 
 mod acquire;
 mod alarm;
 mod connection;
 mod drain;
+mod explain;
 mod files;
 mod health;
 mod inbox;

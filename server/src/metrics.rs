@@ -29,19 +29,6 @@ use crate::{config::BudgetName, reading::Unreadable, registry::Registry, store::
 /// Stands for budgets without series of their own.
 const OTHER: &str = "other";
 
-/// Outcomes by their place in [`Metrics::reports`].
-const OUTCOMES: [&str; 9] = [
-    "success",
-    "rate_limited",
-    "concurrency_limited",
-    "overloaded",
-    "acceleration_limited",
-    "quota_exhausted",
-    "too_large",
-    "failed",
-    "cancelled",
-];
-
 /// What an unreadable value would have been, by its place in [`Metrics::unreadable`].
 const PARTS: [&str; 5] = ["wait", "limit", "remaining", "reset", "body"];
 
@@ -55,7 +42,7 @@ pub struct Metrics {
     pub watches: Gauge,
     /// Calls turned away because of who made them.
     pub denied: Counter,
-    reports: [Counter; OUTCOMES.len()],
+    reports: [Counter; Outcome::NAMES.len()],
     unsettled: Counter,
     refusals: Family<ReasonLabel, Counter>,
     unreadable: [Counter; PARTS.len()],
@@ -100,7 +87,7 @@ impl Metrics {
             metered.register("store_failures", "Writes of the store that failed", failures);
             metered.register("store_failing", "1 while the store can't be written", failing);
         }
-        let reports: [Counter; OUTCOMES.len()] = Default::default();
+        let reports: [Counter; Outcome::NAMES.len()] = Default::default();
         metered.register_collector(Box::new(Reports(reports.clone())));
         let unreadable: [Counter; PARTS.len()] = Default::default();
         metered.register_collector(Box::new(UnreadableValues(unreadable.clone())));
@@ -128,7 +115,7 @@ impl Metrics {
     /// So many reports were answered alike.
     pub fn reported(&self, outcome: Outcome, settled: bool, times: u64) {
         if settled {
-            self.reports[place(outcome)].inc_by(times);
+            self.reports[outcome.index()].inc_by(times);
         } else {
             self.unsettled.inc_by(times);
         }
@@ -154,28 +141,14 @@ impl Metrics {
     }
 }
 
-fn place(outcome: Outcome) -> usize {
-    match outcome {
-        Outcome::Success => 0,
-        Outcome::RateLimited => 1,
-        Outcome::ConcurrencyLimited => 2,
-        Outcome::Overloaded => 3,
-        Outcome::AccelerationLimited => 4,
-        Outcome::QuotaExhausted => 5,
-        Outcome::TooLarge => 6,
-        Outcome::Failed { .. } => 7,
-        Outcome::Cancelled => 8,
-    }
-}
-
 /// Reports by outcome, all outcomes from the start.
 #[derive(Debug)]
-struct Reports([Counter; OUTCOMES.len()]);
+struct Reports([Counter; Outcome::NAMES.len()]);
 
 impl Collector for Reports {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let help = "Reports that settled a permit, or repeated one that did, by outcome.";
-        encode_by(encoder, ("reports", help), "outcome", OUTCOMES.into_iter().zip(&self.0))
+        encode_by(encoder, ("reports", help), "outcome", Outcome::NAMES.into_iter().zip(&self.0))
     }
 }
 

@@ -24,6 +24,8 @@ pub struct Fault {
     message: String,
     retry_after: Option<Duration>,
     subject: Option<Subject>,
+    /// The limit of a budget that refused, or that those wait for who are in the way.
+    limit: Option<String>,
 }
 
 /// What a fault is about.
@@ -31,9 +33,7 @@ pub struct Fault {
 enum Subject {
     /// The field of a bad request.
     Field(String),
-    /// The limit of a budget that refused.
-    Limit(String),
-    /// The bound of the server or the budget that is reached.
+    /// The limit of a budget, or the bound of it or of the server, that is reached.
     Bound(String),
 }
 
@@ -41,7 +41,7 @@ impl Fault {
     /// A fault with nothing but what every fault has. `reason` is in UPPER_SNAKE_CASE; `message` says what to do.
     #[must_use]
     pub fn new(code: Code, reason: &'static str, message: impl Into<String>) -> Self {
-        Self { code, reason, message: message.into(), retry_after: None, subject: None }
+        Self { code, reason, message: message.into(), retry_after: None, subject: None, limit: None }
     }
 
     /// A field of the request makes no sense.
@@ -121,10 +121,7 @@ impl Fault {
             code: self.code as u32,
             reason: self.reason.to_owned(),
             message: self.message,
-            limit: match self.subject {
-                Some(Subject::Limit(limit)) => limit,
-                _ => String::new(),
-            },
+            limit: self.limit.unwrap_or_default(),
             retry_after: self.retry_after.map(encode::duration),
         }
     }
@@ -144,14 +141,13 @@ impl Fault {
     pub fn into_status(self) -> Status {
         let mut details = ErrorDetails::new();
         let mut metadata = HashMap::new();
-        match self.subject {
+        if let Some(limit) = &self.limit {
+            metadata.insert("limit".to_owned(), limit.clone());
+        }
+        match self.subject.or(self.limit.map(Subject::Bound)) {
             Some(Subject::Field(field)) => {
                 metadata.insert("field".to_owned(), field.clone());
                 details.add_bad_request_violation(field, self.message.clone());
-            }
-            Some(Subject::Limit(limit)) => {
-                metadata.insert("limit".to_owned(), limit.clone());
-                details.add_quota_failure_violation(limit, self.message.clone());
             }
             Some(Subject::Bound(bound)) => {
                 details.add_quota_failure_violation(bound, self.message.clone());
@@ -184,10 +180,10 @@ impl From<Refusal> for Fault {
         };
         let hint = (refusal.reason == Reason::Draining).then_some(DRAINING_HINT);
         let (reason, message) = (refusal.reason.name(), refusal.to_string());
-        let bound = bound.map(|bound| Subject::Bound(bound.to_owned()));
         Self {
             retry_after: refusal.retry_after.or(hint),
-            subject: refusal.limit.map(Subject::Limit).or(bound),
+            subject: bound.map(|bound| Subject::Bound(bound.to_owned())),
+            limit: refusal.limit,
             ..Self::new(code, reason, message)
         }
     }

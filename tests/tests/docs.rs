@@ -143,6 +143,7 @@ async fn commands_parse() {
         "check",
         "completions",
         "demo",
+        "explain",
         "profiles",
         "report",
         "run",

@@ -114,7 +114,8 @@ impl<W: Clone> Budget<W> {
         let is_same = |known: &PastAnswer| {
             (known.outcome, known.model.as_str()) == (outcome, model) && known.froze == froze
         };
-        let again = |known: &mut PastAnswer| (known.retry_after, known.frozen_until) = (retry_after, frozen_until);
+        let again =
+            |known: &mut PastAnswer| (known.retry_after, known.frozen_until) = (retry_after, frozen_until);
         let new = || PastAnswer {
             outcome,
             model: model.to_owned(),

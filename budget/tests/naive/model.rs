@@ -185,7 +185,9 @@ impl Model {
     pub(crate) fn follow(&mut self, events: &[Event<u64>]) -> Result<(), String> {
         for event in events {
             match event {
-                Event::Granted { waiter, grant, remaining, .. } => self.granted(*waiter, grant, *remaining)?,
+                Event::Granted { waiter, grant, remaining, .. } => {
+                    self.granted(*waiter, grant, *remaining)?
+                }
                 Event::Refused { waiter, refusal } => self.refused(*waiter, refusal)?,
                 Event::Expired { waiter, permit } => self.expired(*waiter, permit.as_u64())?,
             }

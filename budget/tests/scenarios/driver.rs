@@ -3,8 +3,9 @@
 use std::{collections::BTreeMap, fmt::Write as _, time::Duration};
 
 use permitd_budget::{
-    Acquired, Budget, BudgetSpec, Counting, CountingSpec, Event, Grant, Held, LimitSpec, Outcome, Overflow,
-    PermitKey, Priority, Reason, Refusal, Report, Request, Settled, TenantSpec, Ticket, Time, Usage, Window,
+    Acquired, Budget, BudgetSpec, Counting, CountingSpec, Event, Grant, Halt, Held, HeldBy, LimitSpec,
+    Outcome, Overflow, PermitKey, Priority, Reason, Refusal, Report, Request, Seen, Settled, TenantSpec,
+    Ticket, Time, Usage, Window,
 };
 
 /// Scenarios begin on a whole minute, so that windows with a phase are easy to read.
@@ -17,12 +18,13 @@ pub(crate) struct Driver {
     budget: Option<Budget<String>>,
     tickets: BTreeMap<String, Ticket>,
     permits: Vec<PermitKey>,
+    waited_for: BTreeMap<String, (HeldBy, Option<String>)>,
 }
 
 impl Driver {
     pub(crate) fn new() -> Self {
-        let (tickets, permits) = (BTreeMap::new(), Vec::new());
-        Self { now: START, declared: BudgetSpec::default(), budget: None, tickets, permits }
+        let (tickets, permits, waited_for) = (BTreeMap::new(), Vec::new(), BTreeMap::new());
+        Self { now: START, declared: BudgetSpec::default(), budget: None, tickets, permits, waited_for }
     }
 
     /// What one command answers, in whole lines.
@@ -43,7 +45,13 @@ impl Driver {
             "extend" => self.extend(words[0]),
             "show" => self.show(words[0]),
             "place" => self.place(words[0]),
+            "waited" => match self.waited_for.get(words[0]) {
+                Some((_, Some(limit))) => format!("{} waited for {limit}\n", words[0]),
+                Some((held_by, None)) => format!("{} waited for {held_by:?}\n", words[0]),
+                None => format!("{} was never granted after a wait\n", words[0]),
+            },
             "levels" => self.levels(),
+            "why" => self.why(),
             "state" => self.state(),
             "poll" => {
                 let (now, mut events) = (self.now, Vec::new());
@@ -232,6 +240,51 @@ impl Driver {
         }
     }
 
+    /// What holds the budget back, who waits for what, and what was refused of late.
+    fn why(&mut self) -> String {
+        let now = self.now;
+        let standing = self.budget().standing(now);
+        let mut said = String::new();
+        for halt in standing.halts {
+            let _ = match halt {
+                Halt::Paused => writeln!(said, "paused"),
+                Halt::Exhausted(until) => {
+                    writeln!(said, "exhausted until {:?}", until.map(|at| at.since(START)))
+                }
+                Halt::Frozen(until) => writeln!(said, "frozen until {:?}", until.since(START)),
+                Halt::Store => writeln!(said, "waits for the store"),
+            };
+        }
+        for line in standing.lines {
+            let limit = line.first.limit.unwrap_or_else(|| "nothing".to_owned());
+            let _ = writeln!(
+                said,
+                "{} {:?}: {} wait for {limit} since {:?}",
+                line.tenant, line.priority, line.waiting, line.oldest
+            );
+        }
+        for Seen { what, times, last, .. } in standing.refusals {
+            let _ = writeln!(
+                said,
+                "{}: {times} {}, last at {:?}",
+                what.tenant,
+                refused(&what.refusal),
+                last.since(START)
+            );
+        }
+        for Seen { what, times, last, .. } in standing.answers {
+            let _ = writeln!(
+                said,
+                "{times} calls to {:?} {}, which froze {:?}, last at {:?}",
+                what.model,
+                what.outcome.name(),
+                what.froze,
+                last.since(START)
+            );
+        }
+        said
+    }
+
     fn levels(&mut self) -> String {
         let now = self.now;
         let snapshot = self.budget().snapshot(now);
@@ -281,8 +334,10 @@ impl Driver {
         let at = self.now.since(START);
         for event in events {
             let _ = match event {
-                Event::Granted { waiter, grant, remaining, .. } => {
+                Event::Granted { waiter, grant, remaining, held_by } => {
                     let left = if remaining > 0 { format!(", {remaining} remaining") } else { String::new() };
+                    let limit = self.budget().limit_at(held_by);
+                    self.waited_for.insert(waiter.clone(), (held_by, limit));
                     writeln!(
                         said,
                         "{at:?}: {waiter} granted {} after {:?}{left}",

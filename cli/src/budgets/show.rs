@@ -198,7 +198,7 @@ fn quoted(text: &str) -> String {
 }
 
 /// A budget's state as JSON.
-pub(super) fn state_json(state: &v1::BudgetState) -> Value {
+pub(crate) fn state_json(state: &v1::BudgetState) -> Value {
     let limits = state.limits.iter().map(|limit| {
         let configured = limit.configured.clone().unwrap_or_default();
         let mut json = limit_json(&configured);

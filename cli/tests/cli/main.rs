@@ -4,6 +4,7 @@ mod batch;
 mod budgets;
 mod check;
 mod demo;
+mod explain;
 mod help;
 mod permits;
 mod profiles;

@@ -8,7 +8,7 @@ mod watch;
 
 use std::{fmt, sync::Arc};
 
-use permitd_budget::{Snapshot, check_name};
+use permitd_budget::check_name;
 use permitd_proto::v1::{self, admin_service_server::AdminService};
 use tokio::{
     sync::{Semaphore, watch as signal},
@@ -25,6 +25,7 @@ use crate::{
     auth::{Caller, Gate},
     cell::{Cell, Declared, Source},
     config::{Bounds, BudgetName},
+    explain::{self, Facts},
     http::Phase,
     metrics::Metrics,
     registry::{Difference, Registry, RegistryError},
@@ -138,6 +139,19 @@ impl AdminService for Admin {
         let name = read_name(&caller, &request.provider, &request.key)?;
         let cell = self.registry.find(&name).map_err(Fault::from)?;
         Ok(Response::new(v1::GetBudgetResponse { state: Some(state(&cell)) }))
+    }
+
+    async fn explain_budget(
+        &self,
+        request: Request<v1::ExplainBudgetRequest>,
+    ) -> Result<Response<v1::ExplainBudgetResponse>, Status> {
+        let (caller, request) = self.read(request)?;
+        let name = read_name(&caller, &request.provider, &request.key)?;
+        let cell = self.registry.find(&name).map_err(Fault::from)?;
+        let (declared, (snapshot, standing, now)) = together(&cell, Cell::explain);
+        let facts = Facts { name: &name, snapshot: &snapshot, standing: &standing, now };
+        let state = budget::write_state(&name, &declared, snapshot.clone());
+        Ok(Response::new(explain::write(&facts, state)))
     }
 
     async fn list_budgets(
@@ -332,17 +346,17 @@ fn read_reason(reason: String) -> Result<String, Fault> {
 
 /// What is declared and how it stands, of the same moment: looked at again if a change came in between.
 fn state(cell: &Cell) -> v1::BudgetState {
-    let (declared, snapshot) = look(cell);
+    let (declared, snapshot) = together(cell, Cell::snapshot);
     budget::write_state(cell.name(), &declared, snapshot)
 }
 
-fn look(cell: &Cell) -> (Declared, Snapshot) {
+fn together<T>(cell: &Cell, look: impl Fn(&Cell) -> T) -> (Declared, T) {
     let mut declared = cell.declared();
     loop {
-        let snapshot = cell.snapshot();
+        let seen = look(cell);
         let now = cell.declared();
         if now.etag == declared.etag {
-            return (declared, snapshot);
+            return (declared, seen);
         }
         declared = now;
     }

@@ -2,7 +2,9 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use permitd_budget::{Amounts, Grant, Outcome, Place, Reported, Time};
+use permitd_budget::{
+    Amounts, Grant, Line, Outcome, PastAnswer, PastRefusal, Place, Priority, Reported, Seen, Time,
+};
 use permitd_proto::v1;
 use prost_types::Timestamp;
 
@@ -61,6 +63,57 @@ pub(crate) fn queued(request_id: u64, place: Place) -> v1::Queued {
         position: place.position,
         estimated_wait: place.estimated_wait.map(duration),
         held_by: place.held_by,
+        limit: place.limit.unwrap_or_default(),
+    }
+}
+
+/// The first requests of a line, and how many stand behind.
+pub(crate) fn waiting_line(line: &Line) -> v1::WaitingLine {
+    v1::WaitingLine {
+        tenant: line.tenant.clone(),
+        priority: priority(line.priority).into(),
+        model: line.model.clone(),
+        waiting: line.waiting,
+        oldest: Some(duration(line.oldest)),
+        first: Some(queued(0, line.first.clone())),
+    }
+}
+
+/// Requests that were refused.
+pub(crate) fn past_refusal(seen: &Seen<PastRefusal>) -> v1::PastRefusal {
+    let PastRefusal { tenant, refusal } = &seen.what;
+    v1::PastRefusal {
+        tenant: tenant.clone(),
+        reason: refusal.reason.name().to_owned(),
+        limit: refusal.limit.clone().unwrap_or_default(),
+        message: refusal.to_string(),
+        times: seen.times,
+        first_at: Some(timestamp(seen.first)),
+        last_at: Some(timestamp(seen.last)),
+    }
+}
+
+/// Calls that the provider refused.
+pub(crate) fn past_answer(seen: &Seen<PastAnswer>) -> v1::PastAnswer {
+    let PastAnswer { outcome: said, model, retry_after, froze, frozen_until } = &seen.what;
+    v1::PastAnswer {
+        outcome: outcome(*said).into(),
+        model: model.clone(),
+        retry_after: retry_after.map(duration),
+        froze: froze.clone(),
+        frozen_until: frozen_until.map(timestamp),
+        times: seen.times,
+        first_at: Some(timestamp(seen.first)),
+        last_at: Some(timestamp(seen.last)),
+    }
+}
+
+/// A class.
+fn priority(priority: Priority) -> v1::Priority {
+    match priority {
+        Priority::Interactive => v1::Priority::Interactive,
+        Priority::Standard => v1::Priority::Standard,
+        Priority::Batch => v1::Priority::Batch,
     }
 }
 
