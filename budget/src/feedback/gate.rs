@@ -48,7 +48,7 @@ impl Gate {
 
     /// To be written down.
     pub(crate) fn saved(&self) -> SavedGate {
-        let Self { frozen_until, in_a_row, heard, probing } = *self;
+        let Self { frozen_until, in_a_row, heard, probing, freezes: _ } = *self;
         SavedGate { frozen_until, in_a_row, heard, probing }
     }
 
@@ -60,6 +60,7 @@ impl Gate {
             in_a_row,
             heard: heard.map(|heard| back.moved(heard)),
             probing,
+            freezes: 0,
         }
     }
 

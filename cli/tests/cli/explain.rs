@@ -10,10 +10,9 @@ fn tells_what_holds() {
     server.say(&["acquire", "p/k", "--tenant", "web"]).well();
     server.say(&["acquire", "p/k", "--tenant", "web", "--max-wait", "0s"]);
     let told = server.say(&["explain", "p/k"]).well().stdout;
-    for (heading, start) in [
-        ("Now", "  Nothing holds it back"),
-        ("Refused of late", "  1 request of web got no permit"),
-    ] {
+    for (heading, start) in
+        [("Now", "  Nothing holds it back"), ("Refused of late", "  1 request of web got no permit")]
+    {
         let under = told.split_once(&format!("{heading}\n")).unwrap_or_else(|| panic!("{heading}: {told}")).1;
         assert!(under.starts_with(start), "{told}");
     }

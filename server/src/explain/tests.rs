@@ -97,7 +97,7 @@ fn names_the_limit_that_binds() {
         case.texts(Topic::Waiting),
         [
             "nightly: 2 requests wait (batch for m); the first has waited 2s, held by tokens/1m.",
-            "web: 1 request waits (batch for m); it has waited 2s, 1 is before it, held by tokens/1m.",
+            "web: 1 request waits (batch for m); it has waited 2s, 2 are before it, held by tokens/1m.",
         ]
     );
     let advice = case.texts(Topic::Advice);
