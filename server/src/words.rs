@@ -24,9 +24,9 @@ pub fn about(span: Duration) -> String {
     let seconds = millis.div_ceil(1_000);
     match millis {
         0 => "0s".to_owned(),
-        ..1_000 => format!("{millis}ms"),
-        ..10_000 if millis % 1_000 < 100 => format!("{}s", millis / 1_000),
-        ..10_000 => format!("{}.{}s", millis / 1_000, millis % 1_000 / 100),
+        1..1_000 => format!("{millis}ms"),
+        1_000..10_000 if millis % 1_000 < 100 => format!("{}s", millis / 1_000),
+        1_000..10_000 => format!("{}.{}s", millis / 1_000, millis % 1_000 / 100),
         _ if seconds < 120 => format!("{seconds}s"),
         _ if seconds < 7_200 => format!("{}m", seconds.div_ceil(60)),
         _ if seconds < 172_800 => format!("{}h", seconds.div_ceil(3_600)),
