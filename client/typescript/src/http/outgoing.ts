@@ -1,0 +1,58 @@
+// A request as it was handed to `fetch`: what it asks for, and how to make it again.
+
+export type FetchInput = Parameters<typeof globalThis.fetch>[0];
+export type FetchInit = NonNullable<Parameters<typeof globalThis.fetch>[1]>;
+
+export interface Outgoing {
+  readonly url: string;
+  /** `none`: nothing is sent. `opaque`: something that is not read here. */
+  readonly body: { readonly kind: "none" | "opaque" } | { readonly kind: "text"; readonly text: string };
+  readonly signal: AbortSignal | undefined;
+  /** Whether it can be made more than once. */
+  readonly isRepeatable: boolean;
+  /** Makes it. */
+  send(fetch: typeof globalThis.fetch): Promise<Response>;
+}
+
+export async function outgoing(input: FetchInput, init: FetchInit | undefined): Promise<Outgoing> {
+  const request = input instanceof Request ? input : undefined;
+  const url = request ? request.url : String(input);
+  const signal = init?.signal ?? request?.signal ?? undefined;
+  if (request && init?.body === undefined) {
+    const text = isJson(request.headers) ? await request.clone().text() : undefined;
+    const kind = request.body ? "opaque" : "none";
+    // The original is kept unread for the next time.
+    const send: Outgoing["send"] = (fetch) => fetch(request.clone(), init);
+    return { url, body: text === undefined ? { kind } : readable(text), signal, isRepeatable: true, send };
+  }
+  const body = init?.body;
+  const send: Outgoing["send"] = (fetch) => fetch(input, init);
+  if (body === undefined || body === null) return { url, body: { kind: "none" }, signal, isRepeatable: true, send };
+  return { url, body: readable(textOf(body)), signal, isRepeatable: isWhole(body), send };
+}
+
+/** A path that says where in the API a request goes. */
+export function pathOf(url: string): string {
+  return URL.canParse(url) ? new URL(url).pathname : url;
+}
+
+function readable(text: string | undefined): Outgoing["body"] {
+  return text === undefined ? { kind: "opaque" } : { kind: "text", text };
+}
+
+function textOf(body: NonNullable<FetchInit["body"]>): string | undefined {
+  if (typeof body === "string") return body;
+  if (body instanceof ArrayBuffer) return Buffer.from(body).toString();
+  if (ArrayBuffer.isView(body)) return Buffer.from(body.buffer, body.byteOffset, body.byteLength).toString();
+  return undefined;
+}
+
+/** What is used up by being sent is a stream, or something like one. */
+function isWhole(body: NonNullable<FetchInit["body"]>): boolean {
+  const whole = [ArrayBuffer, Blob, FormData, URLSearchParams].some((kind) => body instanceof kind);
+  return typeof body === "string" || ArrayBuffer.isView(body) || whole;
+}
+
+function isJson(headers: Headers): boolean {
+  return headers.get("content-type")?.includes("json") === true;
+}
