@@ -2,10 +2,10 @@
 
 CARGO ?= cargo
 
-.PHONY: help build test test-go lint docs deny bench soak demo serve test-python test-java
+.PHONY: help build test test-go lint docs deny bench soak demo serve test-python test-java test-typescript
 
 help: ## This list
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
 
 build: ## The one binary, target/release/permitd
 	$(CARGO) build --release
@@ -27,6 +27,10 @@ test-python: ## The Python client: its linter, types and tests, against real ser
 test-java: ## The Java client: its tests against scripted and real servers, and its documentation
 	$(CARGO) build -p permitd -p permitd-lab
 	cd client/java && mvn --batch-mode --no-transfer-progress --quiet verify
+
+test-typescript: ## The TypeScript client's tests, against a real server; needs Node
+	$(CARGO) build -p permitd -p permitd-lab
+	cd client/typescript && npm ci --no-audit --no-fund && npm run lint && npm test
 
 lint: ## Format, clippy and documentation, warnings being errors
 	$(CARGO) fmt --all --check

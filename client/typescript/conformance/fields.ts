@@ -88,7 +88,9 @@ export function refusal(event: string, error: unknown, id: string): Event {
 
 /** As decimal strings, in the wire's names. */
 export function amounts(usage: object): Record<string, unknown> {
-  const told = Object.entries(usage).filter(([, amount]) => amount !== undefined);
+  const told = Object.entries(usage as Record<string, bigint | object | undefined>).filter(
+    ([, amount]) => amount !== undefined,
+  );
   return Object.fromEntries(
     told.map(([name, amount]) => [snakeCase(name), typeof amount === "object" ? amounts(amount) : String(amount)]),
   );
@@ -98,7 +100,9 @@ function usageIn({ usage }: Said): Usage | undefined {
   if (!usage) return undefined;
   const { other, ...named } = usage;
   const exact = (units: object) =>
-    Object.entries(units).flatMap(([unit, amount]) => (amount == null ? [] : [[unit, BigInt(amount)] as const]));
+    Object.entries(units).flatMap(([unit, amount]) =>
+      amount == null ? [] : [[unit, BigInt(amount as string)] as const],
+    );
   return {
     ...Object.fromEntries(exact(named).map(([unit, amount]) => [camelCase(unit), amount])),
     ...(other && { other: Object.fromEntries<Amount>(exact(other as object)) }),

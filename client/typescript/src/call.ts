@@ -8,8 +8,7 @@ import { type AcquireOptions, checkSpan } from "./request.js";
 
 /** How one run of the work ended. */
 export type CallResult<T> =
-  | { readonly value: T; readonly error?: never }
-  | { readonly error: unknown; readonly value?: never };
+  { readonly value: T; readonly error?: never } | { readonly error: unknown; readonly value?: never };
 
 export interface CallOptions<T> extends AcquireOptions {
   /** How often the work is run at most; at least once. Default: 4. */
@@ -48,7 +47,7 @@ export async function call<T>(
     last = await run(guard, options.signal, until, work);
     const report = { latencyMs: performance.now() - began, ...classify(last) };
     if (isGood(report) || attempt >= attempts) {
-      guard.report(report);
+      void guard.report(report);
       return outcomeOf(last);
     }
     const advice = await guard.report(report).catch(() => undefined);
@@ -92,5 +91,5 @@ function byResult(result: CallResult<unknown>): Report {
 
 function outcomeOf<T>(result: CallResult<T>): T {
   if ("error" in result) throw result.error;
-  return result.value as T;
+  return result.value;
 }

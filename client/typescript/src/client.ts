@@ -6,7 +6,7 @@ import { type FetchOptions, permitFetch } from "./http/fetch.js";
 import type { Permit } from "./permit.js";
 import { type AcquireOptions, waitOf, wireRequest } from "./request.js";
 import type { Driver } from "./session/driver.js";
-import type { AcquireRequest } from "./wire/permitd/v1/permit.js";
+import type { AcquireRequest } from "./wire/permitd_v1.js";
 
 /** What the server's answer may take beyond `maxWaitMs`, in milliseconds, before the client stops waiting for it. */
 const ANSWER_SLACK_MS = 1_000;
@@ -69,7 +69,7 @@ export class Client implements AsyncDisposable {
     options: CallOptions<T>,
     work: (permit: Permit, signal: AbortSignal) => T | PromiseLike<T>,
   ): Promise<Awaited<T>> {
-    return call(this, budget, options, work) as Promise<Awaited<T>>;
+    return call(this, budget, options, work);
   }
 
   /** A `fetch` that acquires a permit of `budget` for every request, and reports what the provider answered. */

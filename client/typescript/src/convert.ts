@@ -1,6 +1,6 @@
 // Between the wire's well-known types and milliseconds. Nothing a server can send makes these throw: what makes no sense saturates.
-import type { Duration } from "./wire/google/protobuf/duration.js";
-import type { Timestamp } from "./wire/google/protobuf/timestamp.js";
+import type { Duration } from "./wire/google_protobuf.js";
+import type { Timestamp } from "./wire/google_protobuf.js";
 
 /** The longest `google.protobuf.Duration`: 10,000 years. */
 const SECONDS_MAX = 315_576_000_000;

@@ -2,7 +2,7 @@
 import { status } from "@grpc/grpc-js";
 
 import { millisOf } from "./convert.js";
-import type { Refused } from "./wire/permitd/v1/session.js";
+import type { Refused } from "./wire/permitd_v1.js";
 
 /**
  * - `refused`: somebody who was asked said no: the server, or the local share in its place.
@@ -113,7 +113,7 @@ export function refused(said: Refused): PermitError {
   const limit = said.limit || undefined;
   return new PermitError({
     // The caller's fault, and not for want of anything.
-    kind: said.code === status.INVALID_ARGUMENT ? "invalid" : "refused",
+    kind: codeName(said.code) === "INVALID_ARGUMENT" ? "invalid" : "refused",
     code: codeName(said.code),
     reason: said.reason,
     message: said.message || (limit ? `refused by ${limit}: ${said.reason}` : `refused: ${said.reason}`),

@@ -3,7 +3,7 @@ import { durationOf, millisOf } from "./convert.js";
 import { invalid } from "./errors.js";
 import { checkSpan } from "./request.js";
 import { type Usage, wireUsage } from "./usage.js";
-import { type ReportRequest, type ReportResponse, Outcome as WireOutcome } from "./wire/permitd/v1/permit.js";
+import { type ReportRequest, type ReportResponse, Outcome as WireOutcome } from "./wire/permitd_v1.js";
 
 /**
  * - `success`: it worked.
@@ -76,7 +76,7 @@ export function wireReport(permitId: string, report: Report): ReportRequest {
     throw invalid("status", `${status} is no HTTP status`);
   }
   if (report.outcome !== undefined && !isOutcome(report.outcome)) {
-    throw invalid("outcome", `${report.outcome} is none of ${Object.keys(OUTCOMES).join(", ")}`);
+    throw invalid("outcome", `${String(report.outcome)} is none of ${Object.keys(OUTCOMES).join(", ")}`);
   }
   if (retryAfterMs !== undefined) checkSpan("retryAfterMs", retryAfterMs);
   if (latencyMs !== undefined) checkSpan("latencyMs", latencyMs);
@@ -129,7 +129,8 @@ export function isGood(report: Report): boolean {
 
 const NO_BODY = Buffer.alloc(0);
 
-const BY_NUMBER = new Map(Object.entries(OUTCOMES).map(([name, number]) => [number as number, name as Outcome]));
+const BY_NUMBER = new Map<WireOutcome, Outcome>();
+for (const [name, number] of Object.entries(OUTCOMES)) BY_NUMBER.set(number, name as Outcome);
 
 /** An outcome that a newer server invented counts as a failure. */
 export function outcomeOf(outcome: WireOutcome): Outcome {
@@ -146,7 +147,7 @@ function tellingHeaders(headers: NonNullable<Report["headers"]>): Record<string,
   const pairs = Symbol.iterator in headers ? headers : Object.entries(headers);
   const kept: Record<string, string> = {};
   let count = 0;
-  for (const [anyCase, value] of pairs as Iterable<readonly [string, string]>) {
+  for (const [anyCase, value] of pairs) {
     const name = anyCase.toLowerCase();
     if (count === HEADERS_MAX) break;
     if (saysSomethingOfLimits(name) && Buffer.byteLength(value) <= HEADER_BYTES_MAX) {

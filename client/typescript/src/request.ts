@@ -1,7 +1,7 @@
 // What is asked for: plain data, checked before it is sent.
 import { invalid } from "./errors.js";
 import { type Amount, exactAmount, type Usage, wireUsage } from "./usage.js";
-import { type AcquireRequest, Priority as WirePriority } from "./wire/permitd/v1/permit.js";
+import { type AcquireRequest, Priority as WirePriority } from "./wire/permitd_v1.js";
 
 /** Classes share a budget by weight, 16 : 4 : 1, so that none starves. */
 export type Priority = "interactive" | "standard" | "batch";

@@ -1,6 +1,6 @@
 // Amounts per unit: what is expected when asking, what was used when reporting. They go out as they are, to the last digit of 64 bits.
 import { invalid } from "./errors.js";
-import type { Usage as WireUsage } from "./wire/permitd/v1/permit.js";
+import type { Usage as WireUsage } from "./wire/permitd_v1.js";
 
 /** A whole amount, at least 0 and below 2^64. Above `Number.MAX_SAFE_INTEGER`, write a `bigint`: a `number` has lost digits there. */
 export type Amount = number | bigint;
@@ -64,15 +64,15 @@ export function wireUsage(field: string, usage: Usage): WireUsage | undefined {
     const problem = `at most ${OTHER_UNITS_MAX} further units with names of 1 to ${UNIT_BYTES_MAX} bytes`;
     throw invalid(`${field}.other`, problem);
   }
-  const wire = {
+  const named = {
     requests: exact("requests"),
     tokens: exact("tokens"),
     inputTokens: exact("inputTokens"),
     outputTokens: exact("outputTokens"),
     maxOutputTokens: exact("maxOutputTokens"),
     cachedInputTokens: exact("cachedInputTokens"),
-    other: Object.fromEntries(units.map(([unit, amount]) => [unit, exactAmount(`${field}.other.${unit}`, amount)])),
   };
-  const { other, ...named } = wire;
-  return units.length === 0 && Object.values(named).every((amount) => amount === undefined) ? undefined : wire;
+  if (units.length === 0 && Object.values(named).every((amount) => amount === undefined)) return undefined;
+  const other = units.map(([unit, amount]) => [unit, exactAmount(`${field}.other.${unit}`, amount)] as const);
+  return { ...named, other: Object.fromEntries(other) };
 }

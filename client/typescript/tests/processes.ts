@@ -69,7 +69,7 @@ async function start(program: string, flags: string[], announced: RegExp): Promi
   let said = "";
   const address = await new Promise<string>((resolve, reject) => {
     const read = (piece: Buffer) => {
-      said += piece;
+      said += piece.toString();
       const found = announced.exec(said)?.[1];
       if (found) resolve(found);
     };

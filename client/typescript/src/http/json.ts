@@ -9,9 +9,9 @@ const MARK = "\u0001integer:";
 /** Absent for what is no JSON. */
 export function parsed(text: string): unknown {
   try {
-    if (!LONG.test(text)) return JSON.parse(text);
+    if (!LONG.test(text)) return JSON.parse(text) as unknown;
     const marked = text.replace(TOKENS, (token) => (/^-?\d{16,}$/.test(token) ? JSON.stringify(MARK + token) : token));
-    return JSON.parse(marked, (_, value) =>
+    return JSON.parse(marked, (_, value: unknown) =>
       typeof value === "string" && value.startsWith(MARK) ? BigInt(value.slice(MARK.length)) : value,
     );
   } catch {

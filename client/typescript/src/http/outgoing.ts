@@ -16,7 +16,7 @@ export interface Outgoing {
 
 export async function outgoing(input: FetchInput, init: FetchInit | undefined): Promise<Outgoing> {
   const request = input instanceof Request ? input : undefined;
-  const url = request ? request.url : String(input);
+  const url = input instanceof Request ? input.url : input.toString();
   const signal = init?.signal ?? request?.signal ?? undefined;
   if (request && init?.body === undefined) {
     const text = isJson(request.headers) ? await request.clone().text() : undefined;

@@ -4,8 +4,8 @@ import { connect as connectSocket } from "node:net";
 import { Client, type ClientDuplexStream, type Metadata, type StatusObject, status } from "@grpc/grpc-js";
 
 import { type Credentials, type Endpoint, secure, sign } from "../credentials.js";
-import { PermitServiceDefinition } from "../wire/permitd/v1/permit_service.js";
-import { type Hello, SessionRequest, SessionResponse } from "../wire/permitd/v1/session.js";
+import { PermitServiceDefinition } from "../wire/permitd_v1.js";
+import { type Hello, SessionRequest, SessionResponse } from "../wire/permitd_v1.js";
 import { definitive, type Problem, passing, problemOf } from "./problem.js";
 
 /** Bytes of one answer. The server bounds its own. */
@@ -24,9 +24,9 @@ export interface DialOptions {
 /** What a dial tells, in this order; after `onLost` nothing more. */
 export interface DialEvents {
   /** The first message, which holds the welcome and perhaps more. */
-  onUp(session: Session, first: SessionResponse): void;
-  onResponse(response: SessionResponse): void;
-  onLost(problem: Problem): void;
+  readonly onUp: (session: Session, first: SessionResponse) => void;
+  readonly onResponse: (response: SessionResponse) => void;
+  readonly onLost: (problem: Problem) => void;
 }
 
 type Stream = ClientDuplexStream<SessionRequest, SessionResponse>;

@@ -5,8 +5,8 @@ import { budgetName, type Permit } from "../permit.js";
 import { unsettled } from "../report.js";
 import { type LocalPermit, LocalShares } from "../share/shares.js";
 import type { ExactUsage } from "../usage.js";
-import type { AcquireRequest, ReportRequest } from "../wire/permitd/v1/permit.js";
-import type { SessionResponse } from "../wire/permitd/v1/session.js";
+import type { AcquireRequest, ReportRequest } from "../wire/permitd_v1.js";
+import type { SessionResponse } from "../wire/permitd_v1.js";
 import { Alarm } from "./alarm.js";
 import { Link, type LinkOptions } from "./link.js";
 import { type Problem, passing } from "./problem.js";
@@ -37,9 +37,7 @@ export interface Asker {
 
 /** Who has to hear of a permit's end. */
 export type Hold =
-  | { readonly by: "server" }
-  | { readonly by: "local"; readonly local: LocalPermit }
-  | { readonly by: "nobody" };
+  { readonly by: "server" } | { readonly by: "local"; readonly local: LocalPermit } | { readonly by: "nobody" };
 
 /** How long a server that drains is still given for the answers to reports, in milliseconds. */
 const DRAIN_PATIENCE_MS = 500;

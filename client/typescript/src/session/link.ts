@@ -1,7 +1,7 @@
 // The way to a server: waiting to try, trying, or up. There is always exactly one of these until it is ended, and each makes progress by
 // itself.
 import type { Endpoint } from "../credentials.js";
-import type { Hello, SessionRequest, SessionResponse } from "../wire/permitd/v1/session.js";
+import type { Hello, SessionRequest, SessionResponse } from "../wire/permitd_v1.js";
 import { backoff, GOOD_LIFE_MS } from "./backoff.js";
 import { type DialOptions, newSessionId, Session } from "./dial.js";
 import type { Problem } from "./problem.js";
@@ -13,12 +13,12 @@ export interface LinkOptions extends DialOptions {
 }
 
 export interface LinkEvents {
-  onUp(resumed: boolean, first: SessionResponse): void;
-  onResponse(response: SessionResponse): void;
+  readonly onUp: (resumed: boolean, first: SessionResponse) => void;
+  readonly onResponse: (response: SessionResponse) => void;
   /** There is room for one message. */
-  onWritable(): void;
+  readonly onWritable: () => void;
   /** Call {@link Link.retry}. */
-  onLost(problem: Problem): void;
+  readonly onLost: (problem: Problem) => void;
 }
 
 export class Link {

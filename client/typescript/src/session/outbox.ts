@@ -1,7 +1,7 @@
 // What goes out next: ids only, in order. What they stand for is looked up when the message is built, so that what was cancelled
 // meanwhile is not sent at all.
-import type { AcquireRequest, ReportRequest } from "../wire/permitd/v1/permit.js";
-import type { SessionRequest } from "../wire/permitd/v1/session.js";
+import type { AcquireRequest, ReportRequest } from "../wire/permitd_v1.js";
+import type { SessionRequest } from "../wire/permitd_v1.js";
 
 /** The server's bounds on one message. */
 const ACQUIRES_MAX = 1_000;

@@ -1,5 +1,5 @@
 // Why there is no session (any more), in words.
-import { BinaryReader } from "@bufbuild/protobuf/wire";
+import { BinaryReader, WireType } from "@bufbuild/protobuf/wire";
 import { type StatusObject, status } from "@grpc/grpc-js";
 
 import { codeName } from "../errors.js";
@@ -25,7 +25,8 @@ export function definitive(text: string): Problem {
 
 /** Reads how a stream ended. `wasUp`: after it was welcomed, where a token that expired may have been renewed since. */
 export function problemOf(end: StatusObject, wasUp: boolean): Problem {
-  const { code, details } = end;
+  const { details } = end;
+  const code: status = end.code;
   switch (code) {
     case status.OK:
       return passing(wasUp ? "ended the session" : "ended the session at once");
@@ -80,7 +81,7 @@ function fieldsOf(message: Uint8Array, number: number): Uint8Array[] {
   const found: Uint8Array[] = [];
   while (reader.pos < reader.len) {
     const [field, wireType] = reader.tag();
-    if (field === number && wireType === 2) found.push(reader.bytes());
+    if (field === number && wireType === WireType.LengthDelimited) found.push(reader.bytes());
     else reader.skip(wireType, field);
   }
   return found;

@@ -9,8 +9,8 @@ import { closed, type PermitError, refused, reportKept } from "../errors.js";
 import { budgetName, type Permit } from "../permit.js";
 import { type Advice, adviceOf, bareReport, wireReport } from "../report.js";
 import type { ExactUsage } from "../usage.js";
-import type { AcquireRequest, ReportRequest, ReportResponse } from "../wire/permitd/v1/permit.js";
-import type { Granted, Refused, SessionRequest } from "../wire/permitd/v1/session.js";
+import type { AcquireRequest, ReportRequest, ReportResponse } from "../wire/permitd_v1.js";
+import type { Granted, Refused, SessionRequest } from "../wire/permitd_v1.js";
 import { Outbox } from "./outbox.js";
 
 /** The longest life of a permit that counts. */

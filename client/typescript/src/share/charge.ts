@@ -1,6 +1,6 @@
 // What a request takes and a report settles, in every unit: the server's rules for usage, without a provider's profile.
 import { least } from "../exact.js";
-import type { ReportRequest, Usage } from "../wire/permitd/v1/permit.js";
+import type { ReportRequest, Usage } from "../wire/permitd_v1.js";
 
 /** What a permit holds. */
 export interface Charge {

@@ -1,8 +1,8 @@
 // How one limit of a local share counts: exactly, in integers, told the time in nanoseconds of a clock that only goes forward. Each starts
 // as if everything had just been taken, since the server may have granted all of it a moment ago.
 import { least, most } from "../exact.js";
-import type { Duration } from "../wire/google/protobuf/duration.js";
-import { type Limit, Window } from "../wire/permitd/v1/budget.js";
+import type { Duration } from "../wire/google_protobuf.js";
+import { type Limit, Window } from "../wire/permitd_v1.js";
 
 /** What a permit took from a meter, to be corrected when it is reported. */
 export interface Taken {

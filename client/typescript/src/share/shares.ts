@@ -6,8 +6,8 @@ import { millisOf } from "../convert.js";
 import { noLocalShare } from "../errors.js";
 import { budgetName, type Permit } from "../permit.js";
 import { type Advice, unsettled } from "../report.js";
-import type { AcquireRequest, ReportRequest } from "../wire/permitd/v1/permit.js";
-import type { LocalShare } from "../wire/permitd/v1/session.js";
+import type { AcquireRequest, ReportRequest } from "../wire/permitd_v1.js";
+import type { LocalShare } from "../wire/permitd_v1.js";
 import { type Meter, meterOf } from "./meter.js";
 import { Share, type ShareEvents, type SharePermit } from "./share.js";
 
