@@ -14,6 +14,7 @@ from google.rpc import error_details_pb2, status_pb2
 from . import _errors as errors
 from ._credentials import Endpoint, Tls
 from ._settings import Settings
+from ._within import within
 from .v1 import session_pb2 as sb
 
 METHOD = "/permitd.v1.PermitService/Session"
@@ -35,6 +36,10 @@ class Problem:
     elsewhere: bool = False
     #: The ErrorInfo's, if the server gave one.
     reason: str = ""
+
+    def midway(self) -> Problem:
+        """The problem of a session that was let in: credentials that have ended since may have been renewed."""
+        return replace(self, definitive=False) if self.reason.startswith("CREDENTIALS_") else self
 
     def at(self, endpoint: Endpoint) -> Problem:
         """Whose problem it is."""
@@ -75,11 +80,8 @@ class Session:
         self.endpoint = endpoint
         metadata = settings.credentials.metadata()
         self._channel = _channel(endpoint, settings)
-        method = self._channel.stream_stream(
-            METHOD,
-            request_serializer=sb.SessionRequest.SerializeToString,
-            response_deserializer=sb.SessionResponse.FromString,
-        )
+        # Answers are read here, since gRPC only logs those that it can't read.
+        method = self._channel.stream_stream(METHOD, request_serializer=sb.SessionRequest.SerializeToString)
         self._call: Any = method(metadata=metadata)
 
     async def send(self, message: sb.SessionRequest) -> None:
@@ -96,12 +98,13 @@ class Session:
             message = await self._call.read()
         except grpc.RpcError:
             raise Lost(await self._problem()) from None
-        except DecodeError:
-            raise Lost(Problem("answered with bytes that make no sense", definitive=True).at(self.endpoint)) from None
         if message is grpc.aio.EOF:
             raise Lost(await self._problem())
-        assert isinstance(message, sb.SessionResponse)
-        return message
+        try:
+            return sb.SessionResponse.FromString(message)
+        except DecodeError:
+            problem = Problem("answered with bytes that make no sense: not permitd, or not this version", definitive=True)
+            raise Lost(problem.at(self.endpoint)) from None
 
     async def half_close(self) -> None:
         """Says that nothing more comes; the server then ends its side."""
@@ -116,8 +119,6 @@ class Session:
     async def _problem(self) -> Problem:
         code, message = await self._call.code(), await self._call.details()
         info = _error_info(await self._call.trailing_metadata())
-        if info is None and code is grpc.StatusCode.INTERNAL and "deserializ" in (message or "").lower():
-            return Problem("answered with bytes that make no sense", definitive=True).at(self.endpoint)
         return Problem.of(code, message or "", info.reason if info else "").at(self.endpoint)
 
 
@@ -128,7 +129,7 @@ async def dial(endpoint: Endpoint, settings: Settings, hello: sb.Hello) -> tuple
     except errors.Error as error:
         raise Lost(Problem(f"can't be connected to: {error}", definitive=True).at(endpoint)) from None
     try:
-        first = await asyncio.wait_for(_open(session, hello), settings.connect_timeout)
+        first = await within(settings.connect_timeout, _open(session, hello))
     except asyncio.TimeoutError:
         await session.close()
         problem = Problem(f"does not answer within {settings.connect_timeout:g} s")
@@ -197,7 +198,7 @@ async def _looked_at(problem: Problem, endpoint: Endpoint) -> Problem:
     if problem.definitive or endpoint.is_secure:
         return problem
     try:
-        first = await asyncio.wait_for(_first_byte(endpoint), LOOK_PATIENCE)
+        first = await within(LOOK_PATIENCE, _first_byte(endpoint))
     except (OSError, asyncio.TimeoutError):
         return problem
     if not 0x21 <= first <= 0x7E:

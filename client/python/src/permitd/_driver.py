@@ -23,6 +23,7 @@ from ._report import Advice, plain_outcome
 from ._settings import Outage, Settings
 from ._share.shares import Shares
 from ._table import AdviceReply, Table, Waiting
+from ._within import within
 from .v1 import permit_pb2 as pb
 from .v1 import session_pb2 as sb
 
@@ -116,7 +117,7 @@ class Driver:
         self._wake.set()
         self._check_quiet()
         try:
-            await asyncio.wait_for(self._quiet.wait(), CLOSE_WAIT)
+            await within(CLOSE_WAIT, self._quiet.wait())
         except asyncio.TimeoutError:
             log.warning("reports were left unanswered at close: %s", self._problem.text)
         finally:
@@ -179,7 +180,7 @@ class Driver:
                 message = await session.receive()
             except Lost as lost:
                 if not over.done():
-                    over.set_result(lost.problem)
+                    over.set_result(lost.problem.midway())
                 return
             self._on_response(message)
 

@@ -21,6 +21,7 @@ from ._report import Advice, Outcome, Report, ReportFacts
 from ._request import Request, RequestOptions
 from ._settings import ENDPOINT_DEFAULT, ConnectOptions, Settings, settings
 from ._table import Waiting
+from ._within import within
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -91,7 +92,7 @@ class Client:
         if timeout is None:
             return await self._call(fn, asked, attempts, classify)
         try:
-            return await asyncio.wait_for(self._call(fn, asked, attempts, classify), timeout)
+            return await within(timeout, self._call(fn, asked, attempts, classify))
         except asyncio.TimeoutError as error:
             if isinstance(error, errors.Error):
                 raise

@@ -129,7 +129,8 @@ class Share:
                 self._answer(request_id, answer, self._refusal(8, "NOT_IN_TIME", message, binding, wait))
                 continue
             blocked.update(asked.charges)
-            blocked_all = blocked_all or at is None or self._slots is not None
+            # Without a slot nobody goes; one that a rate holds back takes none meanwhile.
+            blocked_all = blocked_all or at is None
             next_poll.extend(moment for moment in (at, asked.gives_up_at) if moment is not None and moment > now)
         return min(next_poll, default=None)
 

@@ -122,18 +122,26 @@ class BudgetState(_message.Message):
     def __init__(self, budget: _Optional[_Union[Budget, _Mapping]] = ..., limits: _Optional[_Iterable[_Union[LimitState, _Mapping]]] = ..., waiting: _Optional[int] = ..., in_flight: _Optional[int] = ..., paused: bool = ..., tenants: _Optional[_Iterable[_Union[TenantState, _Mapping]]] = ..., granted_total: _Optional[int] = ..., refused_total: _Optional[int] = ..., rate_limited_total: _Optional[int] = ..., exhausted: bool = ..., exhausted_until: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class LimitState(_message.Message):
-    __slots__ = ("configured", "effective_amount", "level", "frozen_until", "source")
+    __slots__ = ("configured", "effective_amount", "level", "frozen_until", "source", "learned_from", "learned_at", "header_amount", "cushion")
     CONFIGURED_FIELD_NUMBER: _ClassVar[int]
     EFFECTIVE_AMOUNT_FIELD_NUMBER: _ClassVar[int]
     LEVEL_FIELD_NUMBER: _ClassVar[int]
     FROZEN_UNTIL_FIELD_NUMBER: _ClassVar[int]
     SOURCE_FIELD_NUMBER: _ClassVar[int]
+    LEARNED_FROM_FIELD_NUMBER: _ClassVar[int]
+    LEARNED_AT_FIELD_NUMBER: _ClassVar[int]
+    HEADER_AMOUNT_FIELD_NUMBER: _ClassVar[int]
+    CUSHION_FIELD_NUMBER: _ClassVar[int]
     configured: Limit
     effective_amount: int
     level: int
     frozen_until: _timestamp_pb2.Timestamp
     source: str
-    def __init__(self, configured: _Optional[_Union[Limit, _Mapping]] = ..., effective_amount: _Optional[int] = ..., level: _Optional[int] = ..., frozen_until: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., source: _Optional[str] = ...) -> None: ...
+    learned_from: str
+    learned_at: _timestamp_pb2.Timestamp
+    header_amount: int
+    cushion: int
+    def __init__(self, configured: _Optional[_Union[Limit, _Mapping]] = ..., effective_amount: _Optional[int] = ..., level: _Optional[int] = ..., frozen_until: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., source: _Optional[str] = ..., learned_from: _Optional[str] = ..., learned_at: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., header_amount: _Optional[int] = ..., cushion: _Optional[int] = ...) -> None: ...
 
 class TenantState(_message.Message):
     __slots__ = ("tenant", "waiting", "in_flight", "granted_total")
