@@ -10,6 +10,12 @@ import dev.permitd.client.Report;
 import dev.permitd.client.Request;
 import dev.permitd.client.Tls;
 import dev.permitd.client.Token;
+import dev.permitd.client.http.PermitHttpClient;
+import java.net.URI;
+import java.net.http.HttpClient;
+import java.net.http.HttpRequest;
+import java.net.http.HttpRequest.BodyPublishers;
+import java.net.http.HttpResponse.BodyHandlers;
 import java.nio.file.Path;
 import java.util.HashMap;
 import java.util.HashSet;
@@ -22,6 +28,7 @@ import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.CompletionException;
 import java.util.concurrent.ExecutorService;
 import java.util.concurrent.Executors;
+import java.util.concurrent.ForkJoinPool;
 import java.util.concurrent.atomic.AtomicInteger;
 
 /** An application that does what it is told. Commands come from one thread and never block; what they lead to is told by events. */
@@ -184,6 +191,28 @@ final class Application {
                     events.write(event);
                 },
                 answers);
+    }
+
+    void http(Fields command) {
+        String id = command.text("id");
+        HttpRequest.Builder request = HttpRequest.newBuilder(URI.create(command.text("url")));
+        command.headers().forEach(request::header);
+        request.method(command.text("method"), BodyPublishers.ofString(command.text("body")));
+        HttpClient plain = HttpClient.newBuilder().executor(ForkJoinPool.commonPool()).build();
+        PermitHttpClient.around(plain, client.join(), command.request())
+                .sendAsync(request.build(), BodyHandlers.ofString())
+                .whenCompleteAsync(
+                        (response, problem) -> {
+                            if (problem != null) {
+                                events.refused(id, permitException(problem));
+                                return;
+                            }
+                            JsonObject event = Events.event("responded", id);
+                            event.addProperty("status", response.statusCode());
+                            event.addProperty("body", response.body());
+                            events.write(event);
+                        },
+                        answers);
     }
 
     void close() {

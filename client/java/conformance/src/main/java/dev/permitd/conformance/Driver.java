@@ -39,6 +39,9 @@ public final class Driver {
             case "report" -> application.report(command);
             case "call" -> application.call(command);
             case "many" -> application.many(command);
+            case "http" -> application.http(command);
+            case "estimate" -> events.write(Reading.estimate(command));
+            case "usage" -> events.write(Reading.usage(command));
             default -> {
                 JsonObject event = Events.event("unknown");
                 event.addProperty("op", op);

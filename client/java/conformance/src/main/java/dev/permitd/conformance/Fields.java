@@ -11,8 +11,10 @@ import dev.permitd.client.Usage;
 import java.math.BigInteger;
 import java.time.Duration;
 import java.util.ArrayList;
+import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Locale;
+import java.util.Map;
 import java.util.Optional;
 import java.util.function.Function;
 
@@ -54,6 +56,15 @@ record Fields(JsonObject json) {
         return optional(name, JsonElement::getAsBoolean).orElse(false);
     }
 
+    /** By the names that the command gives them. */
+    Map<String, String> headers() {
+        Map<String, String> headers = new LinkedHashMap<>();
+        optional("headers", JsonElement::getAsJsonObject)
+                .ifPresent(all -> all.entrySet()
+                        .forEach(header -> headers.put(header.getKey(), header.getValue().getAsString())));
+        return headers;
+    }
+
     /** What an acquire asks for. */
     Request request() {
         Request request = Request.of(text("provider"), text("key")).model(text("model")).tenant(text("tenant"));
@@ -80,9 +91,8 @@ record Fields(JsonObject json) {
         if (outcome.isPresent()) {
             report = Report.of(Outcome.valueOf(outcome.get().toUpperCase(Locale.ROOT)));
         }
-        JsonObject headers = optional("headers", JsonElement::getAsJsonObject).orElse(new JsonObject());
-        for (var header : headers.entrySet()) {
-            report = report.header(header.getKey(), header.getValue().getAsString());
+        for (var header : headers().entrySet()) {
+            report = report.header(header.getKey(), header.getValue());
         }
         Optional<String> body = optionalText("body");
         if (body.isPresent()) {
