@@ -37,7 +37,9 @@ impl Priority {
         }
     }
 
-    pub(crate) const fn index(self) -> usize {
+    /// Its place in [`Priority::ALL`].
+    #[must_use]
+    pub const fn index(self) -> usize {
         self as usize
     }
 }

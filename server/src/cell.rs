@@ -22,6 +22,7 @@ use crate::{
     clock::Clock,
     config::BudgetName,
     inbox::{Delivery, Inbox, News, Waiter},
+    metrics::Contention,
     profile::{Profile, Profiles},
     store::Keeper,
 };
@@ -39,6 +40,7 @@ pub struct Cell {
     profile: Arc<Profile>,
     /// Who writes it down, if anybody does.
     keeper: Option<Arc<Keeper>>,
+    contention: Arc<Contention>,
     this: Weak<Cell>,
     /// Sessions that hold or will soon hold a local share.
     sharers: AtomicU32,
@@ -119,6 +121,8 @@ pub(crate) struct Footing {
     pub(crate) alarms: Arc<Alarms>,
     /// Who writes them down, if anybody does.
     pub(crate) keeper: Option<Arc<Keeper>>,
+    /// How long threads wait for each other at them.
+    pub(crate) contention: Arc<Contention>,
     /// What is known of providers.
     pub(crate) profiles: Arc<Profiles>,
 }
@@ -127,7 +131,7 @@ impl Footing {
     /// Nobody writes anything down, and providers are known by the built-in profiles.
     #[cfg(test)]
     pub(crate) fn in_memory(clock: Clock, alarms: Arc<Alarms>) -> Self {
-        Self { clock, alarms, keeper: None, profiles: Profiles::built_in() }
+        Self { clock, alarms, keeper: None, contention: Arc::default(), profiles: Profiles::built_in() }
     }
 }
 
@@ -155,7 +159,7 @@ impl Cell {
         heart: Budget<Waiter>,
         footing: &Footing,
     ) -> Arc<Self> {
-        let Footing { clock, alarms, keeper, profiles } = footing.clone();
+        let Footing { clock, alarms, keeper, contention, profiles } = footing.clone();
         let profile = Arc::clone(profiles.of(name.provider()));
         let state = State {
             heart,
@@ -177,6 +181,7 @@ impl Cell {
             bell,
             profile,
             keeper,
+            contention,
             this: this.clone(),
             sharers,
             state: Mutex::new(state),
@@ -206,20 +211,27 @@ impl Cell {
     /// What was declared.
     #[must_use]
     pub fn declared(&self) -> Declared {
-        self.state.lock().declared.clone()
+        self.contention.lock(&self.state).declared.clone()
     }
 
     /// A look at everything.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
-        let mut state = self.state.lock();
+        let mut state = self.contention.lock(&self.state);
         state.heart.snapshot(self.clock.now())
+    }
+
+    /// A look at everything, and when that was.
+    pub(crate) fn figures(&self) -> (Snapshot, Time) {
+        let mut state = self.contention.lock(&self.state);
+        let now = self.clock.now();
+        (state.heart.snapshot(now), now)
     }
 
     /// A look at everything, and at who waits and why, of the same moment.
     #[must_use]
     pub(crate) fn explain(&self) -> (Snapshot, Standing, Time) {
-        let mut state = self.state.lock();
+        let mut state = self.contention.lock(&self.state);
         let now = self.clock.now();
         (state.heart.snapshot(now), state.heart.standing(now), now)
     }
@@ -270,7 +282,7 @@ impl Cell {
 
     /// Unreported permits.
     pub(crate) fn in_flight(&self) -> u32 {
-        self.state.lock().heart.in_flight()
+        self.contention.lock(&self.state).heart.in_flight()
     }
 
     /// Joins the queue.
@@ -319,7 +331,7 @@ impl Cell {
 
     /// A live permit, to send again.
     pub(crate) fn grant(&self, permit: PermitKey) -> Option<Grant> {
-        self.state.lock().heart.grant(permit)
+        self.contention.lock(&self.state).heart.grant(permit)
     }
 
     /// Leaves the queue; false if it did already.
@@ -338,7 +350,7 @@ impl Cell {
 
     /// A look at a waiting request.
     pub(crate) fn place(&self, ticket: Ticket) -> Option<Place> {
-        let mut state = self.state.lock();
+        let mut state = self.contention.lock(&self.state);
         state.heart.place(self.clock.now(), ticket)
     }
 
@@ -349,7 +361,7 @@ impl Cell {
 
     /// The one way to the heart.
     fn with<R>(&self, call: impl FnOnce(&mut State, Time, &mut Vec<Event<Waiter>>) -> R) -> R {
-        let mut state = self.state.lock();
+        let mut state = self.contention.lock(&self.state);
         let now = self.clock.now();
         let mut events = mem::take(&mut state.events);
         let answer = call(&mut state, now, &mut events);
@@ -381,7 +393,7 @@ impl Cell {
             if returned.is_empty() {
                 return;
             }
-            let mut state = self.state.lock();
+            let mut state = self.contention.lock(&self.state);
             let now = self.clock.now();
             state.give_back(now, &returned, &mut events);
             self.set_alarm(&mut state);

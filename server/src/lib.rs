@@ -247,7 +247,7 @@ async fn hold(mut store: Option<Box<dyn Store>>, reading: Reading, config: &Conf
     let (alarms, grant_thread) = Alarms::start("grants", clock)?;
     let profiles = Profiles::load(config.server.profiles.iter().map(PathBuf::as_path))?;
     let keeper = store.is_some().then(Arc::<Keeper>::default);
-    let footing = Footing { clock, alarms, keeper: keeper.clone(), profiles };
+    let footing = Footing { clock, alarms, keeper: keeper.clone(), contention: Arc::default(), profiles };
     let registry = Arc::new(Registry::new(footing, config.server.bounds.budgets));
     let changes = registry.restore(kept, &resumed)?;
     registry.follow(File::of(config))?;

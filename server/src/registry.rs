@@ -23,6 +23,7 @@ use crate::{
     cell::{Cell, Declared, Footing, Source},
     clock::Clock,
     config::BudgetName,
+    metrics::Contention,
     profile::Profiles,
     store::Keeper,
 };
@@ -112,6 +113,11 @@ impl Registry {
     /// Who writes the budgets down, if anybody does.
     pub(crate) fn keeper(&self) -> Option<&Arc<Keeper>> {
         self.footing.keeper.as_ref()
+    }
+
+    /// How long threads wait for each other at budgets.
+    pub(crate) fn contention(&self) -> &Contention {
+        &self.footing.contention
     }
 
     /// What is known of providers.

@@ -8,10 +8,11 @@ use std::{
     process::{Command, Output, Stdio},
 };
 
+use permitd_proto::v1::AcquireRequest;
 use permitd_tests::{Folder, Permitd, ask, http_get};
 
 /// One budget, so that the metrics of budgets are served.
-const CONFIG: &str = "[budgets.\"p/k\"]\nlimits = [\"in_flight=1\"]\n";
+const CONFIG: &str = "[budgets.\"p/k\"]\nlimits = [\"in_flight=1\", \"tokens=5/1m\"]\n";
 /// Wrong usage, in every command.
 const WRONG_USAGE: i32 = 2;
 /// Nobody listens there.
@@ -233,6 +234,7 @@ async fn metrics_are_those_served() {
     let server = Permitd::start(&format!("[server]\ndata = \"{}\"\n{CONFIG}", data.display())).await;
     // A reason appears when it first happens.
     server.refused(ask("nobody declared")).await;
+    server.refused(AcquireRequest { tokens: 6, ..ask("k") }).await;
     let served = served_metrics(&http_get(server.http, "/metrics", None).await);
     server.stop().await;
     let text = read(&root().join("docs/operations.md"));
@@ -258,7 +260,9 @@ fn served_metrics(text: &str) -> BTreeMap<String, (String, BTreeSet<String>)> {
             types.insert(name, kind);
         } else if line.starts_with("permitd_") {
             let (name, rest) = line.split_at(line.find(['{', ' ']).expect("a value"));
-            let kind = types[name.strip_suffix("_total").unwrap_or(name)].to_owned();
+            let family =
+                ["_total", "_bucket", "_sum", "_count"].iter().find_map(|end| name.strip_suffix(end));
+            let kind = types[family.filter(|family| types.contains_key(family)).unwrap_or(name)].to_owned();
             // No value here has a quote or a comma in it.
             let labels = rest.split(['{', ',']).filter_map(|part| Some(part.split_once("=\"")?.0.to_owned()));
             metrics.insert(name.to_owned(), (kind, labels.collect()));

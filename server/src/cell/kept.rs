@@ -21,7 +21,7 @@ impl Cell {
     /// Everything that changed since the last time, as rows. What became of them has to be told by [`Cell::saved`] or
     /// [`Cell::not_saved`]. After the `last` one, nothing is granted any more.
     pub(crate) fn save(&self, last: bool, rows: &mut Vec<Write>) -> CellSave {
-        let mut state = self.state.lock();
+        let mut state = self.contention.lock(&self.state);
         state.noted = None;
         let declared_anew = mem::take(&mut state.declared_anew);
         let deleted = state.life == Life::Deleted;
@@ -53,14 +53,14 @@ impl Cell {
 
     /// What was saved last is not durable, and has to be told again.
     pub(crate) fn not_saved(&self, save: CellSave) {
-        self.state.lock().declared_anew |= save.declared_anew;
+        self.contention.lock(&self.state).declared_anew |= save.declared_anew;
         self.after_save(|heart, now, events| heart.not_saved(now, &save.permits, events));
-        self.note(&mut self.state.lock());
+        self.note(&mut self.contention.lock(&self.state));
     }
 
     /// Changes nothing that would have to be saved, unless somebody got what he waited for.
     fn after_save(&self, call: impl FnOnce(&mut Budget<Waiter>, Time, &mut Vec<Event<Waiter>>)) {
-        let mut state = self.state.lock();
+        let mut state = self.contention.lock(&self.state);
         let now = self.clock.now();
         let mut events = mem::take(&mut state.events);
         call(&mut state.heart, now, &mut events);

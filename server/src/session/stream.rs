@@ -19,7 +19,7 @@ use super::{
     inbound::Inbound,
     table::{Session, taken_over},
 };
-use crate::{auth::Caller, inbox::Delivery, shared::Shared, status::Fault};
+use crate::{auth::Caller, inbox::Delivery, metrics::Stopwatch, shared::Shared, status::Fault};
 
 /// Messages that one turn reads, and items after which it reads no further one, so that no client can keep a thread.
 const MESSAGES_PER_TURN: usize = 32;
@@ -36,6 +36,7 @@ pub(crate) struct SessionStream {
     phase: Phase,
     /// Empty between turns; keeps its room.
     deliveries: Vec<Delivery>,
+    stopwatch: Stopwatch,
 }
 
 enum Phase {
@@ -63,7 +64,8 @@ enum Turn {
 impl SessionStream {
     pub(crate) fn new(shared: Arc<Shared>, caller: Caller, inbound: Inbound) -> Self {
         let phase = Phase::New(Box::pin(sleep(HELLO_WAIT)));
-        Self { shared, caller, inbound, phase, deliveries: Vec::new() }
+        let (deliveries, stopwatch) = (Vec::new(), Stopwatch::default());
+        Self { shared, caller, inbound, phase, deliveries, stopwatch }
     }
 
     /// Waits for the Hello.
@@ -104,17 +106,21 @@ impl SessionStream {
         session.inbox.read_by(context.waker());
         let mut may_have_more = !*half_closed;
         let mut items = 0;
+        let (times, watch) = (&shared.metrics.messages, &mut self.stopwatch);
+        let mut rewritten = Vec::new();
         for _ in 0..MESSAGES_PER_TURN {
             if *half_closed || items >= ITEMS_PER_TURN || state.core.out.is_full() {
                 break;
             }
             match self.inbound.poll_next(context) {
-                Poll::Ready(Some(Ok(message))) => match message.read(&mut Vec::new()) {
+                Poll::Ready(Some(Ok(message))) => match times.reading(watch, || message.read(&mut rewritten))
+                {
                     Ok(message) if message.hello.is_some() => {
                         return Turn::Fail(second_hello().into_status());
                     }
                     Ok(message) => {
                         let had = state.core.handle(shared, message);
+                        times.handled(watch);
                         self.inbound.had(had);
                         items += had;
                     }

@@ -16,6 +16,7 @@ fn allowed(method: &str) -> &'static [Role] {
         "PermitService/Report" => &[Role::Report],
         "PermitService/Session" => &[Role::Acquire, Role::Report],
         "AdminService/GetBudget"
+        | "AdminService/ExplainBudget"
         | "AdminService/ListBudgets"
         | "AdminService/WatchBudgets"
         | "AdminService/ListChanges"

@@ -1,33 +1,44 @@
 //! What the server counts, for Prometheus. On the hot path reports that are answered alike cost one atomic addition and a grant nothing: whatever
 //! the budgets count themselves is read from their snapshots when somebody asks.
 //!
+//! | room | what is there |
+//! |---|---|
+//! | `budgets` | what is told of each budget, and of those without series of their own together |
+//! | `waits` | the histogram of waits, by budget and priority |
+//! | `busy` | what the server itself takes: waits for locks, and messages |
+//!
 //! Labels are bounded: outcomes and reasons are the code's own words, and past `server.bounds.metric_budgets` budgets are added
 //! up as `other`. A budget keeps its series for as long as it exists.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fmt,
-    sync::Arc,
-};
+mod budgets;
+mod busy;
+mod waits;
+
+use std::{fmt, sync::Arc};
 
 use parking_lot::Mutex;
-use permitd_budget::{Outcome, Snapshot};
+use permitd_budget::Outcome;
 use prometheus_client::{
     collector::Collector,
-    encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric, MetricEncoder, text::encode},
+    encoding::{
+        DescriptorEncoder, EncodeLabelSet, EncodeMetric,
+        text::{encode_eof, encode_registry},
+    },
     metrics::{
         MetricType,
         counter::{ConstCounter, Counter},
         family::Family,
-        gauge::{ConstGauge, Gauge},
+        gauge::Gauge,
     },
     registry::Registry as Metered,
 };
 
-use crate::{config::BudgetName, reading::Unreadable, registry::Registry, store::StoreCounts};
-
-/// Stands for budgets without series of their own.
-const OTHER: &str = "other";
+pub(crate) use self::busy::{Contention, MessageTimes, Stopwatch};
+use self::{
+    budgets::{Budgets, Looks},
+    waits::write_waits,
+};
+use crate::{reading::Unreadable, registry::Registry, store::StoreCounts};
 
 /// What an unreadable value would have been, by its place in [`Metrics::unreadable`].
 const PARTS: [&str; 5] = ["wait", "limit", "remaining", "reset", "body"];
@@ -46,7 +57,10 @@ pub struct Metrics {
     unsettled: Counter,
     refusals: Family<ReasonLabel, Counter>,
     unreadable: [Counter; PARTS.len()],
+    /// How long messages of sessions take.
+    pub(crate) messages: MessageTimes,
     metered: Metered,
+    looks: Arc<Looks>,
     /// One at a time, so that impatient scrapers don't multiply the work.
     scraping: Mutex<()>,
 }
@@ -91,8 +105,10 @@ impl Metrics {
         metered.register_collector(Box::new(Reports(reports.clone())));
         let unreadable: [Counter; PARTS.len()] = Default::default();
         metered.register_collector(Box::new(UnreadableValues(unreadable.clone())));
-        let shown = Mutex::new(BTreeSet::new());
-        metered.register_collector(Box::new(Budgets { registry, budgets_max, shown }));
+        let messages = MessageTimes::register(&mut metered);
+        registry.contention().register(&mut metered);
+        let looks = Arc::new(Looks::new(registry, budgets_max));
+        metered.register_collector(Box::new(Budgets(Arc::clone(&looks))));
         Self {
             sessions,
             connections,
@@ -102,7 +118,9 @@ impl Metrics {
             unsettled,
             refusals,
             unreadable,
+            messages,
             metered,
+            looks,
             scraping: Mutex::new(()),
         }
     }
@@ -134,9 +152,13 @@ impl Metrics {
     /// Everything in the OpenMetrics text format.
     #[must_use]
     pub fn render(&self) -> String {
+        const WRITTEN: &str = "writing to a String does not fail";
         let _one_at_a_time = self.scraping.lock();
+        self.looks.look();
         let mut text = String::new();
-        encode(&mut text, &self.metered).expect("writing to a String does not fail");
+        encode_registry(&mut text, &self.metered).expect(WRITTEN);
+        write_waits(&mut text, &self.looks.seen()).expect(WRITTEN);
+        encode_eof(&mut text).expect(WRITTEN);
         text
     }
 }
@@ -174,148 +196,6 @@ fn encode_by<'a>(
     for (value, counter) in counters {
         let labels = [(label, value)];
         ConstCounter::new(counter.get()).encode(family.encode_family(&labels)?)?;
-    }
-    Ok(())
-}
-
-/// Reads the budgets' own figures.
-#[derive(Debug)]
-struct Budgets {
-    registry: Arc<Registry>,
-    budgets_max: usize,
-    /// Budgets with series of their own.
-    shown: Mutex<BTreeSet<BudgetName>>,
-}
-
-/// What is told of one budget, or of all the others together.
-#[derive(Default)]
-struct Figures {
-    granted: u64,
-    refused: u64,
-    rate_limited: u64,
-    expired: u64,
-    waiting: u64,
-    in_flight: u64,
-    paused: u64,
-    exhausted: u64,
-    limits: Vec<(String, i64, u64)>,
-}
-
-/// A figure's name, its meaning, and where it stands.
-type Column = (&'static str, &'static str, fn(&Figures) -> u64);
-
-const COUNTERS: [Column; 4] = [
-    ("grants", "Permits granted.", |figures| figures.granted),
-    ("budget_refusals", "Acquires refused by the budget.", |figures| figures.refused),
-    ("rate_limited", "Calls that the provider refused for rate.", |figures| figures.rate_limited),
-    ("permits_expired", "Permits that ended without a report.", |figures| figures.expired),
-];
-
-const GAUGES: [Column; 4] = [
-    ("waiting", "Requests in the queue.", |figures| figures.waiting),
-    ("in_flight", "Unreported permits.", |figures| figures.in_flight),
-    ("paused", "1 while an administrator paused the budget.", |figures| figures.paused),
-    ("quota_exhausted", "1 while the provider's quota is used up.", |figures| figures.exhausted),
-];
-
-impl Collector for Budgets {
-    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        ConstGauge::new(i64::try_from(self.registry.len()).unwrap_or(i64::MAX)).encode(
-            encoder.encode_descriptor(
-                "budgets",
-                "Budgets, declared and made on first use.",
-                None,
-                MetricType::Gauge,
-            )?,
-        )?;
-        let figures = self.figures();
-        for (name, help, figure) in COUNTERS {
-            let family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
-            write_all(family, &figures, |labelled, of| ConstCounter::new(figure(of)).encode(labelled))?;
-        }
-        for (name, help, figure) in GAUGES {
-            let family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
-            write_all(family, &figures, |labelled, of| ConstGauge::new(figure(of)).encode(labelled))?;
-        }
-        let help = "What could be granted of the limit now; negative means in debt.";
-        write_limits(
-            encoder.encode_descriptor("limit_level", help, None, MetricType::Gauge)?,
-            &figures,
-            |labelled, level, _| ConstGauge::new(level).encode(labelled),
-        )?;
-        let help = "The limit's effective amount per window.";
-        write_limits(
-            encoder.encode_descriptor("limit_amount", help, None, MetricType::Gauge)?,
-            &figures,
-            |labelled, _, amount| ConstGauge::new(amount).encode(labelled),
-        )
-    }
-}
-
-impl Budgets {
-    /// By provider and key. The sum of the others has an empty key, which no budget has.
-    fn figures(&self) -> BTreeMap<(String, String), Figures> {
-        let cells = self.registry.list();
-        let mut shown = self.shown.lock();
-        let alive: BTreeSet<&BudgetName> = cells.iter().map(|cell| cell.name()).collect();
-        shown.retain(|name| alive.contains(name));
-        let mut figures: BTreeMap<(String, String), Figures> = BTreeMap::new();
-        for cell in &cells {
-            let name = cell.name();
-            let own = shown.contains(name) || shown.len() < self.budgets_max && shown.insert(name.clone());
-            let snapshot = cell.snapshot();
-            let at = if own {
-                (name.provider().to_owned(), name.key().to_owned())
-            } else {
-                (OTHER.to_owned(), String::new())
-            };
-            figures.entry(at).or_default().add(&snapshot, own);
-        }
-        figures
-    }
-}
-
-impl Figures {
-    fn add(&mut self, snapshot: &Snapshot, with_limits: bool) {
-        self.granted += snapshot.granted_total;
-        self.refused += snapshot.refused_total;
-        self.rate_limited += snapshot.rate_limited_total;
-        self.expired += snapshot.expired_total;
-        self.waiting += u64::from(snapshot.waiting);
-        self.in_flight += u64::from(snapshot.in_flight);
-        self.paused += u64::from(snapshot.paused);
-        self.exhausted += u64::from(snapshot.exhausted);
-        if with_limits {
-            let limits = snapshot.limits.iter();
-            self.limits.extend(
-                limits.map(|limit| (limit.configured.to_string(), limit.level, limit.effective_amount)),
-            );
-        }
-    }
-}
-
-fn write_all(
-    mut family: MetricEncoder<'_>,
-    figures: &BTreeMap<(String, String), Figures>,
-    write: impl Fn(MetricEncoder<'_>, &Figures) -> fmt::Result,
-) -> fmt::Result {
-    for ((provider, key), of) in figures {
-        let labels = [("provider", provider.as_str()), ("key", key.as_str())];
-        write(family.encode_family(&labels)?, of)?;
-    }
-    Ok(())
-}
-
-fn write_limits(
-    mut family: MetricEncoder<'_>,
-    figures: &BTreeMap<(String, String), Figures>,
-    write: impl Fn(MetricEncoder<'_>, i64, u64) -> fmt::Result,
-) -> fmt::Result {
-    for ((provider, key), of) in figures {
-        for (limit, level, amount) in &of.limits {
-            let labels = [("provider", provider.as_str()), ("key", key.as_str()), ("limit", limit.as_str())];
-            write(family.encode_family(&labels)?, *level, *amount)?;
-        }
     }
     Ok(())
 }
@@ -370,7 +250,7 @@ mod tests {
             "permitd_reports_unsettled_total 1",
             "permitd_budgets 1",
             "permitd_grants_total{provider=\"a\",key=\"x\"} 0",
-            "permitd_limit_level{provider=\"a\",key=\"x\",limit=\"requests/1m\"} 60",
+            "permitd_limit_level{provider=\"a\",key=\"x\",limit=\"requests/1m\"} 60.0",
             "# EOF",
         ] {
             assert!(has(&text, line), "{line} is missing in\n{text}");
