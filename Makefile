@@ -47,6 +47,7 @@ bench: ## The heart's benchmark, then the server's against a bare echo
 
 soak: ## Hours, not minutes: the property tests with many more cases, and many more kills of a server under load
 	PERMITD_PROPTEST_CASES=20000 $(CARGO) test --release -p permitd-budget
+	PERMITD_PROPTEST_CASES=200000 $(CARGO) test --release -p permitd-server --lib fuzzing
 	PERMITD_KILLS=50 $(CARGO) test --release -p permitd-tests --test durable kills -- --nocapture
 
 demo: ## A fleet of clients shares a provider, first without permitd, then with it

@@ -3,8 +3,6 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use permitd_server::profile::Profiles;
+use permitd_server::fuzzing;
 
-fuzz_target!(|text: &str| {
-    let _ = Profiles::read([("fuzzed.toml", text)]);
-});
+fuzz_target!(|data: &[u8]| fuzzing::profile(data));

@@ -20,7 +20,7 @@ pub mod auth;
 pub mod cell;
 pub mod clock;
 pub mod config;
-#[cfg(feature = "fuzzing")]
+#[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
 pub mod http;
 pub mod metrics;

@@ -84,6 +84,30 @@ impl<'a> Message<'a> {
     }
 }
 
+/// Any bytes as a client's message, with all that is read of them before a budget is asked; and as a budget that somebody declares.
+#[cfg(any(test, feature = "fuzzing"))]
+pub fn fuzz(data: &[u8]) {
+    use crate::{
+        profile::{GENERIC, Profiles},
+        wire::{budget, decode},
+    };
+
+    let incoming = Incoming { bytes: Bytes::copy_from_slice(data), items: super::codec::count(data) };
+    if let Ok(message) = incoming.read(&mut Vec::new()) {
+        drop(message.hello.as_ref().map(decode::hello));
+        for acquire in &message.acquire {
+            let _ = decode::acquire(acquire, "");
+        }
+        for report in &message.report {
+            let _ =
+                decode::report(&report.told(), Profiles::built_in().of(GENERIC), permitd_budget::Time::ZERO);
+        }
+    }
+    if let Ok(declared) = permitd_proto::v1::Budget::decode(data) {
+        let _ = budget::read(&declared);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;

@@ -18,5 +18,7 @@ mod table;
 pub(crate) use codec::{SessionCodec, Written};
 pub(crate) use inbound::{Ending, Inbound};
 pub(crate) use message::Incoming;
+#[cfg(any(test, feature = "fuzzing"))]
+pub use message::fuzz;
 pub(crate) use stream::SessionStream;
 pub(crate) use table::Sessions;

@@ -4,6 +4,8 @@
 
 mod disk;
 mod embedded;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzz;
 mod keeper;
 mod memory;
 pub(crate) mod rows;

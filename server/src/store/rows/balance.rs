@@ -1,6 +1,8 @@
 //! What is left of a budget, as a row.
 
-use permitd_budget::{Level, SavedBudget, SavedLimit, SavedMeter, SavedStrangers, SavedTenant, Time};
+use permitd_budget::{
+    BudgetSpec, Level, SavedBudget, SavedLimit, SavedMeter, SavedStrangers, SavedTenant, Time,
+};
 use permitd_proto::v1;
 use prost::{Message, Oneof};
 
@@ -151,11 +153,15 @@ pub(crate) fn write_balance(id: u32, saved: &SavedBudget) -> Write {
 
 pub(crate) fn read_balance(value: &[u8]) -> Option<SavedBudget> {
     let row = BalanceRow::decode(value).ok()?;
+    let limits = row.limits.into_iter().map(LimitRow::read).collect::<Option<Vec<_>>>()?;
+    // A limit that was ever in force makes sense.
+    let specs = limits.iter().map(|limit| limit.spec.clone()).collect();
+    BudgetSpec { limits: specs, ..BudgetSpec::default() }.check().ok()?;
     Some(SavedBudget {
         at: Time::from_nanos(row.at_nanos),
         next_serial: row.next_serial,
         serials: row.serials,
-        limits: row.limits.into_iter().map(LimitRow::read).collect::<Option<_>>()?,
+        limits,
         tenants: row.tenants.into_iter().map(TenantRow::read).collect::<Option<_>>()?,
         gate: row.gate.unwrap_or_default().read(),
         exhausted: row.exhausted.then_some(row.exhausted_until_nanos.map(Time::from_nanos)),
@@ -283,9 +289,8 @@ mod tests {
     #[test]
     fn balances_are_read_back() {
         let at = Time::from_nanos;
-        let spec = || LimitSpec::rate("requests", 60, Duration::from_secs(60));
-        let limit = |level| SavedLimit {
-            spec: spec(),
+        let limit = |seconds, level| SavedLimit {
+            spec: LimitSpec::rate("requests", 60, Duration::from_secs(seconds)),
             meter: Some(SavedMeter { level, allowance: u64::MAX }),
             learned: LearnedRow::default().read().expect("nothing was learned"),
             strangers: None,
@@ -297,15 +302,18 @@ mod tests {
             next_serial: 2,
             serials: 3,
             limits: vec![
-                limit(Level::Bucket {
-                    refills_from: at(8),
-                    parts: i128::MIN,
-                    peaks: vec![(9, i128::MAX), (10, -1)],
-                }),
-                limit(Level::Fixed { used: u128::MAX }),
-                limit(Level::Sliding { taken: vec![(at(1), 2), (Time::MAX, u128::MAX)] }),
-                limit(Level::Slots { doubted: None }),
-                SavedLimit { meter: None, strangers, ..limit(Level::Slots { doubted: None }) },
+                limit(
+                    1,
+                    Level::Bucket {
+                        refills_from: at(8),
+                        parts: i128::MIN,
+                        peaks: vec![(9, i128::MAX), (10, -1)],
+                    },
+                ),
+                limit(2, Level::Fixed { used: u128::MAX }),
+                limit(3, Level::Sliding { taken: vec![(at(1), 2), (Time::MAX, u128::MAX)] }),
+                limit(4, Level::Slots { doubted: None }),
+                SavedLimit { meter: None, strangers, ..limit(5, Level::Slots { doubted: None }) },
             ],
             tenants: vec![SavedTenant { tenant: "web".to_owned(), meters: vec![(4, own)] }],
             gate: SavedGate { frozen_until: at(6), ..SavedGate::default() },
@@ -318,5 +326,9 @@ mod tests {
             assert_eq!((key, read_balance(&value)), (7_u32.to_be_bytes().to_vec(), Some(saved)));
         }
         assert_eq!(read_balance(&[0xff; 9]), None);
+        let senseless =
+            SavedBudget { limits: vec![limit(0, Level::Fixed { used: 0 })], ..SavedBudget::default() };
+        let Write::Put(_, _, value) = write_balance(7, &senseless) else { panic!("a row") };
+        assert_eq!(read_balance(&value), None, "a window of no time");
     }
 }
