@@ -44,8 +44,7 @@ pub(crate) fn sound_file() -> Vec<u8> {
     let ram = Ram::default();
     create_on(Box::new(ram.clone())).expect("room");
     ram.open().expect("sound").write(&sound_writes()).expect("room");
-    let bytes = ram.0.lock().clone();
-    bytes
+    ram.0.lock().clone()
 }
 
 /// Input for [`rows`] that is sound.
