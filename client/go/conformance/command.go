@@ -20,23 +20,24 @@ type command struct {
 	TokenFile   string   `json:"token_file"`
 	Outage      string   `json:"outage"`
 	OutageAfter *int64   `json:"outage_after_ms"`
+	ConnectTime *int64   `json:"connect_timeout_ms"`
+	Keepalive   *int64   `json:"keepalive_ms"`
 
-	Provider  string            `json:"provider"`
-	Key       string            `json:"key"`
-	Model     string            `json:"model"`
-	Tenant    string            `json:"tenant"`
-	Priority  string            `json:"priority"`
-	Usage     map[string]string `json:"usage"`
-	Tokens    *string           `json:"tokens"`
-	MaxWait   *int64            `json:"max_wait_ms"`
-	Deadline  *int64            `json:"deadline_ms"`
-	FailFast  bool              `json:"fail_fast"`
-	Count     int               `json:"count"`
-	Answers   []reported        `json:"answers"`
-	Attempts  int               `json:"attempts"`
-	URL       string            `json:"url"`
-	Method    string            `json:"method"`
-	BodyGiven *string           `json:"body"`
+	Provider string     `json:"provider"`
+	Key      string     `json:"key"`
+	Model    string     `json:"model"`
+	Tenant   string     `json:"tenant"`
+	Priority string     `json:"priority"`
+	Usage    *units     `json:"usage"`
+	Tokens   *string    `json:"tokens"`
+	MaxWait  *int64     `json:"max_wait_ms"`
+	Deadline *int64     `json:"deadline_ms"`
+	Count    int        `json:"count"`
+	Answers  []reported `json:"answers"`
+	Attempts int        `json:"attempts"`
+	URL      string     `json:"url"`
+	Method   string     `json:"method"`
+	Body     *string    `json:"body"`
 
 	Outcome    string            `json:"outcome"`
 	Status     *int              `json:"status"`
@@ -48,12 +49,27 @@ type command struct {
 type reported struct {
 	Outcome    string            `json:"outcome"`
 	Tokens     *string           `json:"tokens"`
-	Usage      map[string]string `json:"usage"`
+	Usage      *units            `json:"usage"`
 	Status     *int              `json:"status"`
 	Headers    map[string]string `json:"headers"`
 	Body       *string           `json:"body"`
 	RetryAfter *int64            `json:"retry_after_ms"`
+	Raises     bool              `json:"raises"`
 }
+
+// units is amounts by the wire's names.
+type units struct {
+	Requests          *string           `json:"requests"`
+	Tokens            *string           `json:"tokens"`
+	InputTokens       *string           `json:"input_tokens"`
+	OutputTokens      *string           `json:"output_tokens"`
+	MaxOutputTokens   *string           `json:"max_output_tokens"`
+	CachedInputTokens *string           `json:"cached_input_tokens"`
+	Other             map[string]string `json:"other"`
+}
+
+// The least that gRPC for Go probes by.
+const keepaliveMin = 10 * time.Second
 
 var outages = map[string]permitd.OutagePolicy{
 	"": permitd.FailClosed, "fail_closed": permitd.FailClosed, "fail_open": permitd.FailOpen, "local_share": permitd.LocalShare,
@@ -77,6 +93,12 @@ func (c *command) options() (permitd.Options, error) {
 	if c.OutageAfter != nil {
 		options.OutageAfter = milliseconds(*c.OutageAfter)
 	}
+	if c.ConnectTime != nil {
+		options.ConnectTimeout = milliseconds(*c.ConnectTime)
+	}
+	if c.Keepalive != nil {
+		options.Keepalive = max(milliseconds(*c.Keepalive), keepaliveMin)
+	}
 	return options, nil
 }
 
@@ -93,15 +115,12 @@ func (c *command) request() (permitd.Request, error) {
 	if c.MaxWait != nil {
 		request.MaxWait = new(milliseconds(*c.MaxWait))
 	}
-	if c.FailFast {
-		request.MaxWait = new(time.Duration(0))
-	}
 	return request, nil
 }
 
 func (c *command) report() (permitd.Report, error) {
 	said := reported{
-		Outcome: c.Outcome, Tokens: c.Tokens, Usage: c.Usage, Status: c.Status, Headers: c.Headers, Body: c.BodyGiven,
+		Outcome: c.Outcome, Tokens: c.Tokens, Usage: c.Usage, Status: c.Status, Headers: c.Headers, Body: c.Body,
 		RetryAfter: c.RetryAfter,
 	}
 	return said.report()
@@ -142,32 +161,44 @@ func outcome(name string) (permitd.Outcome, error) {
 }
 
 // Amounts are decimal text, so that no number of any language is in their way.
-func usage(tokens *string, units map[string]string) (permitd.Usage, error) {
+func usage(tokens *string, given *units) (permitd.Usage, error) {
 	var read permitd.Usage
-	known := map[string]*permitd.Amount{
-		"requests": &read.Requests, "tokens": &read.Tokens, "input_tokens": &read.InputTokens, "output_tokens": &read.OutputTokens,
-		"max_output_tokens": &read.MaxOutputTokens, "cached_input_tokens": &read.CachedInputTokens,
+	if given == nil {
+		given = new(units)
 	}
-	for unit, text := range units {
+	if tokens != nil {
+		given.Tokens = tokens
+	}
+	for _, unit := range []struct {
+		name string
+		text *string
+		into *permitd.Amount
+	}{
+		{"requests", given.Requests, &read.Requests},
+		{"tokens", given.Tokens, &read.Tokens},
+		{"input_tokens", given.InputTokens, &read.InputTokens},
+		{"output_tokens", given.OutputTokens, &read.OutputTokens},
+		{"max_output_tokens", given.MaxOutputTokens, &read.MaxOutputTokens},
+		{"cached_input_tokens", given.CachedInputTokens, &read.CachedInputTokens},
+	} {
+		if unit.text == nil {
+			continue
+		}
+		amount, err := strconv.ParseUint(*unit.text, 10, 64)
+		if err != nil {
+			return read, fmt.Errorf("usage.%s: %w", unit.name, err)
+		}
+		*unit.into = permitd.Of(amount)
+	}
+	for name, text := range given.Other {
 		amount, err := strconv.ParseUint(text, 10, 64)
 		if err != nil {
-			return read, fmt.Errorf("usage.%s: %w", unit, err)
-		}
-		if field := known[unit]; field != nil {
-			*field = permitd.Of(amount)
-			continue
+			return read, fmt.Errorf("usage.other.%s: %w", name, err)
 		}
 		if read.Others == nil {
 			read.Others = make(map[string]uint64)
 		}
-		read.Others[unit] = amount
-	}
-	if tokens != nil {
-		amount, err := strconv.ParseUint(*tokens, 10, 64)
-		if err != nil {
-			return read, fmt.Errorf("tokens: %w", err)
-		}
-		read.Tokens = permitd.Of(amount)
+		read.Others[name] = amount
 	}
 	return read, nil
 }

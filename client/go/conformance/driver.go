@@ -8,58 +8,73 @@ import (
 	"log"
 	"runtime"
 	"sync"
-	"sync/atomic"
 	"time"
-
-	"google.golang.org/genproto/googleapis/rpc/code"
 
 	permitd "github.com/permitd/permitd/client/go"
 )
 
 type event map[string]any
 
-// driver does what commands say. Those that wait run beside the others.
+// driver does what commands say. Those that wait run beside the others, and events come as things happen.
 type driver struct {
 	out     sync.Mutex
 	events  *json.Encoder
-	client  *permitd.Client
 	closed  bool
 	running sync.WaitGroup
+	// Whether there was a connect; what ends it; and `ready`, which is closed after it: then there is a client, or there will be none.
+	begun      bool
+	connecting context.Context
+	hangUp     context.CancelFunc
+	ready      chan struct{}
+	client     *permitd.Client
 	// What was there before a client was: it has to be all that is there after it.
 	goroutines int
 
-	mu      sync.Mutex
-	cancels map[string]context.CancelFunc
-	guards  map[string]*permitd.Guard
+	mu    sync.Mutex
+	calls map[string]*called
+}
+
+// called is a request by its id: how it is withdrawn, and its guard once it is granted.
+type called struct {
+	cancel context.CancelFunc
+	guard  *permitd.Guard
+	// Whether it was reported, cancelled or dropped.
+	ended bool
 }
 
 func newDriver(out io.Writer) *driver {
 	events := json.NewEncoder(out)
 	events.SetEscapeHTML(false)
+	connecting, hangUp := context.WithCancel(context.Background())
 	return &driver{
-		events: events, goroutines: runtime.NumGoroutine(),
-		cancels: make(map[string]context.CancelFunc), guards: make(map[string]*permitd.Guard),
+		events: events, goroutines: runtime.NumGoroutine(), calls: make(map[string]*called),
+		connecting: connecting, hangUp: hangUp, ready: make(chan struct{}),
 	}
 }
 
 func (d *driver) do(command *command) {
 	switch command.Op {
 	case "connect":
-		d.connect(command)
+		d.begun = true
+		d.running.Go(func() { d.connect(command) })
 	case "acquire":
 		d.beside(command, d.acquire)
 	case "call":
 		d.beside(command, d.call)
 	case "many":
 		d.beside(command, d.many)
+	case "http":
+		d.beside(command, d.http)
 	case "report":
-		d.beside(command, d.report)
+		d.running.Go(func() { d.tell(d.report(command)) })
 	case "cancel":
 		d.cancel(command.ID)
 	case "drop":
-		if guard := d.take(command.ID); guard != nil {
-			guard.Close()
-		}
+		d.drop(command.ID)
+	case "estimate":
+		d.tell(estimate(command))
+	case "usage":
+		d.tell(used(command))
 	case "close":
 		d.close()
 	default:
@@ -68,9 +83,10 @@ func (d *driver) do(command *command) {
 }
 
 func (d *driver) connect(command *command) {
+	defer close(d.ready)
 	options, err := command.options()
 	if err == nil {
-		d.client, err = permitd.Connect(context.Background(), options)
+		d.client, err = permitd.Connect(d.connecting, options)
 	}
 	if err != nil {
 		d.tell(failure("failed", "", err))
@@ -80,64 +96,94 @@ func (d *driver) connect(command *command) {
 }
 
 // Runs what may wait, with a context that `cancel` ends.
-func (d *driver) beside(command *command, run func(context.Context, *command) event) {
-	if d.client == nil {
-		log.Fatalf("%s before connect", command.Op)
-	}
+func (d *driver) beside(command *command, run func(context.Context, *command, *called) event) {
 	ctx, cancel := context.WithCancel(context.Background())
 	if command.Deadline != nil {
 		ctx, cancel = context.WithTimeout(context.Background(), milliseconds(*command.Deadline))
 	}
-	if command.Op != "report" {
-		d.mu.Lock()
-		d.cancels[command.ID] = cancel
-		d.mu.Unlock()
-	}
+	call := &called{cancel: cancel}
+	d.mu.Lock()
+	d.calls[command.ID] = call
+	d.mu.Unlock()
 	d.running.Go(func() {
 		defer cancel()
-		d.tell(run(ctx, command))
+		<-d.ready
+		if d.client == nil {
+			log.Fatalf("%s without a client", command.Op)
+		}
+		told := run(ctx, command, call)
+		if ctx.Err() == context.Canceled && told["event"] != "granted" {
+			told = event{"event": "cancelled", "id": command.ID}
+		}
+		d.tell(told)
 	})
+}
+
+// The guard of a request that is granted, and whether this is its first end.
+func (d *driver) end(id string) (guard *permitd.Guard, first bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	call := d.calls[id]
+	if call == nil || call.guard == nil {
+		return nil, false
+	}
+	first, call.ended = !call.ended, true
+	return call.guard, first
 }
 
 func (d *driver) cancel(id string) {
 	d.mu.Lock()
-	cancel := d.cancels[id]
+	call := d.calls[id]
+	waits := call != nil && call.guard == nil
+	if waits {
+		// Under the lock, so that a grant that crosses is either before this or given back.
+		call.ended = true
+		call.cancel()
+	}
 	d.mu.Unlock()
-	if cancel != nil {
-		cancel()
+	if guard, _ := d.end(id); guard != nil {
+		guard.Cancel()
+		d.tell(event{"event": "cancelled", "id": id})
+	} else if !waits {
+		log.Fatalf("there is no %q to cancel", id)
 	}
 }
 
-func (d *driver) acquire(ctx context.Context, command *command) event {
+func (d *driver) drop(id string) {
+	guard, _ := d.end(id)
+	if guard == nil {
+		log.Fatalf("there is no %q to drop", id)
+	}
+	guard.Close()
+	d.tell(event{"event": "dropped", "id": id})
+}
+
+func (d *driver) acquire(ctx context.Context, command *command, call *called) event {
 	request, err := command.request()
 	if err != nil {
-		return failure("failed", command.ID, err)
+		return failure("refused", command.ID, err)
 	}
 	guard, err := d.client.Acquire(ctx, request)
-	if errors.Is(err, context.Canceled) {
-		return event{"event": "cancelled", "id": command.ID}
-	}
 	if err != nil {
 		return failure("refused", command.ID, err)
 	}
 	d.mu.Lock()
-	d.guards[command.ID] = guard
-	d.mu.Unlock()
-	return event{"event": "granted", "id": command.ID, "from": sources[guard.Permit().Source]}
+	defer d.mu.Unlock()
+	if call.ended {
+		guard.Cancel()
+		return event{"event": "cancelled", "id": command.ID}
+	}
+	call.guard = guard
+	permit := guard.Permit()
+	return event{"event": "granted", "id": command.ID, "from": sources[permit.Source], "charged": amounts(permit.Charged)}
 }
 
 var sources = map[permitd.Source]string{
 	permitd.FromServer: "server", permitd.FromLocalShare: "local_share", permitd.Unmanaged: "fail_open",
 }
 
-func (d *driver) take(id string) *permitd.Guard {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.guards[id]
-}
-
-func (d *driver) report(ctx context.Context, command *command) event {
-	guard := d.take(command.ID)
+func (d *driver) report(command *command) event {
+	guard, first := d.end(command.ID)
 	if guard == nil {
 		return failure("failed", command.ID, errors.New("nothing was granted by that id"))
 	}
@@ -145,66 +191,17 @@ func (d *driver) report(ctx context.Context, command *command) event {
 	if err != nil {
 		return failure("failed", command.ID, err)
 	}
-	advice, err := guard.Report(ctx, report)
+	advice, err := guard.Report(context.Background(), report)
+	if !first {
+		return event{"event": "repeated", "id": command.ID}
+	}
 	if err != nil {
 		return failure("failed", command.ID, err)
 	}
-	told := event{
-		"event": "reported", "id": command.ID, "retry": advice.Retry, "settled": advice.Settled, "outcome": advice.Outcome.String(),
+	return event{
+		"event": "reported", "id": command.ID, "outcome": advice.Outcome.String(), "settled": advice.Settled, "retry": advice.Retry,
+		"retry_after_ms": roundedUp(advice.RetryAfter),
 	}
-	if advice.RetryAfter != nil {
-		told["retry_after_ms"] = advice.RetryAfter.Milliseconds()
-	}
-	return told
-}
-
-// Makes a call whose attempts end as the command says, one after the other; the last answer is given again.
-func (d *driver) call(ctx context.Context, command *command) event {
-	request, err := command.request()
-	if err != nil {
-		return failure("failed", command.ID, err)
-	}
-	attempts := 0
-	err = d.client.Call(ctx, request, func(context.Context, *permitd.Permit) (permitd.Report, error) {
-		answer := command.Answers[min(attempts, len(command.Answers)-1)]
-		attempts++
-		return answer.report()
-	}, callOptions(command)...)
-	if err != nil {
-		return failure("refused", command.ID, err)
-	}
-	return event{"event": "called", "id": command.ID, "attempts": attempts}
-}
-
-func callOptions(command *command) []permitd.CallOption {
-	if command.Attempts == 0 {
-		return nil
-	}
-	return []permitd.CallOption{permitd.Attempts(command.Attempts)}
-}
-
-func (d *driver) many(ctx context.Context, command *command) event {
-	request, err := command.request()
-	if err != nil {
-		return failure("failed", command.ID, err)
-	}
-	var granted, refused atomic.Int64
-	var all sync.WaitGroup
-	for range command.Count {
-		all.Go(func() {
-			guard, err := d.client.Acquire(ctx, request)
-			if err == nil {
-				_, err = guard.Report(ctx, permitd.Report{Outcome: permitd.Success})
-			}
-			if err != nil {
-				refused.Add(1)
-			} else {
-				granted.Add(1)
-			}
-		})
-	}
-	all.Wait()
-	return event{"event": "many", "id": command.ID, "granted": granted.Load(), "refused": refused.Load()}
 }
 
 // Ends the client, and tells how much of it is left.
@@ -213,6 +210,10 @@ func (d *driver) close() {
 		return
 	}
 	d.closed = true
+	d.hangUp()
+	if d.begun {
+		<-d.ready
+	}
 	if d.client != nil {
 		if err := d.client.Close(); err != nil {
 			log.Print(err)
@@ -243,19 +244,20 @@ func (d *driver) tell(told event) {
 }
 
 func failure(kind, id string, err error) event {
-	told := event{"event": kind, "message": err.Error()}
+	told := event{"event": kind, "message": err.Error(), "reason": "", "limit": "", "retry_after_ms": nil}
 	if id != "" {
 		told["id"] = id
 	}
 	var refusal *permitd.Error
 	if errors.As(err, &refusal) {
-		told["code"], told["reason"] = code.Code(refusal.Code).String(), refusal.Reason
-		if refusal.Limit != "" {
-			told["limit"] = refusal.Limit
-		}
-		if refusal.RetryAfter != nil {
-			told["retry_after_ms"] = refusal.RetryAfter.Milliseconds()
-		}
+		told["reason"], told["limit"], told["retry_after_ms"] = refusal.Reason, refusal.Limit, roundedUp(refusal.RetryAfter)
 	}
 	return told
+}
+
+func roundedUp(span *time.Duration) any {
+	if span == nil {
+		return nil
+	}
+	return (*span + time.Millisecond - 1).Milliseconds()
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/keepalive"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/permitd/permitd/client/go/internal/wire"
@@ -64,8 +65,10 @@ func StartAt(t testing.TB, address string) *Server {
 	if err != nil {
 		t.Fatal(err)
 	}
+	// As permitd, it takes whatever probes there are.
+	probes := grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: time.Second, PermitWithoutStream: true})
 	server := &Server{
-		address: listener.Addr().String(), grpc: grpc.NewServer(), sessions: make(chan *Session, 16), rest: make(chan struct{}),
+		address: listener.Addr().String(), grpc: grpc.NewServer(probes), sessions: make(chan *Session, 16), rest: make(chan struct{}),
 	}
 	wire.RegisterPermitServiceServer(server.grpc, server)
 	served := make(chan error, 1)
