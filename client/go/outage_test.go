@@ -12,8 +12,8 @@ import (
 	"github.com/permitd/permitd/client/go/internal/wire"
 )
 
-// Shorter than anybody would want it, so that outages begin at once.
-const soonOut = 10 * time.Millisecond
+// Shorter than anybody would want it, so that outages begin soon; and longer than it takes to connect.
+const soonOut = 500 * time.Millisecond
 
 // Goal: by default nobody gets a permit while no server can be reached, is told why, and the client goes on when one is back. A report is
 // kept until then.
@@ -119,8 +119,16 @@ func TestSharesAreLeft(t *testing.T) {
 		Provider: "api", Key: "prod", ValidFor: durationpb.New(time.Hour),
 		Limits: []*wire.Limit{{Unit: "requests", Amount: 1, Per: durationpb.New(time.Hour)}},
 	}}})
-	granted(t, client, session, "p1").Cancel()
+	guard := granted(t, client, session, "p1")
+	settled := make(chan error, 1)
+	go func() {
+		_, err := guard.Report(t.Context(), permitd.Report{})
+		settled <- err
+	}()
 	session.Settle(session.Report(), false)
+	if err := fake.Soon(t, settled); err != nil {
+		t.Error(err)
+	}
 	address := server.Kill()
 	waits := asking(t.Context(), client, budget)
 	_, err := client.Acquire(t.Context(), permitd.Request{Provider: "api", Key: "prod", MaxWait: new(time.Duration(0))})
