@@ -163,6 +163,9 @@ async fn bad_input_gets_the_providers_own_error() {
     assert_eq!(send(forged).await.0, 400);
     let (status, _, answer) = send(simulator.client.post(simulator.url("/v1/messages")).body("{}")).await;
     assert_eq!((status.as_u16(), &answer["error"]["type"]), (401, &json!("authentication_error")));
+    let bearer =
+        simulator.client.post(simulator.url("/v1/messages")).bearer_auth("key").body(message().to_string());
+    assert_eq!(send(bearer).await.0, StatusCode::OK, "as Anthropic's own packages send it");
     let (status, _, answer) =
         send(simulator.client.post(simulator.url("/v1/chat/completions")).body("{}")).await;
     assert_eq!((status.as_u16(), &answer["error"]["code"]), (401, &json!("invalid_api_key")));

@@ -13,8 +13,13 @@ import threading
 from pathlib import Path
 from typing import Any, Awaitable, Callable, Dict, Optional
 
+import httpx
+
 import permitd
 import permitd.aio
+from permitd._http.estimate import estimate
+from permitd._http.exchange import Exchange
+from permitd.httpx import AsyncPermitTransport
 
 #: Bytes in one command.
 LINE_BYTES_MAX = 16 * 1024 * 1024
@@ -46,6 +51,9 @@ class Driver:
             "report": self.report,
             "call": self.call,
             "many": self.many,
+            "http": self.http,
+            "estimate": self.estimate,
+            "usage": self.usage,
         }
         operation = operations.get(command["op"])
         if operation is None:
@@ -161,6 +169,45 @@ class Driver:
         granted = sum(await asyncio.gather(*(one() for _ in range(command["count"]))))
         tell("many", id=command["id"], granted=granted, refused=command["count"] - granted)
 
+    async def http(self, command: Command) -> None:
+        """One request through the adapter for httpx."""
+        transport = AsyncPermitTransport(self.ready(), request_of(command))
+        try:
+            async with httpx.AsyncClient(transport=transport, timeout=None) as http:
+                response = await http.request(
+                    command["method"], command["url"], headers=command.get("headers"), content=command.get("body")
+                )
+        except permitd.Error as error:
+            tell("refused", id=command["id"], **facts(error))
+        else:
+            tell("responded", id=command["id"], status=response.status_code, body=response.text)
+
+    async def estimate(self, command: Command) -> None:
+        """What the adapter would ask for."""
+        told = estimate(command.get("body") or "")
+        usage = told.usage if told is not None else permitd.Usage()
+        tell(
+            "estimated",
+            id=command["id"],
+            input_tokens=decimal(usage.input_tokens),
+            max_output_tokens=decimal(usage.max_output_tokens),
+            model=told.model if told is not None else "",
+        )
+
+    async def usage(self, command: Command) -> None:
+        """What the adapter would report."""
+        headers = {name.lower(): value for name, value in (command.get("headers") or {}).items()}
+        exchange = Exchange(Nobody(), 0.0, command["status"], headers)
+        exchange.take(command["body"].encode())
+        usage = exchange.report().usage or permitd.Usage()
+        tell(
+            "used",
+            id=command["id"],
+            input_tokens=decimal(usage.input_tokens),
+            output_tokens=decimal(usage.output_tokens),
+            cached_input_tokens=decimal(usage.cached_input_tokens),
+        )
+
     async def close(self) -> None:
         """Ends everything, and counts what is left."""
         if self.client is not None:
@@ -175,6 +222,13 @@ class Driver:
         """The client, which the case has connected."""
         assert self.client is not None, "the case connects first"
         return self.client
+
+
+class Nobody:
+    """Has no permit to report."""
+
+    def report_detached(self, report: permitd.Report) -> None:
+        """Takes it."""
 
 
 class RaisedError(Exception):
@@ -235,6 +289,11 @@ def facts(error: permitd.Error) -> Dict[str, Any]:
         "retry_after_ms": milliseconds(error.retry_after),
         "message": error.message,
     }
+
+
+def decimal(amount: Optional[int]) -> Optional[str]:
+    """As the protocol has amounts."""
+    return None if amount is None else str(amount)
 
 
 def milliseconds(span: Optional[float]) -> Optional[int]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import os
 import re
 import signal
@@ -57,6 +59,21 @@ class Server:
     @property
     def endpoint(self):
         return f"http://127.0.0.1:{self.port}"
+
+    def state(self, budget):
+        """The server's own word on a budget."""
+        command = [binary("PERMITD_BIN", "permitd"), "budgets", "get", budget, "--json", "--server", self.endpoint]
+        return json.loads(subprocess.run(command, check=True, capture_output=True, timeout=30).stdout)
+
+    async def until_waiting(self, budget, count):
+        """Until so many requests wait there."""
+        while (await asyncio.to_thread(self.state, budget))["waiting"] < count:
+            pass
+
+    def used(self, budget, unit):
+        """What is gone of a limit that does not refill while the test runs."""
+        (limit,) = [each for each in self.state(budget)["limits"] if each["unit"] == unit]
+        return int(limit["effective_amount"]) - int(limit["level"])
 
     def kill(self):
         if self.process is not None:

@@ -53,7 +53,7 @@ def test_refusals_say_what_they_know(serve):
                 await client.acquire("p/k", tokens=60, max_wait=0)
             assert isinstance(late.value, TimeoutError)
             assert late.value.reason == "NOT_IN_TIME"
-            assert 0 < late.value.retry_after <= 60
+            assert 0 < late.value.retry_after < 70
 
     asyncio.run(run())
 
@@ -118,7 +118,7 @@ def test_a_cancelled_task_leaves_the_queue(serve):
             first = await client.acquire("p/k")
             second = asyncio.create_task(hold(client))
             third = asyncio.create_task(hold(client))
-            await waiting(client, 2)
+            await server.until_waiting("p/k", 2)
             second.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await second
@@ -198,7 +198,7 @@ def test_close_ends_what_waits(serve):
         client = await permitd.aio.connect(server.endpoint)
         held = await client.acquire("p/k")
         waiter = asyncio.create_task(hold(client))
-        await waiting(client, 1)
+        await server.until_waiting("p/k", 1)
         await client.close()
         with pytest.raises(permitd.Closed):
             await waiter
@@ -232,10 +232,3 @@ def test_ten_thousand_at_once(serve):
 
 async def hold(client):
     return await client.acquire("p/k", timeout=20)
-
-
-async def waiting(client, count):
-    """Until the server knows of so many requests."""
-    table = client._driver._table
-    while len([each for each in table._waiting.values() if each.sent]) < count:
-        await asyncio.sleep(0)

@@ -36,6 +36,28 @@ async def scripted(session):
         await server.stop(None)
 
 
+@contextlib.asynccontextmanager
+async def plain(answer):
+    """A TCP server that is none of gRPC's."""
+    tasks = set()
+
+    async def serve(reader, writer):
+        tasks.add(asyncio.current_task())
+        try:
+            await answer(reader, writer)
+        finally:
+            writer.transport.abort()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    try:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    finally:
+        server.close()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
 async def refusal(endpoint, **options):
     with pytest.raises(permitd.Unavailable) as error:
         await permitd.aio.connect(endpoint, **options)
@@ -48,13 +70,11 @@ def test_a_web_server():
     async def answer(reader, writer):
         await reader.readline()
         writer.write(b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\n\r\n")
-        writer.close()
+        await writer.drain()
 
     async def run():
-        server = await asyncio.start_server(answer, "127.0.0.1", 0)
-        async with server:
-            port = server.sockets[0].getsockname()[1]
-            text = await refusal(f"http://127.0.0.1:{port}", outage_after=60)
+        async with plain(answer) as endpoint:
+            text = await refusal(endpoint, outage_after=60)
         assert "does not speak HTTP/2, so it is not a permitd server" in text
 
     asyncio.run(run())
@@ -63,15 +83,12 @@ def test_a_web_server():
 def test_a_server_that_says_nothing():
     """Goal: a peer that takes connections and says nothing is given up in time."""
 
-    async def listen(reader, writer):
+    async def listen(reader, _writer):
         await reader.read()
-        writer.close()
 
     async def run():
-        server = await asyncio.start_server(listen, "127.0.0.1", 0)
-        async with server:
-            port = server.sockets[0].getsockname()[1]
-            text = await refusal(f"http://127.0.0.1:{port}", outage_after=1.5, connect_timeout=0.1)
+        async with plain(listen) as endpoint:
+            text = await refusal(endpoint, outage_after=1.5, connect_timeout=0.1)
         assert "does not answer within 0.1 s" in text
 
     asyncio.run(run())
@@ -172,7 +189,7 @@ def test_credentials_that_end_in_mid_session_are_renewed(tmp_path):
     asyncio.run(run())
 
 
-def test_credentials_that_are_refused_are_told(tmp_path):
+def test_credentials_that_are_refused_are_told():
     """Goal: without the right token, the server's own words, at once."""
 
     async def session(_requests, context):

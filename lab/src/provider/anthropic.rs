@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::{
     account::{Cost, Dimension, Level, Levels, Limited},
-    shape::{Answer, Fault, Shape, Wanted, model_of_messages, piece, positive},
+    shape::{Answer, Fault, Shape, Wanted, bearer, model_of_messages, piece, positive},
 };
 
 /// The one instance.
@@ -14,7 +14,9 @@ pub(crate) struct Anthropic;
 
 impl Shape for Anthropic {
     fn key(&self, headers: &HeaderMap) -> Option<String> {
-        let key = headers.get("x-api-key")?.to_str().ok()?.trim();
+        // Anthropic's own packages have used both.
+        let Some(key) = headers.get("x-api-key") else { return bearer(headers) };
+        let key = key.to_str().ok()?.trim();
         (!key.is_empty()).then(|| key.to_owned())
     }
 

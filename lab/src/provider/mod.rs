@@ -3,7 +3,7 @@
 //!
 //! | path | |
 //! |---|---|
-//! | `POST /v1/messages` | Anthropic's shape, key in `x-api-key` |
+//! | `POST /v1/messages` | Anthropic's shape, key in `x-api-key`, or in `authorization: Bearer` |
 //! | `POST /v1/chat/completions` | OpenAI's shape, key in `Authorization: Bearer` |
 //! | `GET`, `PUT /sim/limits` | [`Limits`], changed at once by a JSON merge patch |
 //! | `GET`, `PUT /sim/behaviour` | [`Behaviour`], likewise |

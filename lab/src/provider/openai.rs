@@ -1,13 +1,13 @@
 //! OpenAI's shape: `POST /v1/chat/completions`, tokens counted at admission, resets written as `1s` or `370ms`.
 
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, StatusCode};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::{
     account::{Cost, Dimension, Levels, Limited},
     buckets::Nanos,
-    shape::{Answer, Fault, Shape, Wanted, model_of_messages, piece, positive},
+    shape::{Answer, Fault, Shape, Wanted, bearer, model_of_messages, piece, positive},
 };
 
 /// The one instance.
@@ -18,9 +18,7 @@ const OUTPUT_TOKENS_MAX: u64 = 4_096;
 
 impl Shape for OpenAi {
     fn key(&self, headers: &HeaderMap) -> Option<String> {
-        let (scheme, key) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.trim().split_once(' ')?;
-        let key = key.trim();
-        (scheme.eq_ignore_ascii_case("bearer") && !key.is_empty()).then(|| key.to_owned())
+        bearer(headers)
     }
 
     fn read(&self, body: &Value) -> Result<Wanted, String> {

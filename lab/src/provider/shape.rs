@@ -1,6 +1,6 @@
 //! What differs between providers on the wire. Everything else about a call is the same for all of them.
 
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, StatusCode, header};
 use jiff::Timestamp;
 use serde_json::Value;
 
@@ -63,6 +63,13 @@ pub(crate) trait Shape: Sync {
     fn answer(&self, answer: &Answer<'_>) -> Value;
     /// A streamed answer: what is sent before the output, the pieces of output, and what is sent after it.
     fn events(&self, answer: &Answer<'_>, pieces: usize) -> Vec<String>;
+}
+
+/// The key in `authorization: Bearer KEY`.
+pub(crate) fn bearer(headers: &HeaderMap) -> Option<String> {
+    let (scheme, key) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.trim().split_once(' ')?;
+    let key = key.trim();
+    (scheme.eq_ignore_ascii_case("bearer") && !key.is_empty()).then(|| key.to_owned())
 }
 
 /// What every simulated answer says, as often as it takes to fill `pieces`.

@@ -81,7 +81,7 @@ class Session:
         metadata = settings.credentials.metadata()
         self._channel = _channel(endpoint, settings)
         # Answers are read here, since gRPC only logs those that it can't read.
-        method = self._channel.stream_stream(METHOD, request_serializer=sb.SessionRequest.SerializeToString)
+        method: Any = self._channel.stream_stream(METHOD, request_serializer=sb.SessionRequest.SerializeToString)
         self._call: Any = method(metadata=metadata)
 
     async def send(self, message: sb.SessionRequest) -> None:

@@ -100,16 +100,18 @@ class AcquireResponse(_message.Message):
     def __init__(self, queued: _Optional[_Union[Queued, _Mapping]] = ..., granted: _Optional[_Union[Permit, _Mapping]] = ...) -> None: ...
 
 class Queued(_message.Message):
-    __slots__ = ("request_id", "position", "estimated_wait", "held_by")
+    __slots__ = ("request_id", "position", "estimated_wait", "held_by", "limit")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     POSITION_FIELD_NUMBER: _ClassVar[int]
     ESTIMATED_WAIT_FIELD_NUMBER: _ClassVar[int]
     HELD_BY_FIELD_NUMBER: _ClassVar[int]
+    LIMIT_FIELD_NUMBER: _ClassVar[int]
     request_id: int
     position: int
     estimated_wait: _duration_pb2.Duration
     held_by: str
-    def __init__(self, request_id: _Optional[int] = ..., position: _Optional[int] = ..., estimated_wait: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., held_by: _Optional[str] = ...) -> None: ...
+    limit: str
+    def __init__(self, request_id: _Optional[int] = ..., position: _Optional[int] = ..., estimated_wait: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., held_by: _Optional[str] = ..., limit: _Optional[str] = ...) -> None: ...
 
 class Permit(_message.Message):
     __slots__ = ("permit_id", "provider", "key", "expires_at", "ttl", "waited", "charged")
