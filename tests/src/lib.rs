@@ -24,7 +24,7 @@ pub use line::Line;
 pub use peer::{Call, Peer};
 pub use process::{Permitd, raise_open_files, steady_port};
 pub use proxy::Proxy;
-pub use raw::{METHODS, call_with_bytes};
+pub use raw::{METHODS, RawCodec, call_with_bytes};
 pub use referee::{check_in_flight, check_rate};
 pub use server::Server;
 pub use session::Session;

@@ -38,13 +38,15 @@ pub async fn call_with_bytes(channel: Line, method: &str, bytes: Vec<u8>) -> Res
     let mut grpc = Grpc::new(channel).max_encoding_message_size(usize::MAX);
     soon("a channel", grpc.ready()).await.expect("it is connected");
     let path = PathAndQuery::try_from(method).expect("a path");
-    let answer = soon("an answer", grpc.server_streaming(Request::new(bytes), path, Raw)).await?;
+    let answer = soon("an answer", grpc.server_streaming(Request::new(bytes), path, RawCodec)).await?;
     soon("a message", answer.into_inner().message()).await
 }
 
-struct Raw;
+/// Messages that are whatever bytes they are.
+#[derive(Clone, Copy, Debug)]
+pub struct RawCodec;
 
-impl Codec for Raw {
+impl Codec for RawCodec {
     type Encode = Vec<u8>;
     type Decode = Vec<u8>;
     type Encoder = Self;
@@ -59,7 +61,7 @@ impl Codec for Raw {
     }
 }
 
-impl Encoder for Raw {
+impl Encoder for RawCodec {
     type Item = Vec<u8>;
     type Error = Status;
 
@@ -69,7 +71,7 @@ impl Encoder for Raw {
     }
 }
 
-impl Decoder for Raw {
+impl Decoder for RawCodec {
     type Item = Vec<u8>;
     type Error = Status;
 
