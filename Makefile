@@ -2,7 +2,7 @@
 
 CARGO ?= cargo
 
-.PHONY: help build test test-go lint docs deny bench soak demo serve test-python test-java test-typescript
+.PHONY: help build test test-go test-python test-java test-typescript conformance lint docs deny bench soak demo serve
 
 help: ## This list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -31,6 +31,9 @@ test-java: ## The Java client: its tests against scripted and real servers, and 
 test-typescript: ## The TypeScript client's tests, against a real server; needs Node
 	$(CARGO) build -p permitd -p permitd-lab
 	cd client/typescript && npm ci --no-audit --no-fund && npm run lint && npm test
+
+conformance: ## Every client library against the same cases: a table language x case
+	$(CARGO) run --quiet -p permitd-conformance
 
 lint: ## Format, clippy and documentation, warnings being errors
 	$(CARGO) fmt --all --check

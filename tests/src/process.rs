@@ -263,7 +263,8 @@ fn build() -> PathBuf {
     // .../target/PROFILE/deps/TEST, or a program in .../target/PROFILE
     let program = env::current_exe().expect("a path");
     let folder = program.parent().expect("a folder");
-    let profile = if folder.ends_with("deps") { folder.parent().expect("the profile's folder") } else { folder };
+    let profile =
+        if folder.ends_with("deps") { folder.parent().expect("the profile's folder") } else { folder };
     let target = profile.parent().expect("the target folder");
     let mut cargo = Cargo::new(env!("CARGO"));
     cargo

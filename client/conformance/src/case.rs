@@ -157,15 +157,22 @@ impl Case {
             _ => return Err("steps: give at least one".to_owned()),
         };
         let around = table.try_into::<Around>().map_err(|error| error.to_string())?;
-        let steps = steps.into_iter().enumerate().map(|(at, step)| {
-            Step::read(step).map_err(|problem| format!("step {}: {problem}", at + 1))
-        });
+        let steps = steps
+            .into_iter()
+            .enumerate()
+            .map(|(at, step)| Step::read(step).map_err(|problem| format!("step {}: {problem}", at + 1)));
         Ok(Self { name, why, around, steps: steps.collect::<Result<_, _>>()? })
     }
 
     /// Whether a server starts again, and so needs a port that nobody else gets meanwhile.
     pub(crate) fn restarts(&self) -> bool {
         self.steps.iter().any(|step| matches!(step, Step::Server { act: ServerAct::Start, .. }))
+    }
+
+    /// Whether the case closes the client by itself.
+    pub(crate) fn closes(&self) -> bool {
+        let is_close = |command: &Fields| command.get("op").and_then(Value::as_str) == Some("close");
+        self.steps.iter().any(|step| matches!(step, Step::Do(command) if is_close(command)))
     }
 }
 
@@ -174,12 +181,14 @@ impl Step {
         let Ok(Value::Object(mut fields)) = serde_json::to_value(step) else {
             return Err("is no table".to_owned());
         };
-        let verbs = ["do", "see", "order", "until", "holds", "server", "proxy", "admin", "rival", "token"];
+        let verbs = ["do", "see", "order", "until", "holds", "server", "proxy", "admin", "rival", "issue"];
         let mut given = verbs.iter().filter(|verb| fields.contains_key(**verb));
         let (Some(&verb), None) = (given.next(), given.next()) else {
             return Err(format!("give one of {}", verbs.join(", ")));
         };
-        let Some(Value::String(what)) = fields.remove(verb) else { return Err(format!("{verb}: is no text")) };
+        let Some(Value::String(what)) = fields.remove(verb) else {
+            return Err(format!("{verb}: is no text"));
+        };
         Ok(match verb {
             "do" => Self::command(what, fields),
             "see" => {
@@ -200,7 +209,7 @@ impl Step {
                 nothing_else(Self::Admin { act: act(verb, what)?, budget }, &fields)?
             }
             "rival" => Self::Rival { act: act(verb, what)?, id: take(&mut fields, "id")?, request: fields },
-            "token" => {
+            "issue" => {
                 let seconds = take(&mut fields, "seconds")?;
                 nothing_else(Self::Token { name: what, seconds }, &fields)?
             }

@@ -115,7 +115,8 @@ impl Driver {
             return Err(format!("nothing more may come, and there is {}", Value::Object(unseen)));
         }
         let ended = timeout(PATIENCE, self.child.wait()).await;
-        let status = ended.map_err(|_| "the process does not end after closed")?.map_err(|e| e.to_string())?;
+        let status =
+            ended.map_err(|_| "the process does not end after closed")?.map_err(|e| e.to_string())?;
         if status.success() { Ok(()) } else { Err(format!("the process ended badly: {status}")) }
     }
 
@@ -157,7 +158,8 @@ impl Driver {
     }
 
     fn in_vain(&self, what: &str) -> String {
-        let unseen: Vec<String> = self.unseen.iter().map(|found| Value::Object(found.clone()).to_string()).collect();
+        let unseen: Vec<String> =
+            self.unseen.iter().map(|found| Value::Object(found.clone()).to_string()).collect();
         let unseen = if unseen.is_empty() { "nothing".to_owned() } else { unseen.join(", ") };
         format!("waited in vain for {what}; what came and was not asked for: {unseen}")
     }

@@ -62,7 +62,8 @@ mod tests {
     /// Goal: what differs is told, and nothing that a case does not name matters.
     #[test]
     fn tells_what_differs() {
-        let found = json!({ "a": "x", "n": "18446744073709551615", "o": { "in": 3, "out": 4 }, "none": null });
+        let found =
+            json!({ "a": "x", "n": "18446744073709551615", "o": { "in": 3, "out": 4 }, "none": null });
         for good in [
             json!({}),
             json!({ "a": "x" }),

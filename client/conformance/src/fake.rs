@@ -56,7 +56,7 @@ pub(crate) enum Manner {
     UndecodableWelcome,
     /// In the first session, an answer to the first request that does not decode.
     UndecodableOnce,
-    /// Ends every session right after its welcome.
+    /// Ends every session as soon as something is asked in it.
     HangsUp,
     /// Leaves out whatever can be left out.
     Old,
@@ -171,13 +171,13 @@ impl Front {
                 Manner::UndecodableOnce => session == 0 && !request.acquire.is_empty(),
                 _ => false,
             };
-            let hangs_up = self.manner == Manner::HangsUp;
+            let hangs_up = self.manner == Manner::HangsUp && !request.acquire.is_empty();
+            if hangs_up {
+                return None;
+            }
             let answer = if is_broken { UNDECODABLE.to_vec() } else { self.answer(request, session > 0) };
             if !answer.is_empty() {
                 answers.send(Ok(answer)).await.ok()?;
-            }
-            if hangs_up {
-                return None;
             }
         }
         None
@@ -194,13 +194,19 @@ impl Front {
             resumed,
             grace: (!is_old).then_some(prost_types::Duration { seconds: 10, nanos: 0 }),
         });
-        let granted = request.acquire.into_iter().map(|ask| Granted {
-            request_id: ask.request_id,
-            permit: Some(self.permit(&ask)),
-        });
+        let granted = request
+            .acquire
+            .into_iter()
+            .map(|ask| Granted { request_id: ask.request_id, permit: Some(self.permit(&ask)) });
         let reported = request.report.into_iter().map(|report| ReportResponse {
             permit_id: report.permit_id,
-            outcome: if is_new { UNKNOWN_OUTCOME } else if is_old { 0 } else { report.outcome },
+            outcome: if is_new {
+                UNKNOWN_OUTCOME
+            } else if is_old {
+                0
+            } else {
+                report.outcome
+            },
             settled: true,
             ..ReportResponse::default()
         });

@@ -30,17 +30,25 @@ impl Language {
     pub(crate) async fn build(self) -> Result<(), String> {
         let run = self.run();
         if !run.exists() {
-            return Err(format!("there is no {}; client/conformance/README.md says what it does", run.display()));
+            return Err(format!(
+                "there is no {}; client/conformance/README.md says what it does",
+                run.display()
+            ));
         }
         let mut command = Command::new(&run);
         command.arg("build").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let built = timeout(BUILD_PATIENCE, command.kill_on_drop(true).output()).await;
-        let built = built.map_err(|_| format!("{} build took more than {BUILD_PATIENCE:?}", run.display()))?;
+        let built =
+            built.map_err(|_| format!("{} build took more than {BUILD_PATIENCE:?}", run.display()))?;
         let built = built.map_err(|error| format!("{} build: {error}", run.display()))?;
         if built.status.success() {
             return Ok(());
         }
         let said = [String::from_utf8_lossy(&built.stdout), String::from_utf8_lossy(&built.stderr)].concat();
-        Err(format!("{} build failed ({}); its toolchain has to be installed:\n{said}", run.display(), built.status))
+        Err(format!(
+            "{} build failed ({}); its toolchain has to be installed:\n{said}",
+            run.display(),
+            built.status
+        ))
     }
 }

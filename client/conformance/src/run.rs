@@ -1,6 +1,6 @@
 //! One case against one language: the stage is set, the steps are taken, and the client has to end cleanly.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{
     case::{Case, Fields, Step},
@@ -39,9 +39,10 @@ async fn play(case: &Case, driver: &mut Driver, stage: &mut Stage) -> Result<(),
     for (at, step) in case.steps.iter().enumerate() {
         take(step, driver, stage).await.map_err(|problem| format!("step {}: {problem}", at + 1))?;
     }
-    driver.tell(&command("close")).await?;
-    let nothing = json!({ "leaked": 0 }).as_object().cloned().unwrap_or_default();
-    driver.see("closed", None, &nothing).await?;
+    if !case.closes() {
+        driver.tell(&fields(json!({ "op": "close" }))).await?;
+        driver.see("closed", None, &fields(json!({ "leaked": 0 }))).await?;
+    }
     driver.end().await
 }
 
@@ -62,6 +63,6 @@ async fn take(step: &Step, driver: &mut Driver, stage: &mut Stage) -> Result<(),
     }
 }
 
-fn command(op: &str) -> Fields {
-    json!({ "op": op }).as_object().cloned().unwrap_or_default()
+fn fields(object: Value) -> Fields {
+    object.as_object().cloned().unwrap_or_default()
 }

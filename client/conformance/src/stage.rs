@@ -250,12 +250,13 @@ impl Stage {
     pub(crate) async fn rival(&mut self, act: RivalAct, id: &str, request: &Fields) -> Result<(), String> {
         match act {
             RivalAct::Take => {
-                let text = |name: &str, or: &str| request.get(name).and_then(Value::as_str).unwrap_or(or).to_owned();
+                let text =
+                    |name: &str, or: &str| request.get(name).and_then(Value::as_str).unwrap_or(or).to_owned();
                 let tokens = text("tokens", "0").parse().map_err(|_| "tokens: is no amount")?;
                 let request = AcquireRequest {
                     provider: text("provider", "p"),
                     key: text("key", "k"),
-                    tenant: text("tenant", "rival"),
+                    tenant: text("tenant", ""),
                     tokens,
                     ..AcquireRequest::default()
                 };
