@@ -278,7 +278,7 @@ impl Rule {
             let burst = u128::from(meter.capacity_units().saturating_sub(cushion).max(1));
             u64::try_from(burst * u128::from(per) / u128::from(amount.max(1))).unwrap_or(u64::MAX)
         };
-        self.traffic.grant(cost, refill, now);
+        self.traffic.grant(cost, refill, self.gate.thawed(), now);
     }
 
     /// The limit as its authority has it. Where there is none, as it is now.

@@ -12,12 +12,9 @@ const NOT_YET: &[&str] = &[
     "concurrency-unnamed",
     "discovery-headers-slow",
     "discovery-tiny",
-    "discovery-tokens",
     "huge-limit",
     "ramp-penalised",
     "tiny-limit-lower",
-    "two-limits-one-lower",
-    "two-limits-one-lower-unnamed",
 ];
 
 /// Each scenario is played with each of these.

@@ -6,6 +6,7 @@ use super::{
     learn::Heard,
     pace::Pace,
     recent::{MINUTE, in_window},
+    traffic::Traffic,
 };
 use crate::{
     budget::Budget,
@@ -59,6 +60,7 @@ impl<W: Clone> Budget<W> {
         let set = self.add_undeclared(now, &learned, Source::Learned, events)?;
         for at in crate::limit::members(set) {
             let rule = &mut self.limits[at].rule;
+            rule.traffic = Traffic::of_empty(now);
             rule.pace = Pace::unknown(rule.spec.amount, false, &rule.traffic, now);
         }
         Some(set)

@@ -69,6 +69,12 @@ impl Gate {
         (self.frozen_until > now).then_some(self.frozen_until)
     }
 
+    /// When the latest freeze ends, or ended.
+    #[inline]
+    pub(crate) fn thawed(&self) -> Time {
+        self.frozen_until
+    }
+
     /// A grant passes.
     #[inline]
     pub(crate) fn pass(&mut self) {

@@ -83,10 +83,10 @@ impl<W: Clone> Budget<W> {
                 for at in members(heard.set) {
                     self.limits[at].rule.gate.succeed(heard.granted);
                 }
-                self.grow(now, heard.set);
+                self.grow(now, &heard);
             }
             // The provider let it in.
-            Outcome::Failed { .. } | Outcome::TooLarge => self.grow(now, heard.set),
+            Outcome::Failed { .. } | Outcome::TooLarge => self.grow(now, &heard),
             Outcome::RateLimited => self.rate_refused(now, heard, events),
             Outcome::AccelerationLimited => self.steepness_refused(now, heard, events),
             Outcome::ConcurrencyLimited => self.slots_refused(now, heard, events),
@@ -127,9 +127,10 @@ impl<W: Clone> Budget<W> {
     }
 
     /// Nothing was refused: limits that refusals lowered may grow.
-    fn grow(&mut self, now: Time, set: LimitSet) {
+    fn grow(&mut self, now: Time, heard: &Heard<'_>) {
         let moment = self.moment(now);
-        for at in members(set) {
+        for at in members(heard.set) {
+            self.limits[at].rule.pace.hear_after(now.nanos_since(heard.granted));
             self.limits[at].grow(moment);
         }
     }
@@ -277,7 +278,9 @@ impl Limit {
             let half = rule.pace.amount() / 2;
             let at_least = at_least.filter(|estimate| estimate.amount >= half);
             let estimate = rule.estimate(meter, stretch).or(at_least);
-            if let (None, true, Some(stretch)) = (estimate, again, stretch) {
+            if let (None, true, Some(stretch)) = (estimate, again, stretch)
+                && stretch.less_than(cost, rule.per_nanos()) < u128::from(half)
+            {
                 // Soon again, and no rate explains it.
                 rule.learn_burst(meter, stretch, now);
             }
@@ -317,7 +320,8 @@ impl Limit {
         meter.advance(moment.time);
         // What slots are used for is not counted in time.
         let full = !rule.is_rate() && meter.available().saturating_mul(LITTLE_PART) < meter.capacity();
-        if rule.pace.look(&rule.traffic, rule.per_nanos(), full, moment.time) || more {
+        let bucket = (rule.per_nanos(), meter.capacity_units());
+        if rule.pace.look(&rule.traffic, bucket, full, moment.time) || more {
             self.apply_pace(moment);
         }
     }

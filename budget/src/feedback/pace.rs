@@ -5,8 +5,11 @@
 //! The cubic is that of Ha, Rhee and Xu, "CUBIC: a new TCP-friendly high-speed TCP variant", 2008, made unit-free. Where two refusals have
 //! told the provider's rate ([`Estimate`]), that is the decrease; else it is [`DECREASE_PERCENT`].
 
+mod course;
 mod saved;
 
+pub use self::course::Phase;
+use self::course::{Course, HOLD, HOLD_AT_CEILING};
 use super::traffic::{Estimate, Traffic};
 use crate::time::Time;
 
@@ -18,52 +21,18 @@ const DECREASE_MOST_PERCENT: u64 = 50;
 const DECREASE_LEAST_PERCENT: u64 = 97;
 /// The least share of the cap that is ever granted.
 const FLOOR_PERCENT: u64 = 5;
-/// Time of use until the cubic is back at what worked last.
-const CUBIC_NANOS: u64 = 30_000_000_000;
-/// How long the limit stays there at least: time of use, and calls. Past a ceiling, a step beyond costs a refusal, and those are to be
-/// fewer than one call in 200.
-const HOLD: Hold = Hold { nanos: 10_000_000_000, calls: 50 };
-const HOLD_AT_CEILING: Hold = Hold { nanos: 15_000_000_000, calls: 200 };
-/// A refusal that froze for long is dear: it may cost a 25th of the time.
-const HOLD_PER_WAIT: u64 = 25;
-/// The step beyond what worked.
-const PROBE_PERCENT: u64 = 108;
-/// More than this share of what worked, let through since the provider was empty, proves that there is more.
-const PROOF_PERCENT: u64 = 101;
-/// Where nothing can be proven, so much use without a refusal does.
-const PROBE: Hold = Hold { nanos: 5_000_000_000, calls: 20 };
-/// And where it could be and is not, so much.
-const PROBE_NANOS: u64 = 20_000_000_000;
 /// How long a rise takes to double the limit.
 const DOUBLE_NANOS: u64 = 8_000_000_000;
+/// Where nothing at all is known it may be shorter, as refusals are heard of sooner: so many times what a call takes, and no less than
+/// a second. TCP's slow start doubles with every round trip (RFC 5681, 3.1); here calls are fewer.
+const DOUBLE_LATENCIES: u64 = 8;
+const DOUBLE_MIN_NANOS: u64 = 1_000_000_000;
 /// The same for a provider that does not like steep rises: at first, and at the most (OpenAI: half as much again in 15 minutes). With
 /// every such refusal it takes twice as long.
 const DOUBLE_GENTLY_NANOS: u64 = 20_000_000_000;
 const DOUBLE_GENTLY_MAX_NANOS: u64 = 1_500_000_000_000;
 /// Two collapses as close as this mark a ceiling.
 const SIMILAR_PERCENT: u64 = 10;
-/// Between two looks at how much is used.
-const LOOK_NANOS: u64 = 1_000_000_000;
-const LOOK_CALLS: u64 = 4;
-/// A longer time without a look may have been spent idle.
-const LOOK_MAX_NANOS: u64 = 120_000_000_000;
-/// A limit of which this much is used is really used.
-const USED_PERCENT: u64 = 80;
-/// A rise goes no further beyond what is used than this.
-const USED_RISING_PERCENT: u64 = 92;
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Hold {
-    nanos: u64,
-    calls: u64,
-}
-
-impl Hold {
-    /// A refusal that froze for so long.
-    fn after(self, wait_nanos: u64) -> Self {
-        Self { nanos: self.nanos.max(wait_nanos.saturating_mul(HOLD_PER_WAIT)), ..self }
-    }
-}
 
 /// The effective amount of one limit.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -100,41 +69,6 @@ pub enum Teacher {
     Growth,
 }
 
-/// On the way back up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Course {
-    phase: Phase,
-    /// What works, as far as known.
-    good: u64,
-    /// What was granted before the event.
-    before: u64,
-    /// Where this phase began, and after how much use and how many calls.
-    from: u64,
-    /// Time in which the limit was really used, since the phase began.
-    used_nanos: u64,
-    calls: u64,
-    hold: Hold,
-    /// How long a rise takes to double the limit.
-    double_nanos: u64,
-    /// The latest look.
-    looked: Time,
-    looked_net: i128,
-    looked_calls: u64,
-}
-
-/// How far a limit has come on its way back up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Phase {
-    /// Along the cubic, back to what worked last.
-    Recover,
-    /// A while there.
-    Hold,
-    /// A careful step beyond.
-    Probe,
-    /// Quickly up.
-    Rise,
-}
-
 /// Why the provider refused, as far as that matters here.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Collapse {
@@ -156,8 +90,9 @@ impl Pace {
         let from = if rising { Teacher::Growth } else { Teacher::Refusals };
         let lesson = Some(Lesson { at: now, from });
         let mut pace = Self { ceiling, lesson, cap: u64::MAX, ..Self::capped(amount) };
-        let phase = if rising { Phase::Rise } else { Phase::Hold };
-        pace.course = Some(Course::new(phase, amount, amount, HOLD, DOUBLE_NANOS, traffic, now));
+        let (phase, double) =
+            if rising { (Phase::Rise, DOUBLE_MIN_NANOS) } else { (Phase::Hold, DOUBLE_NANOS) };
+        pace.course = Some(Course::new(phase, amount, amount, HOLD, double, traffic, now));
         pace
     }
 
@@ -206,11 +141,14 @@ impl Pace {
     pub(crate) fn collapse(&mut self, why: Collapse, traffic: &Traffic, now: Time) {
         let before = self.amount;
         let floor = (percent(self.cap_or_amount(), FLOOR_PERCENT)).max(1);
-        let known = why
-            .estimate
-            .map(|estimate| measured(estimate).clamp(percent(before, DECREASE_MOST_PERCENT), self.cap));
+        // Of what nobody declared it is all that is known.
+        let least = if self.cap == u64::MAX { 1 } else { percent(before, DECREASE_MOST_PERCENT) };
+        let mut known = why.estimate.map(|estimate| measured(estimate).clamp(least, self.cap));
         let collapsed = known.unwrap_or(before);
-        let is_ceiling = self.ceiling.is_some_and(|last| is_similar(last, collapsed));
+        let again = self.ceiling.filter(|last| is_similar(*last, collapsed));
+        // Two that measured nearly the same know better than either.
+        known = known.map(|known| again.map_or(known, |last| last.midpoint(known)));
+        let (collapsed, is_ceiling) = (known.unwrap_or(before), again.is_some());
         self.ceiling = Some(collapsed);
         let hold = if is_ceiling { HOLD_AT_CEILING } else { HOLD }.after(why.wait_nanos);
         let (phase, from, good) = match known {
@@ -283,27 +221,24 @@ impl Pace {
         self.course.is_none()
     }
 
+    /// A call took so long. Nothing known, the rise goes as fast as refusals would be heard of.
+    pub(crate) fn hear_after(&mut self, latency: u64) {
+        let is_guess = self.is_guess();
+        if let Some(course) = self.course.as_mut().filter(|_| is_guess) {
+            let double = latency.saturating_mul(DOUBLE_LATENCIES).min(DOUBLE_NANOS);
+            if double > course.double_nanos {
+                (course.from, course.used_nanos, course.double_nanos) = (self.amount, 0, double);
+            }
+        }
+    }
+
     /// Time has passed in which nothing was refused. Says whether the amount is another now; `full` says whether
-    /// all of it is in use at this moment.
-    pub(crate) fn look(&mut self, traffic: &Traffic, per: u64, full: bool, now: Time) -> bool {
+    /// all of it is in use at this moment, and `bucket` its window in nanoseconds and how much it has when full.
+    pub(crate) fn look(&mut self, traffic: &Traffic, bucket: (u64, u64), full: bool, now: Time) -> bool {
         let Some(course) = &mut self.course else { return false };
-        let (span, calls) =
-            (now.nanos_since(course.looked), traffic.calls.saturating_sub(course.looked_calls));
-        if span < LOOK_NANOS || calls < LOOK_CALLS {
+        if !course.look(self.amount, traffic, bucket, full, now) {
             return false;
         }
-        let offered = u128::from(self.amount) * u128::from(span) / u128::from(per.max(1));
-        let used = u128::try_from(traffic.net - course.looked_net).unwrap_or(0);
-        let enough = if course.phase == Phase::Rise { USED_RISING_PERCENT } else { USED_PERCENT };
-        let is_used = full || used * 100 >= offered * u128::from(enough);
-        (course.looked, course.looked_net, course.looked_calls) = (now, traffic.net, traffic.calls);
-        if !is_used {
-            return false;
-        }
-        course.used_nanos = course.used_nanos.saturating_add(span.min(LOOK_MAX_NANOS));
-        course.calls = course.calls.saturating_add(calls);
-        let good = course.good;
-        course.turn(self.amount, || is_proven(traffic, good, per, now));
         let amount = course.amount().clamp(1, self.cap);
         if self.ceiling.is_some_and(|ceiling| amount > ceiling && !is_similar(ceiling, amount)) {
             self.ceiling = None;
@@ -323,87 +258,10 @@ impl Pace {
     }
 }
 
-impl Course {
-    fn new(
-        phase: Phase,
-        from: u64,
-        good: u64,
-        hold: Hold,
-        double_nanos: u64,
-        traffic: &Traffic,
-        now: Time,
-    ) -> Self {
-        let (looked_net, looked_calls) = (traffic.net, traffic.calls);
-        Self {
-            phase,
-            good,
-            before: good,
-            from,
-            used_nanos: 0,
-            calls: 0,
-            hold,
-            double_nanos,
-            looked: now,
-            looked_net,
-            looked_calls,
-        }
-    }
-
-    /// Goes on to the next phase when this one is over.
-    fn turn(&mut self, amount: u64, is_proven: impl FnOnce() -> Option<bool>) {
-        let over = |hold: Hold| self.used_nanos >= hold.nanos && self.calls >= hold.calls;
-        let is_over = match self.phase {
-            Phase::Recover => self.used_nanos >= CUBIC_NANOS,
-            Phase::Hold => over(self.hold),
-            Phase::Probe => match is_proven() {
-                Some(proven) => proven || self.used_nanos >= PROBE_NANOS.max(self.hold.nanos),
-                None => over(PROBE),
-            },
-            Phase::Rise => false,
-        };
-        if !is_over {
-            return;
-        }
-        let next = match self.phase {
-            Phase::Recover => Phase::Hold,
-            Phase::Hold => Phase::Probe,
-            _ => Phase::Rise,
-        };
-        (self.phase, self.from, self.used_nanos, self.calls) = (next, amount, 0, 0);
-    }
-
-    fn amount(&self) -> u64 {
-        match self.phase {
-            Phase::Recover => {
-                // good - (good - from) x ((K - t) / K)^3, in thousandths of K.
-                let left = u128::from(CUBIC_NANOS.saturating_sub(self.used_nanos) / (CUBIC_NANOS / 1_000));
-                let missing = u128::from(self.good - self.from) * left.pow(3) / 1_000_000_000;
-                self.good - missing as u64
-            }
-            Phase::Hold => self.good,
-            Phase::Probe => percent(self.good, PROBE_PERCENT).max(self.good.saturating_add(1)),
-            Phase::Rise => {
-                let double = self.double_nanos;
-                // 2^t, straight between two powers.
-                let doublings = u32::try_from(self.used_nanos / double).unwrap_or(u32::MAX).min(63);
-                let whole = u128::from(self.from) << doublings;
-                let part = whole * u128::from(self.used_nanos % double) / u128::from(double);
-                u64::try_from(whole + part).unwrap_or(u64::MAX)
-            }
-        }
-    }
-}
-
 /// Half a call and half a per cent less than was measured.
 fn measured(estimate: Estimate) -> u64 {
     let margin = estimate.amount / 200 + estimate.amount / estimate.calls.max(1).saturating_mul(2);
     estimate.amount.saturating_sub(margin)
-}
-
-/// Whether more than `good` was let through since the provider was empty; `None` where that is not known.
-fn is_proven(traffic: &Traffic, good: u64, per: u64, now: Time) -> Option<bool> {
-    traffic.is_since_empty().then_some(())?;
-    Some(traffic.at_least(now, per).is_some_and(|estimate| estimate.amount > percent(good, PROOF_PERCENT)))
 }
 
 fn is_similar(one: u64, other: u64) -> bool {
@@ -424,7 +282,7 @@ mod tests {
         let at = |seconds: u64| Time::from_nanos(seconds * 1_000_000_000);
         let mut traffic = Traffic::default();
         for _ in 0..10 {
-            traffic.grant(1, || 0, at(1));
+            traffic.grant(1, || 0, Time::ZERO, at(1));
         }
         let mut pace = Pace::capped(100);
         pace.carry(50, 0, &traffic, at(2));
@@ -432,7 +290,7 @@ mod tests {
             traffic.uncount(at(1), 1);
         }
         for seconds in (100..1_000).step_by(100) {
-            assert!(!pace.look(&traffic, 0, true, at(seconds)));
+            assert!(!pace.look(&traffic, (0, 50), true, at(seconds)));
         }
         assert_eq!(pace.amount(), 50);
     }

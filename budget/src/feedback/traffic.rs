@@ -23,6 +23,8 @@ pub(crate) struct Traffic {
     empty: Option<Mark>,
     /// When it had last been idle for so long that it was full, if that was later.
     full: Option<Mark>,
+    /// Whether nobody asked for anything then, so that it was no freeze that filled it.
+    idle: bool,
     /// From one of these to the latest refusal.
     stretch: Option<Stretch>,
 }
@@ -60,6 +62,12 @@ impl Stretch {
         u64::try_from(self.carried).unwrap_or(0)
     }
 
+    /// The provider lets through less than this per `per` nanoseconds, since a call of `refused` more was too much.
+    pub(crate) fn less_than(self, refused: u64, per: u64) -> u128 {
+        let span = self.until.nanos_since(self.from).max(1);
+        u128::from(self.carried().saturating_add(refused)).saturating_mul(per.into()) / u128::from(span)
+    }
+
     /// What that comes to per `per` nanoseconds, without a burst of `burst` if the provider was full; `None` if it tells nothing.
     pub(crate) fn estimate(self, per: u64, burst: u64) -> Option<Estimate> {
         let span = self.until.nanos_since(self.from);
@@ -72,12 +80,20 @@ impl Stretch {
 }
 
 impl Traffic {
-    /// A permit takes `units`; `refill` is how long an empty limit takes to be as full as it is ever used, in nanoseconds.
+    /// Nothing is known but that the provider refused at `now`.
+    pub(crate) fn of_empty(now: Time) -> Self {
+        let empty = Some(Mark { at: now, net: 0, calls: 0 });
+        Self { latest: now, empty, ..Self::default() }
+    }
+
+    /// A permit takes `units`; `refill` is how long an empty limit takes to be as full as it is ever used, in nanoseconds, and `thawed`
+    /// when the latest freeze ended.
     #[inline]
-    pub(crate) fn grant(&mut self, units: u64, refill: impl FnOnce() -> u64, now: Time) {
+    pub(crate) fn grant(&mut self, units: u64, refill: impl FnOnce() -> u64, thawed: Time, now: Time) {
         let pause = now.nanos_since(self.latest);
         if pause > IDLE_NANOS && pause - IDLE_NANOS > refill() {
             self.full = Some(self.mark(now));
+            self.idle = now.nanos_since(self.latest.max(thawed)) > IDLE_NANOS;
         }
         self.latest = now;
         self.net += i128::from(units);
@@ -137,9 +153,23 @@ impl Traffic {
         self.stretch = Some(Stretch { from: Time::ZERO, until: now, carried, calls, was_full: false });
     }
 
-    /// Whether nothing but use is known to have happened since the provider was empty.
-    pub(crate) fn is_since_empty(&self) -> bool {
-        self.empty.is_some() && self.full.is_none()
+    /// What a provider would have left that holds `capacity` and refills as told: in any fraction of a unit of which there are `fine` in
+    /// one. `None` if it is not known what it had at any moment, or if that was so long ago that it may be another by now.
+    pub(crate) fn left(
+        &self,
+        fine: i128,
+        capacity: i128,
+        refill: impl FnOnce(u64) -> i128,
+        now: Time,
+    ) -> Option<i128> {
+        let (mark, level) = match (self.full, self.empty) {
+            (Some(full), _) => (full, capacity),
+            (None, Some(empty)) => (empty, 0),
+            (None, None) => return None,
+        };
+        let used = (self.net - mark.net).saturating_mul(fine);
+        let left = level.saturating_add(refill(now.nanos_since(mark.at))).saturating_sub(used);
+        (level == 0 || !self.idle).then_some(left.min(capacity))
     }
 
     /// The marks that count a permit which was granted at `granted` as before them. What begins with a pause begins with a grant.
@@ -182,7 +212,7 @@ mod tests {
     fn two_refusals_tell_the_rate() {
         let mut traffic = Traffic::default();
         for _ in 0..20 {
-            traffic.grant(100, || S, at(1_000));
+            traffic.grant(100, || S, Time::ZERO, at(1_000));
         }
         traffic.uncount(at(1_000), 100);
         traffic.refused(at(1_010));
@@ -192,7 +222,7 @@ mod tests {
             traffic.uncount(at(1_000), 100);
         }
         for call in 0..12 {
-            traffic.grant(100, || S, at(1_100 + call * 75));
+            traffic.grant(100, || S, Time::ZERO, at(1_100 + call * 75));
         }
         traffic.uncount(at(1_925), 100);
         let first = told(traffic.refused(at(2_010)));
@@ -208,14 +238,12 @@ mod tests {
     #[test]
     fn a_pause_makes_it_full() {
         let mut traffic = Traffic::default();
-        traffic.grant(1, || S, at(1));
+        traffic.grant(1, || S, Time::ZERO, at(1));
         traffic.refused(at(2));
-        traffic.grant(1, || S, at(1_900));
-        assert!(traffic.is_since_empty());
+        traffic.grant(1, || S, Time::ZERO, at(1_900));
         for _ in 0..9 {
-            traffic.grant(1, || S, at(4_000));
+            traffic.grant(1, || S, Time::ZERO, at(4_000));
         }
-        assert!(!traffic.is_since_empty());
         let stretch = traffic.refused(at(9_000)).expect("since it was full");
         assert!(stretch.was_full && stretch.carried() == 9);
         assert_eq!(stretch.estimate(60 * S, 9), None);
@@ -223,5 +251,23 @@ mod tests {
         // The first call of the burst is part of it.
         traffic.uncount(at(4_000), 1);
         assert_eq!(traffic.latest_stretch().map(Stretch::carried), Some(8));
+    }
+
+    /// Goal: the level of a provider of a given rate is known from when it was empty, and from when a freeze filled it; after idle time
+    /// nothing is said, since it may be another provider by now.
+    #[test]
+    fn what_a_provider_would_have_left() {
+        let left = |traffic: &Traffic, now| traffic.left(1, 50, |span| i128::from(span / S), now);
+        let mut traffic = Traffic::default();
+        assert_eq!(left(&traffic, at(1)), None);
+        traffic.grant(1, || S, Time::ZERO, at(1));
+        traffic.refused(at(2));
+        traffic.grant(3, || 60 * S, Time::ZERO, at(1_000));
+        assert_eq!(left(&traffic, at(10_002)), Some(10 - 3));
+        assert_eq!(left(&traffic, at(500_002)), Some(50));
+        traffic.grant(20, || S, at(99_500), at(100_000));
+        assert_eq!(left(&traffic, at(101_000)), Some(50 + 1 - 20));
+        traffic.grant(20, || S, at(99_500), at(200_000));
+        assert_eq!(left(&traffic, at(201_000)), None);
     }
 }

@@ -1,7 +1,11 @@
 //! The effective amount, written down and read back: on the same way, as far along.
 
-use super::{Course, Hold, Lesson, Pace, Phase};
+use super::{
+    Lesson, Pace, Phase,
+    course::{Course, Hold},
+};
 use crate::{
+    feedback::Traffic,
     saved::{Resumed, SavedCourse, SavedPace},
     time::Time,
 };
@@ -38,20 +42,12 @@ impl Course {
     fn restored(saved: &SavedCourse, now: Time) -> Self {
         let SavedCourse { phase, good, from, used_nanos, calls, hold: (nanos, hold_calls), double_nanos } =
             *saved;
-        Self {
-            phase,
-            good,
-            // The event is over: what else was refused together with it was heard of by the process that is gone.
-            before: good,
-            // A recovery ends at what works.
-            from: if phase == Phase::Recover { from.min(good) } else { from },
-            used_nanos,
-            calls,
-            hold: Hold { nanos, calls: hold_calls },
-            double_nanos: double_nanos.max(1),
-            looked: now,
-            looked_net: 0,
-            looked_calls: 0,
-        }
+        let hold = Hold { nanos, calls: hold_calls };
+        // What is being proven begins anew: nothing is known of the provider's level any more.
+        let phase = if phase == Phase::Probe { Phase::Hold } else { phase };
+        // A recovery ends at what works. What else was refused together with the event was heard of by the process that is gone.
+        let from = if phase == Phase::Recover { from.min(good) } else { from };
+        let course = Self::new(phase, from, good, hold, double_nanos.max(1), &Traffic::default(), now);
+        Self { used_nanos, calls, ..course }
     }
 }

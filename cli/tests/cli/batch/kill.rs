@@ -25,7 +25,7 @@ impl Hidden {
         listener.set_nonblocking(true).expect("it can be");
         let address = listener.local_addr().expect("it is bound");
         let config = Config {
-            limits: Limits { requests: Some(Rate::per_minute(24_000, 50)), ..Limits::default() },
+            limits: Limits { requests: Some(Rate::per_minute(9_000, 50)), ..Limits::default() },
             behaviour: Behaviour {
                 retry_after: false,
                 limit_headers: false,
