@@ -47,6 +47,7 @@ function filesOf(path) {
     file.dependency = others.map((other) => other.name);
     for (const message of file.messageType) complete(message, file.package);
   }
+  keepReachable(files);
   // Whatever is needed comes first.
   return files.sort((one, other) => one.dependency.length - other.dependency.length);
 }
@@ -64,6 +65,28 @@ function complete(message, prefix, holder = "") {
     const { typeName } = field;
     if (!typeName) continue;
     field.typeName = entries.get(typeName) ?? (typeName.includes(".") ? `.${typeName}` : `.${prefix}.${typeName}`);
+  }
+}
+
+/** Leaves out what no method of the service takes or gives, so that administration can change without this library. */
+function keepReachable(files) {
+  const types = new Map();
+  for (const file of files) {
+    for (const type of [...file.messageType, ...(file.enumType ?? [])]) types.set(`.${file.package}.${type.name}`, type);
+  }
+  const methods = files.flatMap((file) => file.service ?? []).flatMap((service) => service.method);
+  const ahead = methods.flatMap((method) => [method.inputType, method.outputType]);
+  const reached = new Set();
+  for (let name = ahead.pop(); name; name = ahead.pop()) {
+    const type = types.get(name);
+    if (!type || reached.has(type)) continue;
+    reached.add(type);
+    const fields = [type, ...(type.nestedType ?? [])].flatMap((message) => message.field ?? []);
+    ahead.push(...fields.flatMap((field) => field.typeName ?? []));
+  }
+  for (const file of files) {
+    file.messageType = file.messageType.filter((type) => reached.has(type));
+    file.enumType = (file.enumType ?? []).filter((type) => reached.has(type));
   }
 }
 

@@ -2,8 +2,9 @@
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 
-import { type Client, connect, PermitError } from "../src/index.js";
+import { type Client, connect } from "../src/index.js";
 import { Server } from "./processes.js";
+import { refusalOf } from "./refusals.js";
 
 const CONFIG = `
 [budgets."api/slots"]
@@ -105,12 +106,3 @@ describe("with a real server", () => {
     assert.ok(advice.every(({ settled }) => settled));
   });
 });
-
-async function refusalOf(asked: Promise<unknown>): Promise<PermitError> {
-  const error = await asked.then(
-    () => assert.fail("it was granted"),
-    (error: unknown) => error,
-  );
-  assert.ok(error instanceof PermitError, String(error));
-  return error;
-}

@@ -280,7 +280,11 @@ export class Table {
     const held = this.#permits.get(said.permitId);
     if (held?.state === "live") {
       held.extendAt = undefined;
-    } else if (held?.bare) {
+      return;
+    }
+    // The refusal of an extension, while the report was on its way.
+    if (said.reason === "PERMIT_UNKNOWN") return;
+    if (held?.bare) {
       // Even the outcome alone is refused: there is nothing left to say, the permit will expire.
       this.#settled(said.permitId)?.reject(refused(said));
     } else if (held) {
