@@ -60,6 +60,8 @@ export class Driver {
   /** When the session with a server that drains is left. */
   #leavesAt: number | undefined;
   #nextRequestId = 1;
+  /** Answered in the next turn of the event loop, so that whoever asks again and again does not keep a server from coming back. */
+  #askedInOutage: number[] = [];
   #isPumping = false;
 
   constructor(private readonly options: DriverOptions) {
@@ -110,7 +112,7 @@ export class Driver {
     const onGranted = (permit: Permit) => asker.granted(permit, this.#holdOf(requestId, permit));
     const onRefused = (error: PermitError) => asker.refused(error);
     this.#table.acquire(requestId, { ask, waitMs, askedAt, onGranted, onRefused, sent: false });
-    if (this.#status === "outage") this.#answerWithoutServer(requestId);
+    if (this.#status === "outage") this.#askedInOutage.push(requestId);
     this.#pumpSoon();
     return requestId;
   }
@@ -171,6 +173,9 @@ export class Driver {
     this.#isPumping = true;
     setImmediate(() => {
       this.#isPumping = false;
+      const asked = this.#askedInOutage;
+      this.#askedInOutage = [];
+      if (this.#status === "outage") for (const requestId of asked) this.#answerWithoutServer(requestId);
       if (this.#link.isWritable && this.#table.hasOutgoing) {
         const message = this.#table.message(performance.now());
         if (message) this.#link.send(message);

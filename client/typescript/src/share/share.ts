@@ -68,7 +68,8 @@ export class Share {
       return;
     }
     this.#waiting.set(requestId, waiting);
-    this.poll(now);
+    // Who touches no limit waits for nobody.
+    if (needs.length > 0 || !this.#grant(waiting, now)) this.poll(now);
   }
 
   cancel(requestId: number, now: bigint): void {
@@ -109,7 +110,7 @@ export class Share {
     }
     const reserved = new Set<Meter>();
     for (const waiting of this.#waiting.values()) {
-      if (reserved.size === this.meters.length && reserved.size > 0) break;
+      if (reserved.size === this.meters.length) break;
       if (waiting.needs.some(({ meter }) => reserved.has(meter)) || !this.#grant(waiting, now)) {
         for (const { meter } of waiting.needs) reserved.add(meter);
       }
