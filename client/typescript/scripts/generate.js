@@ -72,7 +72,8 @@ function complete(message, prefix, holder = "") {
 function keepReachable(files) {
   const types = new Map();
   for (const file of files) {
-    for (const type of [...file.messageType, ...(file.enumType ?? [])]) types.set(`.${file.package}.${type.name}`, type);
+    for (const type of [...file.messageType, ...(file.enumType ?? [])])
+      types.set(`.${file.package}.${type.name}`, type);
   }
   const methods = files.flatMap((file) => file.service ?? []).flatMap((service) => service.method);
   const ahead = methods.flatMap((method) => [method.inputType, method.outputType]);

@@ -22,7 +22,7 @@ async function stage(outage: OutagePolicy): Promise<Stage> {
 
 /** Asks until the server itself answers. */
 async function untilManaged(client: Client): Promise<void> {
-  for (let isManaged = false; !isManaged; ) {
+  for (let isManaged = false; !isManaged;) {
     const guard = await client.acquire("api/prod");
     isManaged = guard.permit.source === "server";
     guard.cancel();
@@ -106,7 +106,10 @@ test("local_share grants from the share, and counts the permits from before", as
   const now = () => client.acquire("api/prod", { maxWaitMs: 0 });
   // Three of two are taken, then two of two.
   assert.equal((await refusalOf(now())).limit, "in_flight");
-  const kept = guards.shift()?.report().catch(() => "kept");
+  const kept = guards
+    .shift()
+    ?.report()
+    .catch(() => "kept");
   assert.equal(await kept, "kept");
   assert.equal((await refusalOf(now())).limit, "in_flight");
   guards.shift()?.close();

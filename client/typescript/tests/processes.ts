@@ -55,10 +55,18 @@ export class Provider extends Started {
     return new Provider(started.process, started.address);
   }
 
-  /** What it counted since it started. */
-  async stats(): Promise<{ calls: Record<string, number> }> {
-    return (await fetch(`${this.endpoint}/sim/stats`)).json() as Promise<{ calls: Record<string, number> }>;
+  /** What it counted since it started, of all keys together. */
+  async counted(): Promise<Counters> {
+    const stats = (await (await fetch(`${this.endpoint}/sim/stats`)).json()) as { keys: Record<string, Counters> };
+    const sum = (name: keyof Counters) => Object.values(stats.keys).reduce((total, key) => total + key[name], 0);
+    return { requests: sum("requests"), ok: sum("ok"), limited: sum("limited") };
   }
+}
+
+export interface Counters {
+  readonly requests: number;
+  readonly ok: number;
+  readonly limited: number;
 }
 
 /** Runs a command to its end; rejects with what it said if it fails. */

@@ -120,7 +120,10 @@ describe("a share", () => {
   });
 
   test("lets nobody pass who needs what the first one waits for, and others go", () => {
-    const stage = new Stage({ ...limit("tokens", 60n), models: "large-*" }, { ...limit("tokens", 60n), models: "small" });
+    const stage = new Stage(
+      { ...limit("tokens", 60n), models: "large-*" },
+      { ...limit("tokens", 60n), models: "small" },
+    );
     const first = stage.ask({ tokens: 30 }, { model: "large-1" });
     const second = stage.ask({ tokens: 1 }, { model: "large-2" });
     const other = stage.ask({ tokens: 1 }, { model: "small" });
