@@ -41,10 +41,10 @@ func (o *Options) credentialsFor(endpoint endpoint) (credentials.TransportCreden
 		return credentials.NewTLS(config), nil
 	}
 	if o.TLS != nil {
-		return nil, invalid("Endpoints", "%s is served in the clear; write https:// for TLS", endpoint.text)
+		return nil, invalid("endpoints", "%s is served in the clear; write https:// for TLS", endpoint.text)
 	}
 	if token != "" && !o.Insecure && !isLoopback(endpoint.host) {
-		return nil, invalid("Token", "would be sent in the clear to %s; use https://, or say that it may (Insecure)", endpoint.text)
+		return nil, invalid("token", "would be sent in the clear to %s; use https://, or say that it may (Insecure)", endpoint.text)
 	}
 	return insecure.NewCredentials(), nil
 }
@@ -63,11 +63,11 @@ func (o *Options) token() (string, *Error) {
 	token := o.Token
 	if o.TokenFile != "" {
 		if token != "" {
-			return "", invalid("TokenFile", "is given beside Token; keep one of them")
+			return "", invalid("token_file", "is given beside token; keep one of them")
 		}
 		text, err := os.ReadFile(o.TokenFile)
 		if err != nil {
-			return "", invalid("TokenFile", "can't be read: %v", err)
+			return "", invalid("token_file", "can't be read: %v", err)
 		}
 		token = string(text)
 	} else if token == "" {
@@ -76,7 +76,7 @@ func (o *Options) token() (string, *Error) {
 	token = strings.TrimSpace(token)
 	notOfTokens := func(r rune) bool { return r <= ' ' || r > '~' }
 	if token == "" || strings.ContainsFunc(token, notOfTokens) {
-		return "", invalid("Token", "is empty, or has characters that no token has")
+		return "", invalid("token", "is empty, or has characters that no token has")
 	}
 	return token, nil
 }
@@ -91,20 +91,20 @@ func (t *TLS) config() (*tls.Config, *Error) {
 	if t.CAFile != "" {
 		text, err := os.ReadFile(t.CAFile)
 		if err != nil {
-			return nil, invalid("TLS.CAFile", "can't be read: %v", err)
+			return nil, invalid("tls.ca_file", "can't be read: %v", err)
 		}
 		authorities = bytes.Join([][]byte{authorities, text}, []byte("\n"))
 	}
 	if authorities != nil {
 		config.RootCAs = x509.NewCertPool()
 		if !config.RootCAs.AppendCertsFromPEM(authorities) {
-			return nil, invalid("TLS.CA", "has no certificate in PEM")
+			return nil, invalid("tls.ca", "has no certificate in PEM")
 		}
 	}
 	if t.CertFile != "" || t.KeyFile != "" {
 		identity, err := tls.LoadX509KeyPair(t.CertFile, t.KeyFile)
 		if err != nil {
-			return nil, invalid("TLS.CertFile", "can't be used with its key: %v", err)
+			return nil, invalid("tls.cert_file", "can't be used with its key: %v", err)
 		}
 		config.Certificates = []tls.Certificate{identity}
 	}

@@ -37,7 +37,8 @@ var (
 	ErrNotInTime = errors.New("permitd: not in time")
 	// ErrUnavailable: no server could be asked, and the outage policy does not stand in for it.
 	ErrUnavailable = errors.New("permitd: no server can be reached")
-	// ErrInvalid: the request itself makes no sense; the message names the field. Asking again is of no use.
+	// ErrInvalid: the request itself, or an option, makes no sense; the message names the field as the wire and the other clients spell
+	// it. Asking again is of no use.
 	ErrInvalid = errors.New("permitd: invalid")
 	// ErrImpossible: the request asks for more than the limit ever holds. Asking again is of no use.
 	ErrImpossible = errors.New("permitd: larger than the limit")

@@ -98,7 +98,7 @@ func (g *Guard) Report(ctx context.Context, report Report) (Advice, error) {
 	}
 	reply := make(chan advised, 1)
 	if !g.end(&report, reply) {
-		return Advice{}, invalid("Guard", "was settled before: a permit has one report")
+		return Advice{}, invalid("permit", "was settled before: a permit has one report")
 	}
 	select {
 	case answer := <-reply:
@@ -117,7 +117,7 @@ func (g *Guard) ReportDetached(report Report) error {
 		return err
 	}
 	if !g.end(&report, nil) {
-		return invalid("Guard", "was settled before: a permit has one report")
+		return invalid("permit", "was settled before: a permit has one report")
 	}
 	return nil
 }

@@ -76,9 +76,9 @@ type settings struct {
 
 func (o Options) check() (*settings, *Error) {
 	if len(o.Endpoints) == 0 {
-		return nil, invalid("Endpoints", "none given; the default server is http://127.0.0.1:7110")
+		return nil, invalid("endpoints", "none given; the default server is http://127.0.0.1:7110")
 	}
-	for _, name := range []struct{ field, text string }{{"Tenant", o.Tenant}, {"Name", o.Name}} {
+	for _, name := range []struct{ field, text string }{{"tenant", o.Tenant}, {"name", o.Name}} {
 		if err := checkName(name.field, name.text); err != nil {
 			return nil, err
 		}
@@ -86,19 +86,19 @@ func (o Options) check() (*settings, *Error) {
 	for _, given := range []struct {
 		field string
 		span  time.Duration
-	}{{"OutageAfter", o.OutageAfter}, {"ConnectTimeout", o.ConnectTimeout}, {"Keepalive", o.Keepalive}} {
+	}{{"outage_after", o.OutageAfter}, {"connect_timeout", o.ConnectTimeout}, {"keepalive", o.Keepalive}} {
 		if given.span < 0 {
 			return nil, invalid(given.field, "%v is negative", given.span)
 		}
 	}
 	if o.Outage < FailClosed || o.Outage > LocalShare {
-		return nil, invalid("Outage", "%d is none of FailClosed, FailOpen, LocalShare", o.Outage)
+		return nil, invalid("outage", "%d is none of FailClosed, FailOpen, LocalShare", o.Outage)
 	}
 	if o.WaitingMax < 0 {
-		return nil, invalid("WaitingMax", "%d is negative", o.WaitingMax)
+		return nil, invalid("waiting_max", "%d is negative", o.WaitingMax)
 	}
 	if o.Keepalive > 0 && o.Keepalive < keepaliveMin {
-		return nil, invalid("Keepalive", "%v is less than %v, the least that gRPC for Go takes", o.Keepalive, keepaliveMin)
+		return nil, invalid("keepalive", "%v is less than %v, the least that gRPC for Go takes", o.Keepalive, keepaliveMin)
 	}
 	o.setDefaults()
 	checked := &settings{Options: o}
@@ -143,7 +143,7 @@ func parseEndpoint(text string) (endpoint, *Error) {
 	}
 	port := map[string]string{"http": "80", "https": "443"}[scheme]
 	if port == "" {
-		return endpoint{}, invalid("Endpoints", "%.100q is no address; write http://HOST:PORT", text)
+		return endpoint{}, invalid("endpoints", "%.100q is no address; write http://HOST:PORT", text)
 	}
 	if address.Port() != "" {
 		port = address.Port()

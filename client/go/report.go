@@ -86,12 +86,12 @@ func (r *Report) outcome() Outcome {
 
 func (r *Report) check() *Error {
 	if r.Outcome < Unspecified || r.Outcome > Cancelled {
-		return invalid("Outcome", "%d is none", r.Outcome)
+		return invalid("outcome", "%d is none", r.Outcome)
 	}
 	if r.Status < 0 {
-		return invalid("Status", "%d is no HTTP status", r.Status)
+		return invalid("http_status", "%d is no HTTP status", r.Status)
 	}
-	return r.Actual.check("Actual")
+	return r.Actual.check("actual")
 }
 
 func (r *Report) toWire(permitID string) *wire.ReportRequest {

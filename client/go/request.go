@@ -46,24 +46,24 @@ type Request struct {
 // What is sent, but for the request id and the wait.
 func (r *Request) toWire() (*wire.AcquireRequest, *Error) {
 	if r.Provider == "" {
-		return nil, invalid("Provider", "is empty; name the API to be called, for example anthropic")
+		return nil, invalid("provider", "is empty; name the API to be called, for example anthropic")
 	}
 	for _, name := range [...]struct{ field, text string }{
-		{"Provider", r.Provider}, {"Key", r.Key}, {"Model", r.Model}, {"Tenant", r.Tenant},
+		{"provider", r.Provider}, {"key", r.Key}, {"model", r.Model}, {"tenant", r.Tenant},
 	} {
 		if err := checkName(name.field, name.text); err != nil {
 			return nil, err
 		}
 	}
-	if err := r.Estimate.check("Estimate"); err != nil {
+	if err := r.Estimate.check("estimate"); err != nil {
 		return nil, err
 	}
 	if r.MaxWait != nil && *r.MaxWait < 0 {
-		return nil, invalid("MaxWait", "%v is negative; 0 means now or not at all", *r.MaxWait)
+		return nil, invalid("max_wait", "%v is negative; 0 means now or not at all", *r.MaxWait)
 	}
 	priority, known := priorities[r.Priority]
 	if !known {
-		return nil, invalid("Priority", "%d is none of Interactive, Standard, Batch", r.Priority)
+		return nil, invalid("priority", "%d is none of Interactive, Standard, Batch", r.Priority)
 	}
 	return &wire.AcquireRequest{
 		Provider: r.Provider,

@@ -118,15 +118,15 @@ func TestBadRequestsNameTheField(t *testing.T) {
 	client, session := connected(t, fake.Start(t), permitd.Options{})
 	long := strings.Repeat("x", 257)
 	for field, request := range map[string]permitd.Request{
-		"Provider: is empty":         {},
-		"Provider: 257 bytes":        {Provider: long},
-		"Key: 257":                   {Provider: "a", Key: long},
-		"Model: 257":                 {Provider: "a", Model: long},
-		"Tenant: \"\\xff\" is not":   {Provider: "a", Tenant: "\xff"},
-		"Priority: 7":                {Provider: "a", Priority: 7},
-		"MaxWait: -1s":               {Provider: "a", MaxWait: new(-time.Second)},
-		"Estimate.Others: \"\" is":   {Provider: "a", Estimate: permitd.Usage{Others: map[string]uint64{"": 1}}},
-		"Estimate.Others: \"\\xff\"": {Provider: "a", Estimate: permitd.Usage{Others: map[string]uint64{"\xff": 1}}},
+		"provider: is empty":        {},
+		"provider: 257 bytes":       {Provider: long},
+		"key: 257":                  {Provider: "a", Key: long},
+		"model: 257":                {Provider: "a", Model: long},
+		"tenant: \"\\xff\" is not":  {Provider: "a", Tenant: "\xff"},
+		"priority: 7":               {Provider: "a", Priority: 7},
+		"max_wait: -1s":             {Provider: "a", MaxWait: new(-time.Second)},
+		"estimate.other: \"\" is":   {Provider: "a", Estimate: permitd.Usage{Others: map[string]uint64{"": 1}}},
+		"estimate.other: \"\\xff\"": {Provider: "a", Estimate: permitd.Usage{Others: map[string]uint64{"\xff": 1}}},
 	} {
 		_, err := client.Acquire(patience(t), request)
 		if !errors.Is(err, permitd.ErrInvalid) || !strings.Contains(err.Error(), field) {
@@ -135,9 +135,9 @@ func TestBadRequestsNameTheField(t *testing.T) {
 	}
 	guard := granted(t, client, session, "p1")
 	for field, report := range map[string]permitd.Report{
-		"Outcome: 99":   {Outcome: 99},
-		"Status: -1":    {Status: -1},
-		"Actual.Others": {Actual: permitd.Usage{Others: map[string]uint64{"\xff": 1}}},
+		"outcome: 99":     {Outcome: 99},
+		"http_status: -1": {Status: -1},
+		"actual.other":    {Actual: permitd.Usage{Others: map[string]uint64{"\xff": 1}}},
 	} {
 		_, err := guard.Report(patience(t), report)
 		if !errors.Is(err, permitd.ErrInvalid) || !strings.Contains(err.Error(), field) {
@@ -222,23 +222,23 @@ func TestWaitingMax(t *testing.T) {
 func TestBadOptionsNameTheField(t *testing.T) {
 	here := []string{"http://127.0.0.1:1"}
 	for field, options := range map[string]permitd.Options{
-		"Endpoints: none":               {},
-		`Endpoints: "ftp://a:1" is no`:  {Endpoints: []string{"ftp://a:1"}},
-		`Endpoints: "http://" is no`:    {Endpoints: []string{"http://"}},
-		`Endpoints: "" is no`:           {Endpoints: []string{""}},
-		"write https://":                {Endpoints: here, TLS: &permitd.TLS{}},
-		"Token: is empty, or has":       {Endpoints: here, Token: "a\nb"},
-		"Token: would be sent":          {Endpoints: []string{"http://elsewhere:1"}, Token: "t"},
-		"TokenFile: can't be read":      {Endpoints: here, TokenFile: "/nowhere/at/all"},
-		"TokenFile: is given beside":    {Endpoints: here, Token: "t", TokenFile: "/nowhere/at/all"},
-		"TLS.CA: has no certificate":    {Endpoints: []string{"https://a:1"}, TLS: &permitd.TLS{CA: []byte("garbage")}},
-		"TLS.CAFile: can't be read":     {Endpoints: []string{"https://a:1"}, TLS: &permitd.TLS{CAFile: "/nowhere/at/all"}},
-		"TLS.CertFile: can't be used":   {Endpoints: []string{"https://a:1"}, TLS: &permitd.TLS{CertFile: "/nowhere/at/all"}},
-		"Tenant: 257 bytes":             {Endpoints: here, Tenant: strings.Repeat("x", 257)},
-		"Outage: 9 is none":             {Endpoints: here, Outage: 9},
-		"WaitingMax: -1":                {Endpoints: here, WaitingMax: -1},
-		"Keepalive: 1s is less than":    {Endpoints: here, Keepalive: time.Second},
-		"ConnectTimeout: -1s is negati": {Endpoints: here, ConnectTimeout: -time.Second},
+		"endpoints: none":                {},
+		`endpoints: "ftp://a:1" is no`:   {Endpoints: []string{"ftp://a:1"}},
+		`endpoints: "http://" is no`:     {Endpoints: []string{"http://"}},
+		`endpoints: "" is no`:            {Endpoints: []string{""}},
+		"write https://":                 {Endpoints: here, TLS: &permitd.TLS{}},
+		"token: is empty, or has":        {Endpoints: here, Token: "a\nb"},
+		"token: would be sent":           {Endpoints: []string{"http://elsewhere:1"}, Token: "t"},
+		"token_file: can't be read":      {Endpoints: here, TokenFile: "/nowhere/at/all"},
+		"token_file: is given beside":    {Endpoints: here, Token: "t", TokenFile: "/nowhere/at/all"},
+		"tls.ca: has no certificate":     {Endpoints: []string{"https://a:1"}, TLS: &permitd.TLS{CA: []byte("garbage")}},
+		"tls.ca_file: can't be read":     {Endpoints: []string{"https://a:1"}, TLS: &permitd.TLS{CAFile: "/nowhere/at/all"}},
+		"tls.cert_file: can't be used":   {Endpoints: []string{"https://a:1"}, TLS: &permitd.TLS{CertFile: "/nowhere/at/all"}},
+		"tenant: 257 bytes":              {Endpoints: here, Tenant: strings.Repeat("x", 257)},
+		"outage: 9 is none":              {Endpoints: here, Outage: 9},
+		"waiting_max: -1":                {Endpoints: here, WaitingMax: -1},
+		"keepalive: 1s is less than":     {Endpoints: here, Keepalive: time.Second},
+		"connect_timeout: -1s is negati": {Endpoints: here, ConnectTimeout: -time.Second},
 	} {
 		_, err := permitd.Connect(patience(t), options)
 		if !errors.Is(err, permitd.ErrInvalid) || !strings.Contains(err.Error(), field) {

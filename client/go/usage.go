@@ -55,11 +55,11 @@ func (u Usage) IsEmpty() bool {
 // `field` is what the caller knows the usage as.
 func (u Usage) check(field string) *Error {
 	if len(u.Others) > otherUnitsMax {
-		return invalid(field+".Others", "%d further units; at most %d", len(u.Others), otherUnitsMax)
+		return invalid(field+".other", "%d further units; at most %d", len(u.Others), otherUnitsMax)
 	}
 	for unit := range u.Others {
 		if unit == "" || len(unit) > nameBytesMax || !utf8.ValidString(unit) {
-			return invalid(field+".Others", "%.20q is no unit; a name has 1 to %d bytes of UTF-8", unit, nameBytesMax)
+			return invalid(field+".other", "%.20q is no unit; a name has 1 to %d bytes of UTF-8", unit, nameBytesMax)
 		}
 	}
 	return nil

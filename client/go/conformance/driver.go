@@ -55,8 +55,7 @@ func newDriver(out io.Writer) *driver {
 func (d *driver) do(command *command) {
 	switch command.Op {
 	case "connect":
-		d.begun = true
-		d.running.Go(func() { d.connect(command) })
+		d.reconnect(command)
 	case "acquire":
 		d.beside(command, d.acquire)
 	case "call":
@@ -82,8 +81,25 @@ func (d *driver) do(command *command) {
 	}
 }
 
+// Makes the client that commands from here on mean; one that was there is closed.
+func (d *driver) reconnect(command *command) {
+	if d.begun {
+		<-d.ready
+		d.ready = make(chan struct{})
+	}
+	last := d.client
+	d.begun = true
+	ready := d.ready
+	d.running.Go(func() {
+		defer close(ready)
+		if last != nil {
+			_ = last.Close()
+		}
+		d.connect(command)
+	})
+}
+
 func (d *driver) connect(command *command) {
-	defer close(d.ready)
 	options, err := command.options()
 	if err == nil {
 		d.client, err = permitd.Connect(d.connecting, options)
@@ -105,9 +121,10 @@ func (d *driver) beside(command *command, run func(context.Context, *command, *c
 	d.mu.Lock()
 	d.calls[command.ID] = call
 	d.mu.Unlock()
+	ready := d.ready
 	d.running.Go(func() {
 		defer cancel()
-		<-d.ready
+		<-ready
 		if d.client == nil {
 			log.Fatalf("%s without a client", command.Op)
 		}
