@@ -72,9 +72,13 @@ func (s *session) granted(granted *wire.Granted, now time.Time) {
 		return
 	}
 	delete(s.cancelling, granted.RequestId)
+	waiting := s.waiting[granted.RequestId]
+	if waiting == nil && s.reporting >= unansweredMax {
+		// From a server that gives what nobody asked for, and answers nothing. What is not reported ends with its ttl.
+		return
+	}
 	held := &held{ttl: ttl, budget: budgetName(permit.Provider, permit.Key)}
 	s.held[permit.PermitId] = held
-	waiting := s.waiting[granted.RequestId]
 	if waiting == nil {
 		s.report(permit.PermitId, held, &Report{Outcome: Cancelled}, nil)
 		return

@@ -3,7 +3,6 @@ package permitd_test
 import (
 	"context"
 	"testing"
-	"time"
 
 	"go.uber.org/goleak"
 
@@ -87,13 +86,4 @@ func granted(t testing.TB, client *permitd.Client, session *fake.Session, permit
 		t.Fatal(answer.err)
 	}
 	return answer.guard
-}
-
-func until(t testing.TB, holds func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(fake.Patience); !holds(); time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatal("it does not come to hold")
-		}
-	}
 }

@@ -35,7 +35,9 @@ func TestFailClosed(t *testing.T) {
 	if report := session.Report(); report.PermitId != "p1" || report.Outcome != wire.Outcome_OUTCOME_RATE_LIMITED {
 		t.Errorf("reported %v", report)
 	}
-	until(t, client.IsConnected)
+	if !client.IsConnected() {
+		t.Error("it has a session and says that it has none")
+	}
 	waits := asking(t.Context(), client, budget)
 	session.Grant(session.Acquire(), "p2")
 	fake.Soon(t, waits).guard.Cancel()

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"net"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -226,10 +228,24 @@ func TestGarbageIsNoHang(t *testing.T) {
 // Goal: a token that expires in mid-session is shown anew, as its file has it by then; once there is no better one, callers are told.
 func TestExpiredTokenIsReadAnew(t *testing.T) {
 	server := fake.Start(t)
-	client, session := connected(t, server, permitd.Options{})
+	file := filepath.Join(t.TempDir(), "token")
+	renew := func(token string) {
+		if err := os.WriteFile(file, []byte(token+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	renew("old")
+	client, session := connected(t, server, permitd.Options{TokenFile: file})
+	if session.Authorization != "Bearer old" {
+		t.Errorf("shown %q", session.Authorization)
+	}
+	renew("new")
 	expired := status.Error(codes.Unauthenticated, "the token has expired")
 	session.End(expired)
 	session = server.Welcomed(t, true)
+	if session.Authorization != "Bearer new" {
+		t.Errorf("shown %q", session.Authorization)
+	}
 	session.End(expired)
 	server.Opened(t).End(expired)
 	_, err := client.Acquire(t.Context(), budget)

@@ -4,12 +4,17 @@ package fake
 import (
 	"io"
 	"net"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/permitd/permitd/client/go/internal/wire"
@@ -19,7 +24,14 @@ import (
 const Patience = 20 * time.Second
 
 // Items that a client may be ahead of the test.
-const itemsMax = 100_000
+const itemsMax = 200_000
+
+// The server's bounds on one message.
+const (
+	acquiresMax = 1_000
+	cancelsMax  = 10_000
+	bytesMax    = 4 * 1024 * 1024
+)
 
 // Server is one that listens until the test ends or it is killed.
 type Server struct {
@@ -35,7 +47,10 @@ type Server struct {
 // Session is one stream of a client, from its Hello on.
 type Session struct {
 	Hello *wire.Hello
-	t     testing.TB
+	// What the client showed, empty if nothing.
+	Authorization string
+
+	t testing.TB
 	// *wire.AcquireRequest, *wire.ReportRequest, Cancel, Extend or HalfClose.
 	items chan any
 	out   chan *wire.SessionResponse
@@ -98,7 +113,7 @@ func (s *Server) Session(stream grpc.BidiStreamingServer[wire.SessionRequest, wi
 		return err
 	}
 	session := &Session{
-		Hello: first.Hello,
+		Hello: first.Hello, Authorization: strings.Join(metadata.ValueFromIncomingContext(stream.Context(), "authorization"), ","),
 		items: make(chan any, itemsMax), out: make(chan *wire.SessionResponse), end: make(chan error, 1), ended: make(chan struct{}),
 	}
 	defer close(session.ended)
@@ -127,6 +142,11 @@ func (s *Session) read(stream grpc.BidiStreamingServer[wire.SessionRequest, wire
 			s.items <- HalfClose{}
 		}
 		if err != nil {
+			return
+		}
+		if len(request.Acquire) > acquiresMax || len(request.Cancel) > cancelsMax || proto.Size(request) > bytesMax {
+			// As the server does.
+			s.end <- status.Error(codes.InvalidArgument, "the message is too large")
 			return
 		}
 		for _, report := range request.Report {
