@@ -1,14 +1,11 @@
 package share
 
 import (
+	"cmp"
 	"container/heap"
 	"container/list"
-	"fmt"
 	"slices"
 	"time"
-
-	"google.golang.org/grpc/codes"
-	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/permitd/permitd/client/go/internal/wire"
 )
@@ -33,21 +30,6 @@ type running struct {
 	// The provider said that there is nothing left; until then, where that is known.
 	exhausted      bool
 	exhaustedUntil time.Time
-}
-
-// Which of the share's rates a request touches, a bit for each.
-type touched [limitsMax / 64]uint64
-
-// A request that waits.
-type queued struct {
-	id, arrival uint64
-	lane        touched
-	ask         charge
-	asked       time.Time
-	// Zero if nobody says.
-	until time.Time
-	// Where it stands among the deadlines.
-	index int
 }
 
 // What a request takes: in all, and of each rate that it touches.
@@ -231,7 +213,7 @@ func (r *running) heads() []*queued {
 	for _, lane := range r.lanes {
 		heads = append(heads, lane.Front().Value.(*queued))
 	}
-	slices.SortFunc(heads, func(one, other *queued) int { return int(one.arrival) - int(other.arrival) })
+	slices.SortFunc(heads, func(one, other *queued) int { return cmp.Compare(one.arrival, other.arrival) })
 	return heads
 }
 
@@ -292,70 +274,4 @@ func (r *running) isExhausted(now time.Time) bool {
 		r.exhausted = false
 	}
 	return r.exhausted
-}
-
-func (t touched) overlaps(other touched) bool {
-	for i := range t {
-		if t[i]&other[i] != 0 {
-			return true
-		}
-	}
-	return false
-}
-
-func (t *touched) add(other touched) {
-	for i := range t {
-		t[i] |= other[i]
-	}
-}
-
-// What a refusal says of who refused.
-const bySelf = "(from this client's local share: no permitd server can be reached)"
-
-func larger(rate *rate, amount uint64) *wire.Refused {
-	message := fmt.Sprintf("%d %s are more than %s of the share ever holds (%d); wait for a server, or ask for less %s",
-		amount, rate.unit, rate.name, rate.capacity(), bySelf)
-	return &wire.Refused{Code: uint32(codes.OutOfRange), Reason: "LARGER_THAN_LIMIT", Message: message, Limit: rate.name}
-}
-
-func notInTime(wait time.Duration, limit string) *wire.Refused {
-	message := fmt.Sprintf("not in time: held by %s; wait longer, or try again after %v %s", limit, wait, bySelf)
-	return &wire.Refused{
-		Code: uint32(codes.ResourceExhausted), Reason: "NOT_IN_TIME", Message: message, Limit: limit,
-		RetryAfter: durationpb.New(max(wait, 0)),
-	}
-}
-
-func (r *running) quotaExhausted(now time.Time) *wire.Refused {
-	refused := &wire.Refused{
-		Code: uint32(codes.ResourceExhausted), Reason: "QUOTA_EXHAUSTED",
-		Message: "the provider said that credit or quota is used up; top it up " + bySelf,
-	}
-	if !r.exhaustedUntil.IsZero() {
-		refused.RetryAfter = durationpb.New(r.exhaustedUntil.Sub(now))
-	}
-	return refused
-}
-
-// deadlines is a heap of what waits, the earliest first.
-type deadlines []*queued
-
-func (d deadlines) Len() int           { return len(d) }
-func (d deadlines) Less(i, j int) bool { return d[i].until.Before(d[j].until) }
-func (d deadlines) Swap(i, j int) {
-	d[i], d[j] = d[j], d[i]
-	d[i].index, d[j].index = i, j
-}
-
-func (d *deadlines) Push(entry any) {
-	entry.(*queued).index = len(*d)
-	*d = append(*d, entry.(*queued))
-}
-
-func (d *deadlines) Pop() any {
-	last := len(*d) - 1
-	entry := (*d)[last]
-	(*d)[last] = nil
-	*d = (*d)[:last]
-	return entry
 }
