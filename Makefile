@@ -48,10 +48,11 @@ bench: ## The heart's benchmark, then the server's against a bare echo
 	$(CARGO) bench -p permitd-budget --bench heart
 	$(CARGO) run --release -p permitd-lab -- bench
 
-soak: ## Hours, not minutes: the property tests with many more cases, and many more kills of a server under load
+soak: ## Hours, not minutes: property tests and fuzzing with many more cases, many more kills of a server under load, longer storms
 	PERMITD_PROPTEST_CASES=20000 $(CARGO) test --release -p permitd-budget
 	PERMITD_PROPTEST_CASES=200000 $(CARGO) test --release -p permitd-server --lib fuzzing
 	PERMITD_KILLS=50 $(CARGO) test --release -p permitd-tests --test durable kills -- --nocapture
+	PERMITD_STORM_STEPS=3000 $(CARGO) test --release -p permitd-tests --test storms -- --nocapture
 
 demo: ## A fleet of clients shares a provider, first without permitd, then with it
 	$(CARGO) run --release -- demo

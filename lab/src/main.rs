@@ -25,6 +25,10 @@ enum Command {
     Provider(commands::provider::Arguments),
     /// Play fleets of clients against providers whose true limits nobody told, in virtual time, and check what comes out.
     Scenarios(commands::scenarios::Arguments),
+    /// Measure a server's memory with many connections and many requests that wait, and what that costs others.
+    Crowd(commands::siege::CrowdArguments),
+    /// Measure what one hostile client at full speed costs a polite one.
+    Hostile(commands::siege::HostileArguments),
 }
 
 // The allocator that the server's binary uses.
@@ -38,6 +42,8 @@ fn main() -> ExitCode {
         Command::Steps(arguments) => commands::instructions::steps(&arguments),
         Command::Provider(arguments) => provider(arguments),
         Command::Scenarios(arguments) => commands::scenarios::run(&arguments),
+        Command::Crowd(arguments) => commands::siege::crowd(&arguments),
+        Command::Hostile(arguments) => commands::siege::hostile(&arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -113,6 +113,22 @@ impl Permitd {
         self.signal(Signal::HUP);
     }
 
+    /// Sends SIGSTOP: it does nothing any more until it [goes on](Self::go_on).
+    ///
+    /// # Panics
+    /// If it is gone.
+    pub fn pause_process(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// Sends SIGCONT.
+    ///
+    /// # Panics
+    /// If it is gone.
+    pub fn go_on(&self) {
+        self.signal(Signal::CONT);
+    }
+
     /// Sends SIGKILL, and leaves it at that.
     ///
     /// # Panics

@@ -1,6 +1,6 @@
-//! A TCP proxy between a client and a server that can cut, stall and half-open the connections that go through it.
+//! A TCP proxy between a client and a server that can cut, stall, slow down and half-open the connections that go through it.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -10,7 +10,12 @@ use tokio::{
     },
     sync::watch,
     task::JoinHandle,
+    time::sleep,
 };
+
+/// Bytes that a slow connection passes on at a time, and how long it takes for them.
+const SLOW_BYTES: usize = 256;
+const SLOW_WAIT: Duration = Duration::from_millis(2);
 
 /// A proxy. Dropped, it is gone, with all its connections.
 #[derive(Debug)]
@@ -26,6 +31,8 @@ struct State {
     server: SocketAddr,
     /// Bytes flow.
     flows: bool,
+    /// A few of them at a time.
+    slow: bool,
     /// New connections are served; else they are closed at once.
     open: bool,
     /// Connections accepted so far.
@@ -44,7 +51,15 @@ impl Proxy {
     pub async fn start(server: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("bound");
-        let state = State { server, flows: true, open: true, accepted: 0, cut_below: 0, orphaned_below: 0 };
+        let state = State {
+            server,
+            flows: true,
+            slow: false,
+            open: true,
+            accepted: 0,
+            cut_below: 0,
+            orphaned_below: 0,
+        };
         let (state, _) = watch::channel(state);
         let accepting = tokio::spawn(accept(listener, state.clone()));
         Self { address, state, accepting }
@@ -82,6 +97,11 @@ impl Proxy {
     /// Lets the bytes flow.
     pub fn flow(&self) {
         self.state.send_modify(|state| state.flows = true);
+    }
+
+    /// Passes few bytes at a time, or as many as there are.
+    pub fn slow(&self, slow: bool) {
+        self.state.send_modify(|state| state.slow = slow);
     }
 
     /// Takes the server away from every connection without a word to the client: what it sends goes nowhere, and nothing comes back.
@@ -152,7 +172,13 @@ async fn connection(client: TcpStream, number: u64, state: watch::Receiver<State
 /// Passes bytes on, and their end.
 async fn pump(from: &mut OwnedReadHalf, to: &mut OwnedWriteHalf, mut state: watch::Receiver<State>) {
     let mut buffer = vec![0; 16 * 1024];
-    while let Ok(read @ 1..) = from.read(&mut buffer).await {
+    loop {
+        let is_slow = state.borrow().slow;
+        let part = if is_slow { SLOW_BYTES } else { buffer.len() };
+        let Ok(read @ 1..) = from.read(&mut buffer[..part]).await else { break };
+        if is_slow {
+            sleep(SLOW_WAIT).await;
+        }
         if state.wait_for(|state| state.flows).await.is_err() || to.write_all(&buffer[..read]).await.is_err()
         {
             break;

@@ -3,6 +3,7 @@
 //! asynchronous timer is a millisecond late by itself.
 
 use std::{
+    net::SocketAddr,
     thread,
     time::{Duration, Instant},
 };
@@ -18,7 +19,6 @@ use super::{
     cpu::{Cpu, LOAD_THREAD},
     echo,
     load::{acquire, connect, hello, report},
-    servers::Servers,
 };
 
 /// Which server.
@@ -47,7 +47,7 @@ pub(super) struct Paced {
 }
 
 /// One turn at `items` (acquires and reports) a second, after a warm-up of a fifth of it.
-pub(super) fn run(plan: &Plan, servers: &Servers, server: Server, items: f64) -> Result<Paced, Error> {
+pub(super) fn run(plan: &Plan, address: SocketAddr, server: Server, items: f64) -> Result<Paced, Error> {
     let loaders = thread::available_parallelism().map_or(1, usize::from).min(plan.connections);
     let from = Instant::now() + plan.turn / 5;
     thread::scope(|scope| {
@@ -56,7 +56,7 @@ pub(super) fn run(plan: &Plan, servers: &Servers, server: Server, items: f64) ->
             let load = move || {
                 let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
                 let numbers = (loader..plan.connections).step_by(loaders);
-                runtime.block_on(pace(plan, servers, server, items, numbers, from))
+                runtime.block_on(pace(plan, address, server, items, numbers, from))
             };
             threads.push(thread::Builder::new().name(LOAD_THREAD.to_owned()).spawn_scoped(scope, load)?);
         }
@@ -75,7 +75,7 @@ pub(super) fn run(plan: &Plan, servers: &Servers, server: Server, items: f64) ->
 /// One thread's connections.
 async fn pace(
     plan: &Plan,
-    servers: &Servers,
+    address: SocketAddr,
     server: Server,
     items: f64,
     numbers: impl Iterator<Item = usize>,
@@ -84,7 +84,6 @@ async fn pace(
     let mut tasks: JoinSet<Result<Histogram<u64>, Error>> = JoinSet::new();
     let mut clocks = Vec::new();
     for number in numbers {
-        let address = if server == Server::Permitd { servers.permitd } else { servers.echo };
         let channel = connect(address).await?;
         let each = Pace {
             plan: plan.clone(),

@@ -143,7 +143,7 @@ impl Counted {
     }
 }
 
-pub(super) async fn connect(server: SocketAddr) -> Result<Channel, Error> {
+pub(crate) async fn connect(server: SocketAddr) -> Result<Channel, Error> {
     Ok(Endpoint::from_shared(format!("http://{server}"))?.tcp_nodelay(true).connect().await?)
 }
 
@@ -163,7 +163,7 @@ pub(super) fn report(permit_id: String) -> ReportRequest {
     ReportRequest { permit_id, outcome: Outcome::Success.into(), ..ReportRequest::default() }
 }
 
-pub(super) fn hello() -> SessionRequest {
+pub(crate) fn hello() -> SessionRequest {
     SessionRequest { hello: Some(Hello::default()), ..SessionRequest::default() }
 }
 

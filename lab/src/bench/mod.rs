@@ -12,10 +12,12 @@ mod servers;
 mod steps;
 mod summary;
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
+use hdrhistogram::Histogram;
 use permitd_server::config::Data;
 
+pub(crate) use crate::bench::load::{connect, hello};
 use crate::bench::{
     load::Load,
     servers::Servers,
@@ -62,6 +64,12 @@ impl Default for Plan {
 /// Why nothing was measured.
 pub type Error = Box<dyn std::error::Error + Send + Sync>;
 
+/// The waits of one polite client's acquires, in nanoseconds, at `items` (acquires and reports) a second.
+pub(crate) fn paced(server: SocketAddr, turn: Duration, items: f64) -> Result<Histogram<u64>, Error> {
+    let plan = Plan { turn, connections: 1, ..Plan::default() };
+    Ok(latency::run(&plan, server, latency::Server::Permitd, items)?.waits)
+}
+
 /// Runs the whole plan. Tells `progress` what it is at.
 ///
 /// # Errors
@@ -83,8 +91,8 @@ pub fn run(plan: &Plan, mut progress: impl FnMut(&str)) -> Result<Summary, Error
     let mut latencies = Latencies { rate, permitd: Vec::new(), echo: Vec::new() };
     for round in 1..=if plan.session_only { 0 } else { plan.rounds } {
         progress(&format!("round {round} of {}: latency", plan.rounds));
-        latencies.permitd.push(latency::run(plan, &servers, latency::Server::Permitd, rate)?);
-        latencies.echo.push(latency::run(plan, &servers, latency::Server::Echo, rate)?);
+        latencies.permitd.push(latency::run(plan, servers.permitd, latency::Server::Permitd, rate)?);
+        latencies.echo.push(latency::run(plan, servers.echo, latency::Server::Echo, rate)?);
     }
     servers.stop();
     Ok(Summary::new(plan, &figures, &latencies))

@@ -4,3 +4,4 @@ pub(crate) mod bench;
 pub(crate) mod instructions;
 pub(crate) mod provider;
 pub(crate) mod scenarios;
+pub(crate) mod siege;

@@ -1,0 +1,159 @@
+//! Many connections, each with a session in which many requests wait: what that takes of the server's memory, and what it costs
+//! whoever does not have to wait.
+
+use std::{fmt, net::SocketAddr, path::Path, time::Duration};
+
+use permitd_proto::v1::{
+    AcquireRequest, GetBudgetRequest, SessionRequest, admin_service_client::AdminServiceClient,
+    permit_service_client::PermitServiceClient,
+};
+use tokio::{runtime, sync::mpsc, task::JoinSet, time::sleep};
+use tokio_stream::wrappers::ReceiverStream;
+
+use super::{Error, Polite, Waits, server::Server};
+use crate::bench::{connect, hello};
+
+/// How many acquires one message may have.
+const MESSAGE: usize = 1_000;
+/// Connections that are opened at a time.
+const AT_ONCE: usize = 64;
+
+/// What comes.
+#[derive(Clone, Copy, Debug)]
+pub struct Crowd {
+    /// Connections, each with a session and a tenant of its own.
+    pub connections: usize,
+    /// Requests that wait, in all of them together.
+    pub waiting: usize,
+    /// Who does not have to wait.
+    pub polite: Polite,
+}
+
+/// What it came to.
+#[derive(Clone, Copy, Debug)]
+pub struct Crowded {
+    /// What came.
+    pub crowd: Crowd,
+    /// Bytes of the server's memory before, with all connections, and with all who wait.
+    pub resident: [u64; 3],
+    /// The polite client's waits before, and beside the crowd.
+    pub waits: [Waits; 2],
+}
+
+impl Crowd {
+    /// Lets it come.
+    ///
+    /// # Errors
+    /// If it can't, or somebody is turned away.
+    pub fn run(self, binary: &Path) -> Result<Crowded, Error> {
+        let server = Server::start(binary, &self.config())?;
+        let before = (server.resident()?, self.polite.measure(server.address)?);
+        let runtime = runtime::Builder::new_multi_thread().enable_all().build()?;
+        let mut sessions = runtime.block_on(self.connect(server.address))?;
+        let connected = server.resident()?;
+        runtime.block_on(self.ask(server.address, &mut sessions))?;
+        let resident = [before.0, connected, server.resident()?];
+        let waits = [before.1, self.polite.measure(server.address)?];
+        Ok(Crowded { crowd: self, resident, waits })
+    }
+
+    fn config(self) -> String {
+        let Self { connections, waiting, .. } = self;
+        format!(
+            "[server.bounds]\nconnections = {most}\nsessions = {most}\n\
+             [budgets.\"siege/crowd\"]\nlimits = [\"in_flight=1\"]\npermit_ttl = \"24h\"\n\
+             queue.max_waiting = {waiting}\n\
+             [providers.bench]\nlimits = [\"requests=1000M/1s\", \"in_flight=1M\"]\n",
+            most = connections + 16
+        )
+    }
+
+    async fn connect(self, server: SocketAddr) -> Result<Vec<mpsc::Sender<SessionRequest>>, Error> {
+        let mut opening: JoinSet<Result<_, Error>> = JoinSet::new();
+        let mut sessions = Vec::with_capacity(self.connections);
+        for opened in 0..self.connections {
+            if opened >= AT_ONCE
+                && let Some(session) = opening.join_next().await
+            {
+                sessions.push(session??);
+            }
+            opening.spawn(async move {
+                let mut client = PermitServiceClient::new(connect(server).await?);
+                let (send, requests) = mpsc::channel(2);
+                send.send(hello()).await?;
+                let mut answers = client.session(ReceiverStream::new(requests)).await?.into_inner();
+                answers.message().await?.ok_or("no welcome")?;
+                // Read until the end, as clients do.
+                tokio::spawn(async move { while let Ok(Some(_)) = answers.message().await {} });
+                Ok(send)
+            });
+        }
+        while let Some(session) = opening.join_next().await {
+            sessions.push(session??);
+        }
+        Ok(sessions)
+    }
+
+    async fn ask(
+        self,
+        server: SocketAddr,
+        sessions: &mut [mpsc::Sender<SessionRequest>],
+    ) -> Result<(), Error> {
+        // One is granted.
+        let mut left = self.waiting + 1;
+        for (number, session) in sessions.iter().enumerate() {
+            let mut own = left.div_ceil(sessions.len() - number);
+            left -= own;
+            let mut ids = 1..;
+            while own > 0 {
+                let part = own.min(MESSAGE);
+                own -= part;
+                let acquire = ids.by_ref().take(part).map(|id| waiting(number, id)).collect();
+                session.send(SessionRequest { acquire, ..SessionRequest::default() }).await?;
+            }
+        }
+        let mut admin = AdminServiceClient::new(connect(server).await?);
+        let mut before = 0;
+        loop {
+            let budget = GetBudgetRequest { provider: "siege".into(), key: "crowd".into() };
+            let state = admin.get_budget(budget).await?.into_inner().state.ok_or("no state")?;
+            if state.waiting as usize >= self.waiting {
+                return Ok(());
+            }
+            if state.refused_total > 0 {
+                return Err(format!("{} were refused", state.refused_total).into());
+            }
+            if state.waiting == before {
+                eprintln!("{} of {} wait", state.waiting, self.waiting);
+            }
+            before = state.waiting;
+            sleep(Duration::from_secs(1)).await;
+        }
+    }
+}
+
+fn waiting(tenant: usize, request_id: u64) -> AcquireRequest {
+    AcquireRequest {
+        provider: "siege".into(),
+        key: "crowd".into(),
+        tokens: 1_200,
+        model: "claude-sonnet-4-5".into(),
+        tenant: format!("tenant-{tenant}"),
+        request_id,
+        ..AcquireRequest::default()
+    }
+}
+
+impl fmt::Display for Crowded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Crowd { connections, waiting, polite } = self.crowd;
+        let [empty, connected, full] = self.resident.map(|bytes| bytes as f64 / 1_048_576.0);
+        let [before, beside] = self.waits;
+        writeln!(f, "server's memory: {empty:.0} MiB empty")?;
+        writeln!(f, "                 {connected:.0} MiB with {connections} connections and sessions")?;
+        writeln!(f, "                 {full:.0} MiB with {waiting} requests waiting in them")?;
+        writeln!(f, "polite client, {:.0} items a second on a connection of its own", polite.rate)?;
+        writeln!(f, "                 p50 {:?}  p99 {:?} alone", before.p50, before.p99)?;
+        write!(f, "                 p50 {:?}  p99 {:?} beside the crowd", beside.p50, beside.p99)
+    }
+}

@@ -1,0 +1,55 @@
+//! The real binary in a process of its own.
+
+use std::{
+    env, fs,
+    io::{BufRead as _, BufReader},
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+};
+
+use super::Error;
+
+/// A running `permitd serve`. Dropped, it is killed.
+pub(super) struct Server {
+    pub(super) address: SocketAddr,
+    child: Child,
+    config: PathBuf,
+}
+
+impl Server {
+    /// Starts it with this configuration and without a store.
+    pub(super) fn start(binary: &Path, config: &str) -> Result<Self, Error> {
+        let file = env::temp_dir().join(format!("permitd-siege-{}.toml", std::process::id()));
+        fs::write(&file, config)?;
+        let mut child = Command::new(binary)
+            .args(["serve", "--listen", "127.0.0.1:0", "--http", "off", "--data", "none", "--config"])
+            .arg(&file)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().ok_or("no stdout")?).read_line(&mut line)?;
+        let address = line.split_once("gRPC at ").and_then(|(_, rest)| rest.split(',').next()?.parse().ok());
+        // It has said on stderr why it did not start.
+        let address = address.ok_or_else(|| format!("{} said {line:?}", binary.display()))?;
+        Ok(Self { address, child, config: file })
+    }
+
+    /// Bytes of memory that it has in use now.
+    pub(super) fn resident(&self) -> Result<u64, Error> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).ok_or("no VmRSS")?;
+        let kib: u64 = line.split_whitespace().next().ok_or("no number")?.parse()?;
+        Ok(kib * 1024)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Nothing to do about a process, or a file, that is gone.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let _ = fs::remove_file(&self.config);
+    }
+}
