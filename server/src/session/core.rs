@@ -27,6 +27,9 @@ use crate::{
 const PERMITS_MAX: usize = 200_000;
 /// Between two looks at the places in the queues.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
+/// Requests that are looked at then; where more wait, they take turns. Each look goes through up to some hundreds of those ahead, under
+/// the budget's lock.
+const PLACES_PER_LOOK: usize = 128;
 
 /// A session's state.
 #[derive(Debug)]
@@ -40,6 +43,8 @@ pub(crate) struct Core {
     pub(super) shares: Shares,
     /// When the places are looked at again, while anything waits and the client wants to know.
     next_progress: Option<Time>,
+    /// The request whose place was looked at last.
+    last_look: u64,
     pub(super) out: Outgoing,
 }
 
@@ -53,6 +58,7 @@ impl Core {
             ledger: Ledger::default(),
             shares: Shares::default(),
             next_progress: None,
+            last_look: 0,
             out: Outgoing::new(message_bytes),
         }
     }
@@ -283,12 +289,15 @@ impl Core {
     }
 
     fn tell_places(&mut self) {
-        let waiting: Vec<u64> = self
-            .ledger
-            .iter()
-            .filter(|(_, asked)| asked.ticket.is_some())
-            .map(|(request_id, _)| request_id)
-            .collect();
+        let waiting = self.ledger.iter().filter(|(_, asked)| asked.ticket.is_some());
+        let mut waiting: Vec<u64> = waiting.map(|(request_id, _)| request_id).collect();
+        if waiting.len() > PLACES_PER_LOOK {
+            waiting.sort_unstable();
+            let next = waiting.partition_point(|request_id| *request_id <= self.last_look);
+            waiting.rotate_left(next);
+            waiting.truncate(PLACES_PER_LOOK);
+            self.last_look = waiting[PLACES_PER_LOOK - 1];
+        }
         for request_id in waiting {
             self.tell_place(request_id);
         }

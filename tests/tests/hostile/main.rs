@@ -4,5 +4,6 @@
 mod bytes;
 mod calls;
 mod fields;
+mod floods;
 mod sessions;
 mod support;
