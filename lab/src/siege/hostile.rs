@@ -84,7 +84,7 @@ impl Siege {
                 alone.push(self.polite.measure(server.address)?);
                 let attack = Attack::begin(*kind, server.address)?;
                 waits.push(self.polite.measure(server.address)?);
-                *rate = attack.end(self.polite.turn) / self.rounds as f64 + *rate;
+                *rate += attack.end(self.polite.turn) / self.rounds as f64;
             }
         }
         let beside = beside.into_iter().map(|(kind, waits, rate)| (kind, median(waits), rate)).collect();
