@@ -20,23 +20,24 @@ async def main() -> None:
     async with permitd.aio.connect(os.environ.get("PERMITD", "http://127.0.0.1:7110"), tenant="example") as permits:
         # The one line: every request waits for its permit first, and what it used is reported.
         transport = AsyncPermitTransport(permits, permitd.Request("anthropic/prod", max_wait=300))
-        client = anthropic.AsyncAnthropic(http_client=anthropic.DefaultAsyncHttpxClient(transport=transport))
+        http = anthropic.DefaultAsyncHttpxClient(transport=transport)
+        async with anthropic.AsyncAnthropic(http_client=http) as client:
 
-        async def ask(question: str) -> str:
-            answer = await client.messages.create(
-                model="claude-sonnet-4-5", max_tokens=200, messages=[{"role": "user", "content": question}]
-            )
-            return "".join(block.text for block in answer.content if block.type == "text")
+            async def ask(question: str) -> str:
+                answer = await client.messages.create(
+                    model="claude-sonnet-5", max_tokens=200, messages=[{"role": "user", "content": question}]
+                )
+                return "".join(block.text for block in answer.content if block.type == "text")
 
-        async def ask_streaming(question: str) -> str:
-            async with client.messages.stream(
-                model="claude-sonnet-4-5", max_tokens=200, messages=[{"role": "user", "content": question}]
-            ) as stream:
-                return "".join([text async for text in stream.text_stream])
+            async def ask_streaming(question: str) -> str:
+                async with client.messages.stream(
+                    model="claude-sonnet-5", max_tokens=200, messages=[{"role": "user", "content": question}]
+                ) as stream:
+                    return "".join([text async for text in stream.text_stream])
 
-        answers = await asyncio.gather(*map(ask, QUESTIONS[::2]), *map(ask_streaming, QUESTIONS[1::2]))
-        for answer in answers:
-            print(answer)
+            answers = await asyncio.gather(*map(ask, QUESTIONS[::2]), *map(ask_streaming, QUESTIONS[1::2]))
+            for answer in answers:
+                print(answer)
 
 
 asyncio.run(main())

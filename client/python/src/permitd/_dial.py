@@ -79,7 +79,7 @@ class Session:
     def __init__(self, endpoint: Endpoint, settings: Settings) -> None:
         self.endpoint = endpoint
         metadata = settings.credentials.metadata()
-        self._channel = _channel(endpoint, settings)
+        self._channel: Optional[grpc.aio.Channel] = _channel(endpoint, settings)
         # Answers are read here, since gRPC only logs those that it can't read.
         method: Any = self._channel.stream_stream(METHOD, request_serializer=sb.SessionRequest.SerializeToString)
         self._call: Any = method(metadata=metadata)
@@ -97,7 +97,8 @@ class Session:
         try:
             message = await self._call.read()
         except grpc.RpcError:
-            raise Lost(await self._problem()) from None
+            # Raised from here, the problem would keep gRPC's objects alive, and with them its thread.
+            message = grpc.aio.EOF
         if message is grpc.aio.EOF:
             raise Lost(await self._problem())
         try:
@@ -113,8 +114,12 @@ class Session:
             await self._call.done_writing()
 
     async def close(self) -> None:
-        """Breaks it off, if it stands."""
-        await self._channel.close()
+        """Breaks it off, if it stands. gRPC's own thread ends with the last of its objects, so they are let go, whoever still
+        holds this one: a traceback may."""
+        channel, self._channel = self._channel, None
+        if channel is not None:
+            self._call = None
+            await channel.close()
 
     async def _problem(self) -> Problem:
         code, message = await self._call.code(), await self._call.details()

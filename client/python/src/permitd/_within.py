@@ -21,4 +21,8 @@ async def within(span: float, coroutine: Coroutine[Any, Any, T]) -> T:
             await asyncio.wait({task})
     if is_late:
         raise asyncio.TimeoutError
-    return task.result()
+    try:
+        return task.result()
+    finally:
+        # An error holds this frame, which would hold the error.
+        del task
