@@ -2,7 +2,7 @@
 
 CARGO ?= cargo
 
-.PHONY: help build test test-go test-python test-java test-typescript conformance lint docs deny bench soak demo serve
+.PHONY: help build test test-rust test-go test-python test-java test-typescript conformance lint docs deny bench soak demo serve
 
 help: ## This list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -10,7 +10,9 @@ help: ## This list
 build: ## The one binary, target/release/permitd
 	$(CARGO) build --release
 
-test: ## Every test; needs nothing but Rust
+test: test-rust test-python test-typescript test-go test-java conformance ## Every test; needs Rust, Python, Node, Go, a JDK and Maven
+
+test-rust: ## Everything that is written in Rust; needs nothing else
 	$(CARGO) test --workspace --all-targets
 	$(CARGO) test --workspace --doc
 

@@ -4,7 +4,6 @@
 mod answer;
 mod auth;
 mod call;
-mod estimate;
 mod ids;
 mod input;
 mod lines;

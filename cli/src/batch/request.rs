@@ -1,12 +1,10 @@
 //! One line of the input: a request in the form of OpenAI's batches (`custom_id`, `method`, `url`, `body`) or of Anthropic's
 //! (`custom_id`, `params`). What is wrong with a line is said with the field named.
 
-use permitd_client::Usage;
+use permitd_client::{Usage, body::estimate};
 use reqwest::Method;
 use serde::Deserialize;
 use serde_json::{Value, value::RawValue};
-
-use super::estimate::estimate;
 
 /// Bytes in a custom_id.
 const CUSTOM_ID_BYTES_MAX: usize = 512;

@@ -51,6 +51,8 @@ pub(crate) enum Step {
     Do(Fields),
     /// The next event of that id, which has to be this one.
     See { event: String, id: Option<String>, fields: Fields },
+    /// Asks the budget `p/k` for permits, one after another, until this event is the answer.
+    Again { event: String, fields: Fields },
     /// Events of that name come in this order.
     Order { event: String, ids: Vec<String> },
     /// What is known of somebody around the client, now or soon.
@@ -181,7 +183,8 @@ impl Step {
         let Ok(Value::Object(mut fields)) = serde_json::to_value(step) else {
             return Err("is no table".to_owned());
         };
-        let verbs = ["do", "see", "order", "until", "holds", "server", "proxy", "admin", "rival", "issue"];
+        let verbs =
+            ["do", "see", "again", "order", "until", "holds", "server", "proxy", "admin", "rival", "issue"];
         let mut given = verbs.iter().filter(|verb| fields.contains_key(**verb));
         let (Some(&verb), None) = (given.next(), given.next()) else {
             return Err(format!("give one of {}", verbs.join(", ")));
@@ -190,11 +193,12 @@ impl Step {
             return Err(format!("{verb}: is no text"));
         };
         Ok(match verb {
-            "do" => Self::command(what, fields),
+            "do" => Self::Do(Self::command(&what, fields)),
             "see" => {
                 let id = fields.remove("id").and_then(|id| id.as_str().map(str::to_owned));
                 Self::See { event: what, id, fields }
             }
+            "again" => Self::Again { event: what, fields },
             "order" => Self::Order { event: what, ids: take(&mut fields, "ids")? },
             "until" => Self::Facts { of: what, fields, soon: true },
             "holds" => Self::Facts { of: what, fields, soon: false },
@@ -218,13 +222,13 @@ impl Step {
     }
 
     /// Whoever asks for permits asks the budget `p/k`, unless the case says another.
-    fn command(op: String, mut fields: Fields) -> Self {
-        if matches!(op.as_str(), "acquire" | "call" | "many" | "http") {
+    pub(crate) fn command(op: &str, mut fields: Fields) -> Fields {
+        if matches!(op, "acquire" | "call" | "many" | "http") {
             fields.entry("provider").or_insert("p".into());
             fields.entry("key").or_insert("k".into());
         }
         fields.insert("op".to_owned(), op.into());
-        Self::Do(fields)
+        fields
     }
 }
 

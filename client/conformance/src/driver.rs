@@ -87,6 +87,20 @@ impl Driver {
         mismatch(fields, &found).map_or(Ok(()), |problem| Err(format!("{what}: {problem}")))
     }
 
+    /// Whether the next event of that id is this one.
+    ///
+    /// # Errors
+    /// Nothing came.
+    pub(crate) async fn is_answered(
+        &mut self,
+        event: &str,
+        id: &str,
+        fields: &Fields,
+    ) -> Result<bool, String> {
+        let found = self.next(&format!("an answer to {id}"), |found| said(found, "id") == id).await?;
+        Ok(said(&found, "event") == event && mismatch(fields, &found).is_none())
+    }
+
     /// The next events of that name come in this order of ids.
     ///
     /// # Errors

@@ -1,7 +1,7 @@
 //! Whether something is as a case expects it. An expectation is a value that has to be equal, a list of which one has to be, a table of
 //! expectations for an object's fields, or one of these:
 //!
-//! - `{ contains = "text" }`: a text with that in it
+//! - `{ contains = "text" }`: a text with that in it, in capitals or not
 //! - `{ at_least = 1, at_most = 9 }`: a number, or an amount as text, in that range
 //! - `{ known = true }`: anything but null; `false`: null or absent
 
@@ -31,7 +31,9 @@ fn holds(expected: &Value, found: &Value) -> bool {
 }
 
 fn contains(part: &Value, found: &Value) -> bool {
-    part.as_str().zip(found.as_str()).is_some_and(|(part, found)| found.contains(part))
+    part.as_str()
+        .zip(found.as_str())
+        .is_some_and(|(part, found)| found.to_lowercase().contains(&part.to_lowercase()))
 }
 
 fn in_range(range: &Fields, found: &Value) -> bool {

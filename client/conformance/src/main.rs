@@ -101,8 +101,11 @@ async fn run_all(
             return None;
         }
         let verdict = run(*language, case.clone()).await;
+        let outcome =
+            verdict.problem.as_deref().map_or("ok".to_owned(), |problem| format!("FAILED: {problem}"));
+        eprintln!("{} in {}: {outcome}", case.name, language.0);
         if args.trace {
-            eprintln!("{} in {}\n{}", case.name, language.0, verdict.story);
+            eprintln!("{}", verdict.story);
         }
         Some(verdict)
     }));

@@ -2,12 +2,17 @@
 
 use serde_json::{Value, json};
 
+use tokio::time::{Duration, Instant, sleep};
+
 use crate::{
     case::{Case, Fields, Step},
-    driver::Driver,
+    driver::{Driver, PATIENCE},
     language::Language,
     stage::Stage,
 };
+
+/// Between two attempts to get the answer that a case waits for.
+const ASK_INTERVAL: Duration = Duration::from_millis(50);
 
 /// How a case went; what failed, with the story behind it.
 pub(crate) struct Verdict {
@@ -50,6 +55,7 @@ async fn take(step: &Step, driver: &mut Driver, stage: &mut Stage) -> Result<(),
     match step {
         Step::Do(command) => driver.tell(&stage.fill(command)).await,
         Step::See { event, id, fields } => driver.see(event, id.as_deref(), fields).await,
+        Step::Again { event, fields } => again(event, fields, driver).await,
         Step::Order { event, ids } => driver.order(event, ids).await,
         Step::Facts { of, fields, soon } => stage.facts(of, fields, *soon).await,
         Step::Server { act, number } => stage.server(*act, *number).await,
@@ -61,6 +67,28 @@ async fn take(step: &Step, driver: &mut Driver, stage: &mut Stage) -> Result<(),
             Ok(())
         }
     }
+}
+
+/// Nothing announces the end of an outage to whoever is outside of the client.
+async fn again(event: &str, expected: &Fields, driver: &mut Driver) -> Result<(), String> {
+    let began = Instant::now();
+    for number in 1.. {
+        let id = format!("again-{number}");
+        let ask = fields(json!({ "id": id }));
+        driver.tell(&Step::command("acquire", ask.clone())).await?;
+        let is_answered = driver.is_answered(event, &id, expected).await?;
+        // Whatever it was: what was refused can't be let go, and nobody minds.
+        driver.tell(&Step::command("drop", ask)).await?;
+        driver.see("dropped", Some(&id), &Fields::new()).await?;
+        if is_answered {
+            break;
+        }
+        if began.elapsed() > PATIENCE {
+            return Err(format!("waited in vain for {event} with {expected:?}"));
+        }
+        sleep(ASK_INTERVAL).await;
+    }
+    Ok(())
 }
 
 fn fields(object: Value) -> Fields {

@@ -23,6 +23,9 @@ use crate::{
 /// Between two looks at somebody who announces nothing.
 const LOOK_INTERVAL: Duration = Duration::from_millis(5);
 
+/// An outage is nothing that a case means unless it says so.
+const NO_OUTAGE_MS: u64 = 120_000;
+
 /// See the module.
 pub(crate) struct Stage {
     servers: Vec<Seat>,
@@ -93,6 +96,7 @@ impl Stage {
         let mut command = command.clone();
         if command.get("op").and_then(Value::as_str) == Some("connect") {
             command.entry("endpoints").or_insert_with(|| json!([self.usual_endpoint()]));
+            command.entry("outage_after_ms").or_insert(NO_OUTAGE_MS.into());
         }
         command.into_iter().map(|(name, value)| (name, self.fill_value(value))).collect()
     }

@@ -4,6 +4,7 @@
 mod events;
 mod fields;
 mod holdings;
+mod http;
 
 use std::{
     sync::{
@@ -76,6 +77,9 @@ impl Driver {
                 let count = command["count"].as_u64().unwrap_or(0);
                 self.many(id, read(command), count);
             }
+            "http" => self.http(id, command),
+            "estimate" => say(&http::estimate(&id, &command)),
+            "usage" => say(&http::usage(&id, &command)),
             op => say(&json!({ "event": "unknown", "op": op })),
         }
     }
@@ -166,6 +170,11 @@ impl Driver {
             }
             say(&json!({ "event": "many", "id": id, "granted": granted, "refused": refused }));
         });
+    }
+
+    fn http(&mut self, id: String, command: Value) {
+        let (client, ask) = (self.client(), read::<Ask>(command.clone()));
+        self.running.spawn(async move { say(&http::call(id, client, ask.request(), &command).await) });
     }
 
     async fn close(mut self) {

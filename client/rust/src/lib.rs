@@ -28,6 +28,7 @@
 //! | say how it went | [`Guard::report`] with a [`Report`]; the answer is an [`Advice`] |
 //! | do it all in one | [`Client::call`]; with retries and a closer look at results, [`Client::caller`] |
 #![cfg_attr(feature = "tower", doc = "| put it in front of an HTTP client | [`tower::PermitLayer`] |")]
+#![cfg_attr(feature = "reqwest", doc = "| put it in front of `reqwest` | [`reqwest::PermitMiddleware`] |")]
 //! | know why not | [`Error`]: `is_refused`, `is_timeout`, `is_unavailable`, `limit`, `retry_after` |
 //!
 //! # What it takes care of
@@ -42,9 +43,12 @@
 //!
 //! # Features
 //!
-//! `tower` (default): a [`tower`] layer. `http`: [`Report::response`] and [`ByResponse`]; part of `tower`.
+//! `tower` (default): a [`tower`] layer. `http`: [`Report::response`] and [`ByResponse`]; part of `tower`. `body`: what bodies of requests and
+//! responses say of usage. `reqwest`: a middleware for `reqwest`, with `body`.
 
 mod acquire;
+#[cfg(feature = "body")]
+pub mod body;
 mod builder;
 mod call;
 mod client;
@@ -56,6 +60,8 @@ mod guard;
 mod mailbox;
 mod report;
 mod request;
+#[cfg(feature = "reqwest")]
+pub mod reqwest;
 #[cfg(feature = "tower")]
 pub mod tower;
 mod usage;

@@ -145,6 +145,24 @@ impl Request {
         &self.key
     }
 
+    /// Where nothing is said of what is used, this is.
+    #[cfg(feature = "reqwest")]
+    pub(crate) fn or_estimate(mut self, estimate: Option<Usage>) -> Self {
+        if self.tokens.is_none() {
+            self.estimate = self.estimate.or(estimate);
+        }
+        self
+    }
+
+    /// Where no model is named, this one is.
+    #[cfg(feature = "reqwest")]
+    pub(crate) fn or_model(mut self, model: String) -> Self {
+        if self.model.is_empty() {
+            self.model = model;
+        }
+        self
+    }
+
     /// Parses into what is sent, but for the request id and the wait.
     pub(crate) fn into_wire(self, count: u32) -> Result<wire::AcquireRequest, Error> {
         if self.provider.is_empty() {

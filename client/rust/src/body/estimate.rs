@@ -1,8 +1,9 @@
 //! What a request is expected to use, as far as its body tells: guessed well enough to queue for, and settled by what the
 //! answer says was used.
 
-use permitd_client::Usage;
 use serde_json::Value;
+
+use crate::Usage;
 
 /// English has four characters to a token, and scripts of three bytes a character come near to one token each: in UTF-8, both
 /// are about four bytes. The providers' own rule of thumb.
@@ -20,8 +21,15 @@ const OUTPUT_BOUNDS: [&str; 5] = [
 /// Names beside a `data` that is no text.
 const MEDIA: [&str; 4] = ["format", "media_type", "mimeType", "mime_type"];
 
-/// Reads a request's body.
-pub(super) fn estimate(body: &Value) -> Usage {
+/// What a request with this body is expected to use: an input, and a bound on the output if the body has one.
+///
+/// ```
+/// let body = serde_json::json!({ "messages": [{ "content": "x".repeat(400) }], "max_tokens": 64 });
+/// let usage = permitd_client::body::estimate(&body);
+/// assert_eq!((usage.input_tokens, usage.max_output_tokens), (Some(100), Some(64)));
+/// ```
+#[must_use]
+pub fn estimate(body: &Value) -> Usage {
     let mut content = Content::default();
     content.add(body);
     let usage = Usage::new().input_tokens(content.tokens());
