@@ -45,7 +45,7 @@
 //! | `admission` | whether a permit fits all its limits, what is in the way, what is reserved |
 //! | `meter` | how a limit counts: bucket, fixed, sliding, slots |
 //! | `fair`, `queue` | who is next (the policy), and the lines that people stand in |
-//! | `feedback` | what refusals by the provider change |
+//! | `feedback` | what the provider's answers change |
 //! | `configure` | live changes |
 //! | `saved`, `meter/escrow` | surviving the process: what is written down, and what may be granted before the next write |
 //! | `place` | telling those who wait where they are |
