@@ -76,6 +76,8 @@ final class Driver implements Link.Events {
         link = new Link(settings, thread, transport, this);
         thread.execute(() -> {
             link.dial();
+            // A JVM that has just begun may take seconds until then, which are nobody's outage.
+            outage.since = System.nanoTime();
             turn();
         });
     }

@@ -3,7 +3,8 @@ package dev.permitd.client;
 import io.grpc.ManagedChannel;
 import io.grpc.netty.shaded.io.grpc.netty.NettyChannelBuilder;
 import io.grpc.netty.shaded.io.netty.channel.EventLoopGroup;
-import io.grpc.netty.shaded.io.netty.channel.nio.NioEventLoopGroup;
+import io.grpc.netty.shaded.io.netty.channel.MultiThreadIoEventLoopGroup;
+import io.grpc.netty.shaded.io.netty.channel.nio.NioIoHandler;
 import io.grpc.netty.shaded.io.netty.channel.socket.nio.NioSocketChannel;
 import java.util.concurrent.Executor;
 import java.util.concurrent.LinkedBlockingQueue;
@@ -32,7 +33,7 @@ final class Transport {
     Transport(Executor executor, long keepalive, Threads threads) {
         this.executor = executor;
         this.keepalive = keepalive;
-        this.sockets = new NioEventLoopGroup(1, threads.named("io"));
+        this.sockets = new MultiThreadIoEventLoopGroup(1, threads.named("io"), NioIoHandler.newFactory());
         this.resolver = new ThreadPoolExecutor(
                 0, 1, 1, TimeUnit.SECONDS, new LinkedBlockingQueue<>(), threads.named("resolver"));
     }
