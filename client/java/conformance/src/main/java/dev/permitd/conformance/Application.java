@@ -215,13 +215,13 @@ final class Application {
                         answers);
     }
 
-    void close() {
+    void close() throws InterruptedException {
         if (client != null && !client.isCompletedExceptionally()) {
             asked.values().stream().filter(asking -> asking.isDone() && !asking.isCompletedExceptionally()).forEach(
                     asking -> asking.join().close());
             client.join().close();
         }
-        Set<Thread> leaked = Threads.since(before);
+        Set<Thread> leaked = Threads.leftSince(before);
         leaked.forEach(thread -> System.err.println("left behind: " + thread));
         // Behind every answer that is on its way.
         CompletableFuture.runAsync(

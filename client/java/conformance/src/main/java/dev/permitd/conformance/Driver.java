@@ -14,7 +14,7 @@ public final class Driver {
     private Driver() {}
 
     /** Takes no arguments. */
-    public static void main(String[] arguments) throws IOException {
+    public static void main(String[] arguments) throws IOException, InterruptedException {
         Events events = new Events(System.out);
         Application application = new Application(events);
         BufferedReader commands = new BufferedReader(new InputStreamReader(System.in, StandardCharsets.UTF_8));

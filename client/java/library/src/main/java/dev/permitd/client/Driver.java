@@ -76,7 +76,7 @@ final class Driver implements Link.Events {
         link = new Link(settings, thread, transport, this);
         thread.execute(() -> {
             link.dial();
-            // A JVM that has just begun may take seconds until then, which are nobody's outage.
+            // A JVM that has just begun may take a second until then, which is nobody's outage.
             outage.since = System.nanoTime();
             turn();
         });
@@ -190,9 +190,10 @@ final class Driver implements Link.Events {
             table.abandon();
             mailbox.shut();
             ready.completeExceptionally(PermitException.closed());
-            transport.close();
-            thread.shutdown();
-            ended.complete(null);
+            transport.close(() -> {
+                thread.shutdown();
+                ended.complete(null);
+            });
         });
     }
 

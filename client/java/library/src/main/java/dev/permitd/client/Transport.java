@@ -29,6 +29,9 @@ final class Transport {
     /** Asks for addresses, which blocks. */
     private final ThreadPoolExecutor resolver;
 
+    /** The newest connection; those before it have been told to end. */
+    private ManagedChannel last;
+
     /** Calls back on {@code executor}; probes silent connections every {@code keepalive} nanoseconds. */
     Transport(Executor executor, long keepalive, Threads threads) {
         this.executor = executor;
@@ -54,12 +57,24 @@ final class Transport {
         if (endpoint.isSecure() && endpoint.secrets().tls() != null) {
             endpoint.secrets().tls().serverName().ifPresent(builder::overrideAuthority);
         }
-        return builder.build();
+        last = builder.build();
+        return last;
     }
 
-    /** Tells its threads to end. */
-    void close() {
-        resolver.shutdownNow();
-        sockets.shutdownGracefully(0, CLOSE_MILLIS, TimeUnit.MILLISECONDS);
+    /** Ends the last connection, then its threads, then runs {@code done}; all of that on a thread that may wait. */
+    void close(Runnable done) {
+        resolver.execute(() -> {
+            try {
+                if (last != null) {
+                    last.shutdownNow().awaitTermination(CLOSE_MILLIS, TimeUnit.MILLISECONDS);
+                }
+                sockets.shutdownGracefully(0, CLOSE_MILLIS, TimeUnit.MILLISECONDS).await(CLOSE_MILLIS);
+            } catch (InterruptedException impossible) {
+                throw new IllegalStateException("nobody else has this thread", impossible);
+            } finally {
+                done.run();
+            }
+        });
+        resolver.shutdown();
     }
 }
