@@ -1,14 +1,11 @@
 package dev.permitd.client;
 
-import java.time.Duration;
 import java.util.LinkedHashMap;
 import java.util.Map;
-import java.util.Optional;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.Future;
 import java.util.concurrent.ScheduledThreadPoolExecutor;
 import java.util.concurrent.TimeUnit;
-import permitd.v1.PermitOuterClass.AcquireRequest;
 import permitd.v1.PermitOuterClass.ReportResponse;
 import permitd.v1.Session.Granted;
 import permitd.v1.Session.LocalShare;
@@ -39,9 +36,9 @@ final class Driver implements Link.Events {
     private final ScheduledThreadPoolExecutor thread = new ScheduledThreadPoolExecutor(1, threads.named("driver"));
     private final Transport transport;
     private final Mailbox mailbox = new Mailbox(thread, this::turn);
-    private final Leaks leaks = new Leaks();
+    private final Guards guards = new Guards(mailbox);
     private final Table table;
-    private final LocalShares local;
+    private final StandIn standIn;
     private final Link link;
     private final Outage outage = new Outage(System.nanoTime());
 
@@ -71,8 +68,8 @@ final class Driver implements Link.Events {
         thread.setRemoveOnCancelPolicy(true);
         thread.setExecuteExistingDelayedTasksAfterShutdownPolicy(false);
         transport = new Transport(thread, settings.keepalive(), threads);
-        table = new Table(this::serverGuard, settings.executor());
-        local = new LocalShares(new LocalAnswers());
+        table = new Table(this::guard, settings.executor());
+        standIn = new StandIn(settings, table, guards);
         link = new Link(settings, thread, transport, this);
         thread.execute(() -> {
             link.dial();
@@ -93,16 +90,16 @@ final class Driver implements Link.Events {
     }
 
     void acquire(Waiting asked) {
-        post(() -> onAcquire(asked), () -> asked.refuse(PermitException.closed()));
+        mailbox.push(() -> onAcquire(asked), () -> asked.refuse(PermitException.closed()));
     }
 
     void cancel(long requestId) {
-        post(() -> onCancel(requestId), () -> {});
+        mailbox.push(() -> onCancel(requestId), () -> {});
     }
 
     /** Ends politely, and waits until no thread is left. An interrupt ends only the waiting, and is kept. */
     void close() {
-        post(this::onClose, () -> {});
+        mailbox.push(this::onClose, () -> {});
         try {
             ended.get();
             threads.join(CLOSE_WAIT);
@@ -111,20 +108,6 @@ final class Driver implements Link.Events {
         } catch (java.util.concurrent.ExecutionException impossible) {
             throw new IllegalStateException("the end of a driver has no exception", impossible);
         }
-    }
-
-    private void post(Runnable run, Runnable dropped) {
-        mailbox.push(new Mailbox.Command() {
-            @Override
-            public void run() {
-                run.run();
-            }
-
-            @Override
-            public void dropped() {
-                dropped.run();
-            }
-        });
     }
 
     // The turn: whatever woke it, everything that is ready by now goes along.
@@ -136,9 +119,9 @@ final class Driver implements Link.Events {
         mailbox.rest();
         Mailbox.Command command;
         for (int taken = 0; taken < COMMANDS_MAX && takesMore() && (command = mailbox.take()) != null; taken++) {
-            command.run();
+            command.run().run();
         }
-        leaks.sweep();
+        guards.sweep();
         long now = System.nanoTime();
         onTime(now);
         admit();
@@ -207,7 +190,7 @@ final class Driver implements Link.Events {
             at = earlier(at, table.nextSweep());
         }
         if (outage.isActive) {
-            at = earlier(at, local.nextPoll());
+            at = earlier(at, standIn.local().nextPoll());
         }
         if (alarm != null && at != null && at == alarmAt && !alarm.isDone()) {
             return;
@@ -233,7 +216,7 @@ final class Driver implements Link.Events {
             beginOutage(now);
         }
         if (outage.isActive) {
-            local.poll(now, outage.problem);
+            standIn.local().poll(now, outage.problem);
         }
     }
 
@@ -263,7 +246,7 @@ final class Driver implements Link.Events {
     private void ask(Waiting asked) {
         table.acquire(asked);
         if (outage.isActive) {
-            answerWithoutServer(asked, System.nanoTime());
+            standIn.answer(asked, outage.problem, System.nanoTime());
         }
     }
 
@@ -284,7 +267,7 @@ final class Driver implements Link.Events {
         if (gone != null && gone.bound != null) {
             gone.bound.cancel(false);
         }
-        local.cancel(requestId, System.nanoTime());
+        standIn.local().cancel(requestId, System.nanoTime());
     }
 
     private void onReport(String permitId, Report report, CompletableFuture<Advice> answer) {
@@ -297,7 +280,7 @@ final class Driver implements Link.Events {
             wanted = null;
             String budget = table.budgetOfLive(permitId);
             if (budget != null) {
-                local.ended(budget, System.nanoTime());
+                standIn.local().ended(budget, System.nanoTime());
             }
         }
         table.report(permitId, report, wanted);
@@ -318,7 +301,7 @@ final class Driver implements Link.Events {
     public void onUp(boolean resumed, SessionResponse first) {
         outage.end();
         leavesAt = null;
-        local.leave();
+        standIn.local().leave();
         table.welcome(resumed, System.nanoTime());
         isConnected = true;
         ready.complete(null);
@@ -340,7 +323,7 @@ final class Driver implements Link.Events {
             table.answered(answer);
         }
         for (LocalShare share : response.getSharesList()) {
-            local.learn(share, now);
+            standIn.local().learn(share, now);
         }
         turn();
     }
@@ -381,102 +364,12 @@ final class Driver implements Link.Events {
             ready.complete(null);
         }
         table.letReportersGo(outage.problem);
-        table.allWaiting().forEach(asked -> answerWithoutServer(asked, now));
+        table.allWaiting().forEach(asked -> standIn.answer(asked, outage.problem, now));
     }
 
-    private void answerWithoutServer(Waiting asked, long now) {
-        switch (settings.policy()) {
-            case FAIL_CLOSED -> refuseWithoutServer(asked, PermitException.noServer(outage.problem));
-            case FAIL_OPEN -> grantWithoutServer(asked, unmanaged(asked, now), Guard.Unmanaged.INSTANCE);
-            case LOCAL_SHARE -> {
-                String budget = Budgets.name(asked.ask.getProvider(), asked.ask.getKey());
-                if (!local.acquire(asked, settings.tenant(), table.live(budget), now)) {
-                    refuseWithoutServer(asked, PermitException.noLocalShare(budget, outage.problem));
-                }
-            }
-        }
-    }
-
-    private static Permit unmanaged(Waiting asked, long now) {
-        AcquireRequest ask = asked.ask;
-        Usage charged = ask.hasEstimate()
-                ? Usage.fromWire(ask.getEstimate())
-                : ask.getTokens() == 0 ? Usage.none() : Usage.none().tokens(ask.getTokens());
-        Duration waited = Duration.ofNanos(now - asked.askedAt);
-        return new Permit(
-                "", ask.getProvider(), ask.getKey(), charged, waited, Optional.empty(), Permit.Source.FAIL_OPEN);
-    }
-
-    private void grantWithoutServer(Waiting asked, Permit permit, Guard.Hold hold) {
-        // A server that still has it in its queue is told when it is back.
-        table.cancel(asked.id());
-        asked.grant(new Guard(permit, hold));
-    }
-
-    private void refuseWithoutServer(Waiting asked, PermitException problem) {
-        table.cancel(asked.id());
-        asked.refuse(problem);
-    }
-
-    // Guards.
-
-    private Guard serverGuard(Permit permit) {
+    private Guard guard(Permit permit) {
         String permitId = permit.permitId();
-        return guard(permit, (report, answer) -> onReport(permitId, report, answer));
-    }
-
-    /** A guard whose report is {@code settle}d on this thread, also if the guard is forgotten. */
-    private Guard guard(Permit permit, Guard.Hold settle) {
-        Posting hold = new Posting(settle);
-        Guard guard = new Guard(permit, hold);
-        hold.tracked = leaks.track(guard, () -> settle.settle(Report.failed(), null));
-        return guard;
-    }
-
-    private final class Posting implements Guard.Hold {
-        private final Guard.Hold settle;
-        private Leaks.Tracked tracked;
-
-        Posting(Guard.Hold settle) {
-            this.settle = settle;
-        }
-
-        @Override
-        public void settle(Report report, CompletableFuture<Advice> answer) {
-            Runnable run = () -> {
-                tracked.forget();
-                settle.settle(report, answer);
-            };
-            post(run, () -> answer.completeExceptionally(PermitException.closed()));
-        }
-    }
-
-    /** What the local share answers. */
-    private final class LocalAnswers implements LocalShares.Answers {
-        @Override
-        public void granted(long requestId, Permit permit, LocalShares.Held held) {
-            Waiting asked = table.waiting(requestId);
-            Guard guard = guard(permit, (report, answer) -> {
-                Advice advice = local.report(held, report, System.nanoTime());
-                if (answer != null) {
-                    Handing.by(settings.executor(), () -> answer.complete(advice));
-                }
-            });
-            if (asked == null) {
-                guard.cancel();
-                return;
-            }
-            table.cancel(requestId);
-            asked.grant(guard);
-        }
-
-        @Override
-        public void refused(long requestId, PermitException problem) {
-            Waiting asked = table.waiting(requestId);
-            if (asked != null) {
-                refuseWithoutServer(asked, problem);
-            }
-        }
+        return guards.guard(permit, (report, answer) -> onReport(permitId, report, answer));
     }
 
     private static Long earlier(Long one, Long other) {

@@ -7,7 +7,10 @@ import java.net.URI;
 import java.net.URISyntaxException;
 import java.util.Set;
 
-/** One server: where it is, how it proves who it is, and what it is shown. Parsed from {@code http://HOST:PORT} or {@code https://HOST:PORT}. */
+/**
+ * One server: where it is, how it proves who it is, and what it is shown. Parsed from {@code http://HOST:PORT} or
+ * {@code https://HOST:PORT}.
+ */
 record Endpoint(String address, String host, int port, boolean isSecure, Secrets secrets) {
     private static final Metadata.Key<String> AUTHORIZATION =
             Metadata.Key.of("authorization", Metadata.ASCII_STRING_MARSHALLER);

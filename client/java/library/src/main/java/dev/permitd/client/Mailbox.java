@@ -12,13 +12,13 @@ import java.util.concurrent.atomic.AtomicBoolean;
  * request, and a report to a permit that was granted.
  */
 final class Mailbox {
-    /** One thing to do. */
-    interface Command {
-        void run();
-
-        /** Instead of {@link #run}, once the driver is gone. */
-        void dropped();
-    }
+    /**
+     * One thing to do.
+     *
+     * @param run on the driver's thread
+     * @param dropped instead, once the driver is gone
+     */
+    record Command(Runnable run, Runnable dropped) {}
 
     private final ConcurrentLinkedQueue<Command> queue = new ConcurrentLinkedQueue<>();
     private final AtomicBoolean isWoken = new AtomicBoolean();
@@ -32,8 +32,9 @@ final class Mailbox {
         this.wake = wake;
     }
 
-    void push(Command command) {
-        queue.add(command);
+    /** Has {@code run} run, or, once the driver is gone, {@code dropped}. */
+    void push(Runnable run, Runnable dropped) {
+        queue.add(new Command(run, dropped));
         if (isShut) {
             dropAll();
         } else {
@@ -74,7 +75,7 @@ final class Mailbox {
 
     private void dropAll() {
         for (Command command = queue.poll(); command != null; command = queue.poll()) {
-            command.dropped();
+            command.dropped().run();
         }
     }
 }
