@@ -14,10 +14,19 @@ public final class Driver {
     private Driver() {}
 
     /** Takes no arguments. */
-    public static void main(String[] arguments) throws IOException, InterruptedException {
-        Events events = new Events(System.out);
+    public static void main(String[] arguments) throws InterruptedException {
+        try {
+            drive(new BufferedReader(new InputStreamReader(System.in, StandardCharsets.UTF_8)), new Events(System.out));
+        } catch (IOException | RuntimeException problem) {
+            // What the library has running would keep the process from ending.
+            problem.printStackTrace();
+            System.exit(1);
+        }
+        System.exit(0);
+    }
+
+    private static void drive(BufferedReader commands, Events events) throws IOException, InterruptedException {
         Application application = new Application(events);
-        BufferedReader commands = new BufferedReader(new InputStreamReader(System.in, StandardCharsets.UTF_8));
         for (String line = commands.readLine(); line != null; line = commands.readLine()) {
             Fields command = Fields.parse(line);
             if (command.text("op").equals("close")) {
@@ -26,7 +35,6 @@ public final class Driver {
             run(application, events, command);
         }
         application.close();
-        System.exit(0);
     }
 
     private static void run(Application application, Events events, Fields command) {
