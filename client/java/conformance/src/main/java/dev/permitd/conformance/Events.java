@@ -6,6 +6,7 @@ import com.google.gson.JsonObject;
 import dev.permitd.client.Advice;
 import dev.permitd.client.Guard;
 import dev.permitd.client.PermitException;
+import dev.permitd.client.Usage;
 import java.io.PrintStream;
 import java.nio.charset.StandardCharsets;
 import java.time.Duration;
@@ -41,10 +42,20 @@ final class Events {
     void granted(String id, Guard guard) {
         JsonObject event = event("granted", id);
         event.addProperty("from", guard.permit().source().name().toLowerCase(Locale.ROOT));
-        JsonObject charged = new JsonObject();
-        guard.permit().charged().amounts().forEach((unit, amount) -> charged.addProperty(unit, amount.toString()));
-        event.add("charged", charged);
+        event.add("charged", charged(guard.permit().charged()));
         write(event);
+    }
+
+    /** As the wire has it: units without a field of their own stand in {@code other}. */
+    private static JsonObject charged(Usage usage) {
+        JsonObject charged = new JsonObject();
+        JsonObject other = new JsonObject();
+        usage.amounts().forEach((unit, amount) ->
+                (usage.others().containsKey(unit) ? other : charged).addProperty(unit, amount.toString()));
+        if (other.size() > 0) {
+            charged.add("other", other);
+        }
+        return charged;
     }
 
     void refused(String id, PermitException problem) {

@@ -86,7 +86,7 @@ record Fields(JsonObject json) {
 
     /** What a report says. */
     Report report() {
-        Optional<String> outcome = optionalText("outcome");
+        Optional<String> outcome = optionalText("outcome").filter(name -> !name.isEmpty());
         Report report = Report.status(number("status").orElse(0));
         if (outcome.isPresent()) {
             report = Report.of(Outcome.valueOf(outcome.get().toUpperCase(Locale.ROOT)));

@@ -85,8 +85,9 @@ final class AsyncCall<T> {
             tell.run();
             return;
         }
-        // Not past the request's timeout.
-        advice.copy().orTimeout(tried.left(), TimeUnit.NANOSECONDS).whenComplete((told, none) -> {
+        CompletableFuture<Advice> bounded =
+                tried.isBounded() ? advice.copy().orTimeout(tried.left(), TimeUnit.NANOSECONDS) : advice;
+        bounded.whenComplete((told, none) -> {
             if (told != null && told.retry()) {
                 attempt(tell);
             } else {

@@ -26,6 +26,11 @@ final class Attempts {
         return !report.isGood() && made < attempts && left() > 0;
     }
 
+    /** Whether the request has a timeout. */
+    boolean isBounded() {
+        return request.timeout().isPresent();
+    }
+
     /** Nanoseconds until the request's timeout. */
     long left() {
         long timeout = request.timeout().map(Spans::nanos).orElse(Spans.FOREVER);

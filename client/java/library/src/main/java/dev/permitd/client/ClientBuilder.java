@@ -96,7 +96,7 @@ public final class ClientBuilder {
 
     /**
      * How long no server can be reached before the outage policy takes over; until then requests wait. Default: 3 s. Shorter than a
-     * server's restart, callers notice each of them.
+     * server's restart, callers notice each of them. The first attempt is waited for in any case.
      */
     public ClientBuilder outageAfter(Duration span) {
         this.outageAfter = Objects.requireNonNull(span, "span");

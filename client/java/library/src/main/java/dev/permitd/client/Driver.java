@@ -73,8 +73,6 @@ final class Driver implements Link.Events {
         link = new Link(settings, thread, transport, this);
         thread.execute(() -> {
             link.dial();
-            // A JVM that has just begun may take a second until then, which is nobody's outage.
-            outage.since = System.nanoTime();
             turn();
         });
     }
@@ -183,7 +181,7 @@ final class Driver implements Link.Events {
     /** The next moment at which something has to be done unasked. */
     private void setAlarm() {
         Long at = earlier(leavesAt, endsAt);
-        if (outage.since != null && !outage.isActive) {
+        if (outage.since != null && outage.isTried && !outage.isActive) {
             at = earlier(at, outage.since + settings.outageAfter());
         }
         if (link.isUp()) {
@@ -212,7 +210,7 @@ final class Driver implements Link.Events {
                 link.leave();
                 lost(new Problem("the server is about to stop", false, true));
             }
-        } else if (!outage.isActive && outage.since != null && now - outage.since >= settings.outageAfter()) {
+        } else if (outage.isDue(now, settings.outageAfter())) {
             beginOutage(now);
         }
         if (outage.isActive) {
