@@ -2,7 +2,7 @@
 
 CARGO ?= cargo
 
-.PHONY: help build test test-rust test-go test-python test-java test-typescript conformance lint docs deny bench soak demo serve
+.PHONY: help setup build test test-rust test-go test-python test-java test-typescript conformance lint docs deny bench soak demo serve
 
 help: ## This list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -10,9 +10,12 @@ help: ## This list
 build: ## The one binary, target/release/permitd
 	$(CARGO) build --release
 
-test: test-rust test-python test-typescript test-go test-java conformance ## Every test; needs Rust, Python, Node, Go, a JDK and Maven
+setup: ## What the tests of clusters need: etcd
+	@command -v etcd >/dev/null || apt-get install -y etcd-server
 
-test-rust: ## Everything that is written in Rust; needs nothing else
+test: test-rust test-python test-typescript test-go test-java conformance ## Every test; needs Rust, Python, Node, Go, a JDK, Maven and etcd (make setup)
+
+test-rust: ## Everything that is written in Rust; needs nothing else but etcd (make setup)
 	$(CARGO) test --workspace --all-targets
 	$(CARGO) test --workspace --doc
 
@@ -55,6 +58,7 @@ soak: ## Hours, not minutes: property tests and fuzzing with many more cases, ma
 	PERMITD_PROPTEST_CASES=200000 $(CARGO) test --release -p permitd-server --lib fuzzing
 	PERMITD_KILLS=50 $(CARGO) test --release -p permitd-tests --test durable kills -- --nocapture
 	PERMITD_STORM_STEPS=3000 $(CARGO) test --release -p permitd-tests --test storms -- --nocapture
+	PERMITD_FAULTS=200 $(CARGO) test --release -p permitd-tests --test cluster faults_at_random -- --nocapture
 
 demo: ## A fleet of clients shares a provider, first without permitd, then with it
 	$(CARGO) run --release -- demo

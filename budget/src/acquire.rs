@@ -111,6 +111,7 @@ impl<W: Clone> Budget<W> {
     /// Whether nothing holds back the budget as a whole.
     pub(crate) fn may_grant(&self, now: Time) -> bool {
         !self.paused
+            && now < self.end
             && !self.permits.is_full()
             && self.ledger.serials.covers(1)
             && self.feedback.frozen(now).is_none()

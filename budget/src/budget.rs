@@ -49,6 +49,8 @@ pub struct Budget<W> {
     pub(crate) feedback: Feedback,
     pub(crate) ledger: Ledger,
     pub(crate) paused: bool,
+    /// Nothing is granted from then on.
+    pub(crate) end: Time,
     /// When the first of those waiting can be granted, if nothing else happens before.
     pub(crate) wake: Option<Time>,
     /// When the last pause ended; zero if there was none.
@@ -141,6 +143,7 @@ impl<W: Clone> Budget<W> {
             feedback: Feedback::default(),
             ledger: Ledger::default(),
             paused: false,
+            end: Time::MAX,
             wake: None,
             resumed: Time::ZERO,
             tally: Tally::default(),
@@ -189,6 +192,16 @@ impl<W: Clone> Budget<W> {
     #[must_use]
     pub fn is_paused(&self) -> bool {
         self.paused
+    }
+
+    /// Grants nothing from `end` on, until that is moved; those waiting stay, and their deadlines run. By default there is no end.
+    pub fn grant_until(&mut self, now: Time, end: Time, events: &mut Vec<Event<W>>) {
+        let now = self.catch_up(now, events);
+        let had_ended = self.end <= now;
+        self.end = end;
+        if had_ended {
+            self.dispatch(now, events);
+        }
     }
 
     /// Requests in the queue.

@@ -58,6 +58,8 @@ pub enum Reason {
     Cancelled,
     /// The server is about to stop.
     Draining,
+    /// Another server grants from the budget now.
+    Moved,
     /// What would be granted can't be written down, so that a crash could grant it twice.
     StoreUnavailable,
 }
@@ -78,6 +80,7 @@ impl Reason {
             Reason::QuotaExhausted => "QUOTA_EXHAUSTED",
             Reason::Cancelled => "CANCELLED",
             Reason::Draining => "DRAINING",
+            Reason::Moved => "BUDGET_MOVED",
             Reason::StoreUnavailable => "STORE_UNAVAILABLE",
         }
     }
@@ -128,6 +131,7 @@ impl fmt::Display for Refusal {
             Reason::StoreUnavailable => f.write_str(
                 "the server can't write to its store, and grants no more than it has set aside there; look at its log and its disk",
             ),
+            Reason::Moved => f.write_str("another server owns the budget now; ask again"),
             Reason::Draining => f.write_str("the server is about to stop; ask another one, or again in a moment"),
         }
     }

@@ -12,7 +12,7 @@ use std::{
 use clap::Args;
 use permitd_server::{
     Listeners, Origin, Reload,
-    config::{Config, ConfigError, Data, DurationText, Exposed},
+    config::{ClusterConfig, Config, ConfigError, Data, DurationText, Exposed},
 };
 use tokio::sync::mpsc;
 use tracing_subscriber::EnvFilter;
@@ -51,6 +51,10 @@ pub(crate) struct Serve {
     /// Where state is kept: a folder, which no other server may use, or `none` to lose it with the process. Default: permitd-data.
     #[arg(long, value_name = "FOLDER")]
     data: Option<Data>,
+    /// Be one of several servers that share their budgets, on the etcd there: etcd://HOST:PORT,... (or etcds:// for TLS). It keeps what
+    /// --data would.
+    #[arg(long, value_name = "ETCD", value_parser = etcd)]
+    cluster: Option<Endpoints>,
     /// The configuration, in TOML.
     #[arg(long, value_name = "FILE", env = "PERMITD_CONFIG")]
     config: Option<PathBuf>,
@@ -67,6 +71,10 @@ pub(crate) struct Serve {
 
 #[derive(Clone, Copy, Debug)]
 struct Http(Option<SocketAddr>);
+
+/// Where a cluster's etcd is.
+#[derive(Clone, Debug)]
+struct Endpoints(Vec<String>);
 
 impl Serve {
     pub(crate) fn run(self) -> Result<ExitCode, Failure> {
@@ -102,6 +110,12 @@ impl Serve {
         server.http = self.http.map_or(server.http, |Http(address)| address);
         server.workers = self.workers.map_or(server.workers, usize::from);
         server.insecure |= self.insecure;
+        if let Some(Endpoints(endpoints)) = &self.cluster {
+            let on = ClusterConfig::on(endpoints.clone());
+            let cluster = config.cluster.get_or_insert(on.clone());
+            cluster.etcd.tls = on.etcd.tls.map(|tls| cluster.etcd.tls.take().unwrap_or(tls));
+            cluster.etcd.endpoints = on.etcd.endpoints;
+        }
         Ok(config)
     }
 }
@@ -113,7 +127,7 @@ async fn serve(config: Config, flags: Serve) -> Result<(), Failure> {
         Failure::new(error.to_string()).hint("choose other addresses with --listen and --http")
     };
     let mut listeners = Listeners::bind(&config.server).await.map_err(cannot)?;
-    let mut origin = Origin::open(&config.server.data).map_err(|error| Failure::new(error.to_string()))?;
+    let mut origin = Origin::of(&config).map_err(|error| Failure::new(error.to_string()))?;
     if let Some(file) = flags.config.clone() {
         let load = Arc::new(move || flags.load());
         origin.reload = Some(Reload { file, load, asked: asked_to_reload()? });
@@ -182,6 +196,10 @@ fn shutdown(drain: std::time::Duration) -> Result<impl Future<Output = ()>, Fail
             std::process::exit(INTERRUPTED.into());
         });
     })
+}
+
+fn etcd(text: &str) -> Result<Endpoints, String> {
+    ClusterConfig::endpoints(text).map(Endpoints)
 }
 
 fn http(text: &str) -> Result<Http, String> {

@@ -22,7 +22,8 @@ use crate::{
     auth::{Caller, Holder},
     cell::Cell,
     inbox::{Delivery, Inbox, News, Waiter},
-    shared::Shared,
+    session::away::elsewhere,
+    shared::{Asking, Shared},
     status::Fault,
     wire::{decode, encode, items::Acquire},
 };
@@ -95,10 +96,14 @@ fn try_acquire(
     caller.check_ask(&ask)?;
     let gives_up = timeout(metadata).map(|timeout| shared.clock.now() + timeout);
     let inbox = Arc::new(Inbox::default());
-    let (cell, acquired) = shared.acquire(caller, &request.provider, &request.key, || {
+    let asking = shared.acquire(caller, &request.provider, &request.key, || {
         let waiter = Waiter { inbox: Arc::clone(&inbox), request_id: request.request_id };
         Request { gives_up, ..ask.clone().for_waiter(waiter) }
     })?;
+    let (cell, acquired) = match asking {
+        Asking::Here(cell, acquired) => (cell, acquired),
+        Asking::Elsewhere(budget) => return Err(elsewhere(&budget)),
+    };
     let mut stream = AcquireStream {
         shared: Arc::clone(shared),
         holder: caller.holder(),

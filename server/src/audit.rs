@@ -3,11 +3,12 @@
 //!
 //! What is entered goes to the store with the change itself; the trail of an earlier process is where it begins.
 
-use std::{collections::VecDeque, fmt, sync::Arc};
+use std::{collections::VecDeque, fmt, hash::Hasher as _, sync::Arc};
 
 use parking_lot::Mutex;
 use permitd_budget::Time;
 use permitd_proto::v1;
+use siphasher::sip::SipHasher13;
 
 use crate::{
     cell::Declared,
@@ -19,10 +20,15 @@ use crate::{
 /// What all entries may take together, about. Budgets may declare thousands of tenants.
 const BYTES_MAX: usize = 64 * 1024 * 1024;
 
+/// The part of a number that tells servers apart, where there are several.
+const TAG: u64 = 0xfff;
+
 /// The audit trail, and the order of changes: it is made under one lock, so that entries stand in the order in which the
 /// changes took place.
 pub struct Trail {
     entries_max: usize,
+    /// Of this server among others: numbers of theirs differ by it.
+    tag: Option<u64>,
     keeper: Option<Arc<Keeper>>,
     entries: Mutex<Entries>,
 }
@@ -111,9 +117,16 @@ impl Trail {
             entries.bytes += entry.bytes();
             entries.kept.push_back(Arc::new(entry));
         }
-        let trail = Self { entries_max, keeper, entries: Mutex::new(entries) };
+        let trail = Self { entries_max, tag: None, keeper, entries: Mutex::new(entries) };
         trail.forget_oldest(&mut trail.entries.lock());
         trail
+    }
+
+    /// One of several servers, by its name: entries are numbered by time, and none as another server's.
+    pub(crate) fn shared_by(self, server: &str) -> Self {
+        let mut hasher = SipHasher13::new();
+        hasher.write(server.as_bytes());
+        Self { tag: Some(hasher.finish() & TAG), ..self }
     }
 
     /// Makes a change and enters it, or, if it can't be made, neither. The entry's number is filled in here.
@@ -123,8 +136,11 @@ impl Trail {
     pub fn make<T, E>(&self, change: impl FnOnce() -> Result<(T, Entry), E>) -> Result<T, E> {
         let mut entries = self.entries.lock();
         let (made, mut entry) = change()?;
-        entry.number = entries.next;
-        entries.next += 1;
+        entry.number = match self.tag {
+            None => entries.next,
+            Some(tag) => entries.next.max(entry.at.as_nanos()) & !TAG | tag,
+        };
+        entries.next = entry.number + if self.tag.is_some() { TAG + 1 } else { 1 };
         entries.bytes += entry.bytes();
         if let Some(keeper) = &self.keeper {
             keeper.push([rows::put_change(&entry)]);
@@ -132,6 +148,19 @@ impl Trail {
         entries.kept.push_back(Arc::new(entry));
         self.forget_oldest(&mut entries);
         Ok(made)
+    }
+
+    /// Takes in what another server entered. What is known already is left as it is.
+    pub(crate) fn enter(&self, entry: Entry) {
+        let mut entries = self.entries.lock();
+        let at = entries.kept.partition_point(|known| known.number < entry.number);
+        if entries.kept.get(at).is_some_and(|known| known.number == entry.number) {
+            return;
+        }
+        entries.next = entries.next.max(entry.number.saturating_add(1));
+        entries.bytes += entry.bytes();
+        entries.kept.insert(at, Arc::new(entry));
+        self.forget_oldest(&mut entries);
     }
 
     fn forget_oldest(&self, entries: &mut Entries) {

@@ -81,7 +81,7 @@ impl Source {
 /// Why a cell took no request.
 #[derive(Debug)]
 pub(crate) enum NotTaken {
-    /// The budget was deleted; one of the same name may have come since.
+    /// The budget was deleted, or went to another server; one of the same name may have come since.
     Gone,
     /// [`IN_FLIGHT_MAX`] permits are unreported.
     TooManyPermits,
@@ -112,6 +112,10 @@ enum Life {
     Draining,
     /// Takes reports, grants nothing more, and its name is free again.
     Deleted,
+    /// Another server's, or about to be: takes nothing. In good order, it is written down once more.
+    Away {
+        in_order: bool,
+    },
 }
 
 /// What all budgets of a server stand on.
@@ -273,6 +277,26 @@ impl Cell {
         self.end(Life::Draining, Reason::Draining);
     }
 
+    /// The budget is another server's from now on, or nobody's. `in_order`: everything of it is still to be written down.
+    pub(crate) fn leave(&self, in_order: bool) {
+        self.end(Life::Away { in_order }, Reason::Moved);
+    }
+
+    /// Grants nothing from `end` on, until that is moved.
+    pub(crate) fn grant_until(&self, end: Time) {
+        let mut state = self.contention.lock(&self.state);
+        let mut events = mem::take(&mut state.events);
+        state.heart.grant_until(self.clock.now(), end, &mut events);
+        self.set_alarm(&mut state);
+        if events.is_empty() {
+            state.events = events;
+            return;
+        }
+        self.note(&mut state);
+        drop(state);
+        self.deliver(events);
+    }
+
     fn end(&self, life: Life, reason: Reason) {
         self.with(|state, _, events| {
             state.life = life;
@@ -301,22 +325,28 @@ impl Cell {
         });
     }
 
-    /// Settles a permit. The waiter is who asked for it, if this report is what ended it.
-    pub(crate) fn report(&self, permit: PermitKey, report: &Report) -> (Reported, Option<Waiter>) {
-        self.with(|state, now, events| state.report(&self.profile, now, permit, report, events))
+    /// Settles a permit. The waiter is who asked for it, if this report is what ended it. `None`: the budget is another server's.
+    pub(crate) fn report(&self, permit: PermitKey, report: &Report) -> Option<(Reported, Option<Waiter>)> {
+        self.with(|state, now, events| {
+            (!state.is_away()).then(|| state.report(&self.profile, now, permit, report, events))
+        })
     }
 
-    /// Settles several permits under one lock.
+    /// Settles several permits under one lock. False: the budget is another server's, and nothing was settled.
     pub(crate) fn report_all<'a>(
         &self,
         reports: impl Iterator<Item = (PermitKey, &'a Report)>,
         answers: &mut Vec<(Reported, Option<Waiter>)>,
-    ) {
+    ) -> bool {
         self.with(|state, now, events| {
+            if state.is_away() {
+                return false;
+            }
             answers.extend(
                 reports.map(|(permit, report)| state.report(&self.profile, now, permit, report, events)),
             );
-        });
+            true
+        })
     }
 
     /// Returns permits whose grant reached nobody.
@@ -324,9 +354,14 @@ impl Cell {
         self.with(|state, now, events| state.give_back(now, permits, events));
     }
 
-    /// Gives the permit another ttl; `None` if it ended.
+    /// Gives the permit another ttl, until then; `None` if it ended, or if the budget is another server's.
     pub(crate) fn extend(&self, permit: PermitKey) -> Option<Time> {
-        self.with(|state, now, _| state.heart.extend(now, permit))
+        self.with(|state, now, _| if state.is_away() { None } else { state.heart.extend(now, permit) })
+    }
+
+    /// Whether the budget is another server's.
+    pub(crate) fn is_away(&self) -> bool {
+        self.contention.lock(&self.state).is_away()
     }
 
     /// A live permit, to send again.
@@ -426,6 +461,10 @@ impl Cell {
 }
 
 impl State {
+    fn is_away(&self) -> bool {
+        matches!(self.life, Life::Away { .. })
+    }
+
     fn acquire(
         &mut self,
         now: Time,
@@ -433,7 +472,7 @@ impl State {
         events: &mut Vec<Event<Waiter>>,
     ) -> Result<Acquired, NotTaken> {
         match self.life {
-            Life::Deleted => Err(NotTaken::Gone),
+            Life::Deleted | Life::Away { .. } => Err(NotTaken::Gone),
             Life::Draining => Err(NotTaken::Refused(Refusal::new(Reason::Draining))),
             Life::Serving if self.heart.in_flight() >= IN_FLIGHT_MAX => Err(NotTaken::TooManyPermits),
             Life::Serving => self.heart.acquire(now, request, events).map_err(NotTaken::Refused),
@@ -465,6 +504,10 @@ impl State {
     }
 
     fn give_back(&mut self, now: Time, permits: &[PermitKey], events: &mut Vec<Event<Waiter>>) {
+        // What is written down of it last is what it was when it left.
+        if self.is_away() {
+            return;
+        }
         let unused = Report::new(Outcome::Cancelled);
         for &permit in permits {
             self.heart.report(now, permit, &unused, events);
@@ -520,7 +563,7 @@ mod tests {
         }
         assert!(matches!(cell.acquire(request(&alive, 1_000)), Ok(Acquired::Waiting(_))));
         gone.close();
-        let (reported, _) = cell.report(first.permit, &Report::new(Outcome::Success));
+        let (reported, _) = cell.report(first.permit, &Report::new(Outcome::Success)).expect("here");
         assert!(reported.settled);
         let mut deliveries = Vec::new();
         alive.take(&mut deliveries);

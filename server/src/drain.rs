@@ -16,6 +16,8 @@ use crate::{
 
 /// Between two looks at whether anything is left to wait for.
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
+/// How long budgets may take to get to other servers, whatever `server.drain` is.
+const HAND_OVER_MIN: Duration = Duration::from_secs(2);
 /// How long connections may take to end once their streams have.
 const FINISH_MAX: Duration = Duration::from_millis(800);
 
@@ -31,6 +33,14 @@ pub(crate) async fn drain(
     // First, so that no balancer sends anybody who would be turned away.
     health.report(false).await;
     phase.send_replace(Phase::Draining);
+    if let Some(cluster) = &shared.cluster {
+        // Budgets first, so that others grant from them again while this server is still there to pass things on.
+        if timeout_at(deadline.max(Instant::now() + HAND_OVER_MIN), cluster.leave()).await.is_err() {
+            tracing::warn!(
+                "not every budget could be handed over; the others get them when the lease has ended"
+            );
+        }
+    }
     shared.registry.drain();
     shared.sessions.wake_all();
     // Reports may come for as long as permits are out: in sessions, or from unary calls.

@@ -33,6 +33,7 @@ pub mod words;
 
 mod acquire;
 mod alarm;
+mod cluster;
 mod connection;
 mod drain;
 mod explain;
@@ -61,6 +62,7 @@ use crate::{
     auth::{Gate, JwksError},
     cell::Footing,
     clock::{Clock, Reading},
+    cluster::Joined,
     config::{Config, ConfigError, Data},
     health::Health,
     http::{Phase, World},
@@ -74,7 +76,7 @@ use crate::{
     tls::{Tls, TlsError},
     worker::{Stop, Workers},
 };
-pub use crate::{listeners::Listeners, reload::Reload};
+pub use crate::{cluster::ClusterError, listeners::Listeners, reload::Reload};
 
 /// Why a server could not run.
 #[derive(Debug, thiserror::Error)]
@@ -106,6 +108,9 @@ pub enum Error {
     /// The store can't be used.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The cluster can't be joined.
+    #[error(transparent)]
+    Cluster(#[from] ClusterError),
     /// One of the server's threads panicked.
     #[error("a thread of the server panicked; its message stands above")]
     Panicked,
@@ -121,7 +126,7 @@ pub async fn run(
     listeners: Listeners,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), Error> {
-    let origin = Origin::open(&config.server.data)?;
+    let origin = Origin::of(&config)?;
     run_from(origin, config, listeners, shutdown).await
 }
 
@@ -137,6 +142,17 @@ pub struct Origin {
 }
 
 impl Origin {
+    /// With what is configured: a store of its own, or none where a cluster's etcd keeps everything.
+    ///
+    /// # Errors
+    /// If it can't be used.
+    pub fn of(config: &Config) -> Result<Self, StoreError> {
+        match config.cluster {
+            None => Self::open(&config.server.data),
+            Some(_) => Self::open(&Data::Memory),
+        }
+    }
+
     /// With the store that is configured.
     ///
     /// # Errors
@@ -163,8 +179,23 @@ pub async fn run_from(
     let (tls, tls_files) = config.server.tls.as_ref().map(Tls::load).transpose()?.unzip();
     let (gate, jwks_file) = Gate::load(&config.auth)?;
     let Origin { store, reading, reload } = origin;
-    let Held { clock, permit_ids, registry, trail, grant_thread, keeping } =
-        hold(store, reading, &config).await?;
+    let joined = match &config.cluster {
+        Some(cluster) => {
+            Some(Joined::begin(&config, cluster, listeners.grpc_address(), Clock::start()).await?)
+        }
+        None => None,
+    };
+    let gate = if joined.is_some() { gate.with_peers() } else { gate };
+    let Held { clock, permit_ids, registry, trail, grant_thread, keeping } = match &joined {
+        Some(joined) => hold_with_others(joined, &config).await?,
+        None => hold(store, reading, &config).await?,
+    };
+    // What is in it ends with it.
+    let mut background = JoinSet::new();
+    let cluster = match joined {
+        Some(joined) => Some(joined.enter(Arc::clone(&registry), Arc::clone(&trail), &mut background).await?),
+        None => None,
+    };
     let (alarms, stream_thread) = Alarms::start("streams", clock)?;
     let (phase, phases) = watch::channel(Phase::Starting);
     let (stop, stops) = watch::channel(Stop::Run);
@@ -172,6 +203,7 @@ pub async fn run_from(
     let admin = Admin::new(
         Arc::clone(&registry),
         trail,
+        cluster.clone(),
         Arc::clone(&metrics),
         phases.clone(),
         gate.clone(),
@@ -189,9 +221,8 @@ pub async fn run_from(
         phase: phases.clone(),
         gate: gate.clone(),
         tls: tls.clone(),
+        cluster,
     });
-    // What is in it ends with it.
-    let mut background = JoinSet::new();
     if let (Some(tls), Some(files)) = (tls, tls_files) {
         background.spawn(files.watch(move || tls.reload()));
     }
@@ -222,6 +253,9 @@ pub async fn run_from(
     shutdown.await;
     drain::drain(&shared, &phase, &health, &stop, &mut workers).await;
 
+    if let Some(cluster) = &shared.cluster {
+        cluster.end().await;
+    }
     drop(background);
     let sound = workers.join() & grant_thread.join() & stream_thread.join();
     match keeping.map_or(Some(Ok(())), |keeping| keeping.finish(shared.registry.list())) {
@@ -262,4 +296,27 @@ async fn hold(mut store: Option<Box<dyn Store>>, reading: Reading, config: &Conf
         None => None,
     };
     Ok(Held { clock, permit_ids: PermitIds::new(seal), registry, trail, grant_thread, keeping })
+}
+
+/// As one of several servers: budgets come later, one by one, as they are claimed.
+async fn hold_with_others(joined: &Joined, config: &Config) -> Result<Held, Error> {
+    let clock = joined.clock();
+    let (alarms, grant_thread) = Alarms::start("grants", clock)?;
+    let profiles = Profiles::load(config.server.profiles.iter().map(PathBuf::as_path))?;
+    let keeper = Arc::<Keeper>::default();
+    let contention = Arc::default();
+    let footing = Footing { clock, alarms, keeper: Some(Arc::clone(&keeper)), contention, profiles };
+    let registry = Arc::new(Registry::new(footing, config.server.bounds.budgets).clustered());
+    registry.follow(File::of(config))?;
+    let trail = Trail::resume(config.server.bounds.changes, Vec::new(), Some(Arc::clone(&keeper)));
+    let trail = Arc::new(trail.shared_by(joined.name()));
+    let keeping = Some(KeeperThread::start(Arc::clone(&keeper), Box::new(joined.store()?), clock)?);
+    Ok(Held {
+        clock,
+        permit_ids: PermitIds::new(joined.seal.clone()),
+        registry,
+        trail,
+        grant_thread,
+        keeping,
+    })
 }

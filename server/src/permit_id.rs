@@ -87,6 +87,14 @@ impl PermitIds {
         PermitId(text)
     }
 
+    /// The cell that an id names, whoever issued it to whomever.
+    pub(crate) fn cell_of(text: &str) -> Option<u32> {
+        let mut bytes = [0; BYTES];
+        let read = URL_SAFE_NO_PAD.decode_slice(text, &mut bytes).ok()?;
+        let cell = bytes.get(1..5).filter(|_| read == BYTES && bytes[0] == VERSION)?;
+        Some(u32::from_be_bytes(cell.try_into().expect("4 bytes")))
+    }
+
     /// The cell and permit of an id that this process issued to this holder; `None` for every other text.
     pub(crate) fn read(&self, text: &str, holder: Holder) -> Option<(u32, PermitKey)> {
         if text.len() != LENGTH {

@@ -2,11 +2,12 @@
 //! reachable by id until room is needed, so that reports for its permits are still answered.
 
 mod configured;
+mod seats;
 
 pub(crate) use configured::{Difference, File};
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt,
     ops::Bound,
     sync::{
@@ -17,7 +18,7 @@ use std::{
 
 use dashmap::DashMap;
 use parking_lot::{Mutex, RwLock};
-use permitd_budget::CheckedSpec;
+use permitd_budget::{CheckedSpec, Time};
 
 use crate::{
     cell::{Cell, Declared, Footing, Source},
@@ -37,6 +38,8 @@ pub struct Registry {
     by_name: DashMap<BudgetName, Arc<Cell>, foldhash::fast::RandomState>,
     by_id: DashMap<u32, Arc<Cell>, foldhash::fast::RandomState>,
     draining: AtomicBool,
+    /// Whether other servers own budgets too.
+    is_clustered: bool,
     /// Taken for every change: the sorted index, and what makes ids and etags unique.
     index: Mutex<Index>,
 }
@@ -46,6 +49,12 @@ struct Index {
     /// Budgets that the configuration declares and an administrator deleted, with the ids that they had.
     deleted: BTreeMap<BudgetName, u32>,
     ids: u32,
+    /// Ids up to here may be used.
+    ids_end: u32,
+    /// Where other servers own budgets too: the names that are this server's.
+    seats: BTreeSet<BudgetName>,
+    /// When grants end, unless that is moved.
+    end: Time,
     etags: u64,
 }
 
@@ -86,6 +95,12 @@ pub enum RegistryError {
         /// The budget.
         name: BudgetName,
     },
+    /// The budget is another server's.
+    #[error("another server of the cluster owns {name}, or none does at this moment; ask again")]
+    Elsewhere {
+        /// Its name.
+        name: BudgetName,
+    },
     /// As many budgets as the server keeps.
     #[error("the server keeps at most {most} budgets; delete some or raise server.bounds.budgets")]
     Full {
@@ -104,10 +119,13 @@ impl Registry {
     pub(crate) fn new(footing: Footing, budgets_max: usize) -> Self {
         // Etags of an earlier process must not match by accident.
         let (sorted, deleted) = (BTreeMap::new(), BTreeMap::new());
-        let index = Mutex::new(Index { sorted, deleted, ids: 0, etags: rand::random() });
+        let (seats, ids_end, end) = (BTreeSet::new(), u32::MAX, Time::MAX);
+        let index = Index { sorted, deleted, ids: 0, ids_end, seats, end, etags: rand::random() };
+        let index = Mutex::new(index);
         let (by_name, by_id) = (DashMap::default(), DashMap::default());
         let draining = AtomicBool::new(false);
-        Self { footing, budgets_max, file: RwLock::default(), by_name, by_id, draining, index }
+        let (file, is_clustered) = (RwLock::default(), false);
+        Self { footing, budgets_max, file, by_name, by_id, draining, is_clustered, index }
     }
 
     /// Who writes the budgets down, if anybody does.
@@ -149,8 +167,11 @@ impl Registry {
     /// # Errors
     /// `Unknown`.
     pub fn find(&self, name: &BudgetName) -> Result<Arc<Cell>, RegistryError> {
-        let found = self.by_name.get(name).map(|cell| Arc::clone(&cell));
-        found.ok_or_else(|| RegistryError::Unknown { name: name.clone() })
+        if let Some(cell) = self.by_name.get(name) {
+            return Ok(Arc::clone(&cell));
+        }
+        self.check_seat(&self.index.lock(), name)?;
+        Err(RegistryError::Unknown { name: name.clone() })
     }
 
     /// The budget of that name, made from its provider's defaults if nobody declared it.
@@ -161,9 +182,13 @@ impl Registry {
         if let Some(cell) = self.by_name.get(name) {
             return Ok(Arc::clone(&cell));
         }
+        if self.is_clustered {
+            self.check_seat(&self.index.lock(), name)?;
+        }
         let defaults = self.file.read().providers.get(name.provider()).cloned();
         let spec = defaults.ok_or_else(|| RegistryError::Unknown { name: name.clone() })?;
         let mut index = self.index.lock();
+        self.check_seat(&index, name)?;
         match index.sorted.get(name) {
             Some(made_meanwhile) => Ok(Arc::clone(made_meanwhile)),
             None => {
@@ -192,6 +217,7 @@ impl Registry {
         dry: bool,
     ) -> Result<Change, RegistryError> {
         let mut index = self.index.lock();
+        self.check_seat(&index, name)?;
         let cell = index.sorted.get(name).cloned();
         let before = cell.as_ref().map(|cell| cell.declared());
         match_etag(name, before.as_ref(), etag)?;
@@ -214,6 +240,7 @@ impl Registry {
     /// `EtagMismatch` (also where there is no such budget but an etag), `Unknown`.
     pub fn delete(&self, name: &BudgetName, etag: &str) -> Result<Change, RegistryError> {
         let mut index = self.index.lock();
+        self.check_seat(&index, name)?;
         let before = index.sorted.get(name).map(|cell| cell.declared());
         match_etag(name, before.as_ref(), etag)?;
         let cell =
@@ -265,8 +292,12 @@ impl Registry {
     ) -> Result<Arc<Cell>, RegistryError> {
         self.make_room()?;
         // An id is never used twice, so they can run out, after four billion budgets.
-        index.ids = index.ids.checked_add(1).ok_or(RegistryError::Full { most: self.budgets_max })?;
+        let next = index.ids.checked_add(1).filter(|id| *id <= index.ids_end);
+        index.ids = next.ok_or(RegistryError::Full { most: self.budgets_max })?;
         let cell = Cell::new(index.ids, name.clone(), declared, &self.footing);
+        if self.is_clustered {
+            cell.grant_until(index.end);
+        }
         if self.draining.load(Ordering::Acquire) {
             cell.drain();
         }
@@ -420,7 +451,7 @@ mod tests {
         assert!(registry.by_id.len() <= 4, "{} kept", registry.by_id.len());
         let cell = registry.by_id(held.id()).expect("its permit is out");
         assert!(registry.has_permits());
-        assert!(cell.report(grant.permit, &Report::new(Outcome::Success)).0.settled);
+        assert!(cell.report(grant.permit, &Report::new(Outcome::Success)).expect("here").0.settled);
         assert!(!registry.has_permits());
     }
 }

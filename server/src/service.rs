@@ -9,6 +9,7 @@ use std::{
     task::{Context, Poll},
 };
 
+use futures_core::Stream;
 use http_body::Frame;
 use permitd_proto::v1::{
     AcquireRequest, AcquireResponse, ReportRequest, ReportResponse, permit_service_server,
@@ -23,7 +24,8 @@ use tonic::{
 use tonic_prost::ProstCodec;
 
 use crate::{
-    acquire::{AcquireStream, acquire},
+    acquire::acquire,
+    cluster::unary::{acquire_anywhere, report_anywhere},
     connection::Peer,
     session::{Ending, Inbound, Incoming, SessionCodec, SessionStream, Written},
     shared::{Shared, tell_ended},
@@ -86,18 +88,33 @@ impl Service<http::Request<Body>> for Permits {
     }
 }
 
+/// What becomes of one acquire, here or elsewhere.
+type Acquiring = Pin<Box<dyn Stream<Item = Result<AcquireResponse, Status>> + Send>>;
+
 struct AcquireCall(Permits);
 
 impl ServerStreamingService<AcquireRequest> for AcquireCall {
     type Response = AcquireResponse;
-    type ResponseStream = AcquireStream;
-    type Future = Ready<Result<Response<AcquireStream>, Status>>;
+    type ResponseStream = Acquiring;
+    type Future = Ready<Result<Response<Acquiring>, Status>>;
 
     fn call(&mut self, request: Request<AcquireRequest>) -> Self::Future {
         let shared = &self.0.shared;
-        let caller = shared.gate.caller(request.extensions()).map_err(Fault::into_status);
-        let acquired =
-            caller.and_then(|caller| acquire(shared, &caller, request.metadata(), request.get_ref()));
+        let caller = match shared.gate.caller(request.extensions()) {
+            Ok(caller) => caller,
+            Err(fault) => return ready(Err(fault.into_status())),
+        };
+        let acquired = match &shared.cluster {
+            None => {
+                let acquired = acquire(shared, &caller, request.metadata(), request.get_ref());
+                acquired.map(|stream| Box::pin(stream) as Acquiring)
+            }
+            Some(cluster) => {
+                let (metadata, _, request) = request.into_parts();
+                let acquired = acquire_anywhere(shared, cluster, caller, metadata, request);
+                acquired.map(|stream| Box::pin(stream) as Acquiring)
+            }
+        };
         ready(acquired.map(Response::new))
     }
 }
@@ -106,18 +123,21 @@ struct ReportCall(Permits);
 
 impl UnaryService<ReportRequest> for ReportCall {
     type Response = ReportResponse;
-    type Future = Ready<Result<Response<ReportResponse>, Status>>;
+    type Future = BoxFuture<Response<ReportResponse>, Status>;
 
     fn call(&mut self, request: Request<ReportRequest>) -> Self::Future {
-        let shared = &self.0.shared;
-        let caller = shared.gate.caller(request.extensions());
-        let answered = caller.and_then(|caller| shared.report(caller.holder(), request.get_ref()));
-        ready(answered.map_err(Fault::into_status).map(|answered| {
+        let shared = Arc::clone(&self.0.shared);
+        Box::pin(async move {
+            let caller = shared.gate.caller(request.extensions())?;
+            let answered = match &shared.cluster {
+                None => shared.report(caller.holder(), request.get_ref())?,
+                Some(cluster) => report_anywhere(&shared, cluster, &caller, request.into_inner()).await?,
+            };
             if let Some((waiter, permit)) = answered.ended {
                 tell_ended(waiter, permit);
             }
-            Response::new(answered.response)
-        }))
+            Ok(Response::new(answered.response))
+        })
     }
 }
 

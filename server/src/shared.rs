@@ -11,13 +11,14 @@ use crate::{
     auth::{Caller, Gate, Holder},
     cell::{Cell, IN_FLIGHT_MAX, NotTaken},
     clock::Clock,
+    cluster::Cluster,
     config::{BudgetName, ServerConfig},
     http::Phase,
     inbox::{Delivery, Inbox, News, Waiter},
     metrics::Metrics,
     permit_id::PermitIds,
     profile::GENERIC,
-    registry::Registry,
+    registry::{Registry, RegistryError},
     session::Sessions,
     status::Fault,
     tls::Tls,
@@ -42,6 +43,8 @@ pub(crate) struct Shared {
     pub(crate) gate: Gate,
     /// `None`: in the clear.
     pub(crate) tls: Option<Arc<Tls>>,
+    /// `None`: this server is all there is.
+    pub(crate) cluster: Option<Arc<Cluster>>,
 }
 
 /// A report that was answered.
@@ -51,6 +54,19 @@ pub(crate) struct Answered {
     pub(crate) ended: Option<(Waiter, PermitKey)>,
 }
 
+/// Where a budget is.
+pub(crate) enum Sought {
+    Here(Arc<Cell>),
+    Elsewhere(BudgetName),
+}
+
+/// What became of a request.
+pub(crate) enum Asking {
+    Here(Arc<Cell>, Acquired),
+    /// The budget is another server's.
+    Elsewhere(BudgetName),
+}
+
 impl Shared {
     /// Whether the server is about to stop.
     pub(crate) fn is_draining(&self) -> bool {
@@ -58,10 +74,14 @@ impl Shared {
     }
 
     /// The budget that a caller's request names, made if its provider has defaults.
-    pub(crate) fn cell(&self, caller: &Caller, provider: &str, key: &str) -> Result<Arc<Cell>, Fault> {
+    pub(crate) fn seek(&self, caller: &Caller, provider: &str, key: &str) -> Result<Sought, Fault> {
         let name = BudgetName::new(provider, key)?;
         caller.check_budget(&name)?;
-        Ok(self.registry.find_or_make(&name)?)
+        match self.registry.find_or_make(&name) {
+            Ok(cell) => Ok(Sought::Here(cell)),
+            Err(RegistryError::Elsewhere { name }) => Ok(Sought::Elsewhere(name)),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Joins the queue of the budget that a request names. `request` is called once, but for budgets deleted meanwhile.
@@ -71,11 +91,14 @@ impl Shared {
         provider: &str,
         key: &str,
         request: impl Fn() -> Request<'a, Waiter>,
-    ) -> Result<(Arc<Cell>, Acquired), Fault> {
+    ) -> Result<Asking, Fault> {
         loop {
-            let cell = self.cell(caller, provider, key)?;
+            let cell = match self.seek(caller, provider, key)? {
+                Sought::Here(cell) => cell,
+                Sought::Elsewhere(name) => return Ok(Asking::Elsewhere(name)),
+            };
             match cell.acquire(request()) {
-                Ok(acquired) => return Ok((cell, acquired)),
+                Ok(acquired) => return Ok(Asking::Here(cell, acquired)),
                 // Deleted since it was found. Its name is free: the next look finds a new one, or nothing.
                 Err(NotTaken::Gone) => {}
                 Err(NotTaken::TooManyPermits) => return Err(too_many_permits(&cell)),
@@ -94,11 +117,9 @@ impl Shared {
     pub(crate) fn report(&self, holder: Holder, request: &v1::ReportRequest) -> Result<Answered, Fault> {
         let permit = self.permit(holder, &request.permit_id);
         let report = self.read_report(permit.as_ref().map(|(cell, _)| &**cell), request, self.clock.now())?;
-        let (reported, ended) = match permit {
-            Some((cell, permit)) => {
-                let (reported, waiter) = cell.report(permit, &report);
-                (reported, waiter.map(|waiter| (waiter, permit)))
-            }
+        let settled = permit.and_then(|(cell, permit)| Some((cell.report(permit, &report)?, permit)));
+        let (reported, ended) = match settled {
+            Some(((reported, waiter), permit)) => (reported, waiter.map(|waiter| (waiter, permit))),
             None => (unknown(report.outcome), None),
         };
         self.metrics.reported(reported.outcome, reported.settled, 1);

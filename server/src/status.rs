@@ -16,6 +16,9 @@ pub const DOMAIN: &str = "permitd.dev";
 /// When to try again after a server that is about to stop: long enough to find another one.
 pub const DRAINING_HINT: Duration = Duration::from_secs(1);
 
+/// The reason of a refusal by a server that does not own the budget.
+pub(crate) const ELSEWHERE: &str = "BUDGET_ELSEWHERE";
+
 /// A refusal on its way to the wire.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Fault {
@@ -166,7 +169,7 @@ impl From<Refusal> for Fault {
     fn from(refusal: Refusal) -> Self {
         let code = match refusal.reason {
             Reason::LargerThanLimit { .. } => Code::OutOfRange,
-            Reason::Paused | Reason::Draining | Reason::StoreUnavailable => Code::Unavailable,
+            Reason::Paused | Reason::Draining | Reason::Moved | Reason::StoreUnavailable => Code::Unavailable,
             Reason::Deleted => Code::NotFound,
             Reason::Cancelled => Code::Cancelled,
             // NotInTime, the full queues, QuotaExhausted, and whatever the heart comes to refuse for.
@@ -178,7 +181,7 @@ impl From<Refusal> for Fault {
             Reason::TooManyTenants => Some("tenants"),
             _ => None,
         };
-        let hint = (refusal.reason == Reason::Draining).then_some(DRAINING_HINT);
+        let hint = matches!(refusal.reason, Reason::Draining | Reason::Moved).then_some(DRAINING_HINT);
         let (reason, message) = (refusal.reason.name(), refusal.to_string());
         Self {
             retry_after: refusal.retry_after.or(hint),
@@ -197,6 +200,9 @@ impl From<RegistryError> for Fault {
                 Self::new(Code::NotFound, "BUDGET_UNKNOWN", message)
             }
             RegistryError::EtagMismatch { .. } => Self::new(Code::Aborted, "ETAG_MISMATCH", message),
+            RegistryError::Elsewhere { .. } => {
+                Self::new(Code::Unavailable, ELSEWHERE, message).after(DRAINING_HINT)
+            }
             RegistryError::Full { .. } => {
                 Self::exhausted("TOO_MANY_BUDGETS", "server.bounds.budgets", message)
             }

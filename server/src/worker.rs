@@ -69,7 +69,9 @@ impl Workers {
             let (finish, finished) = oneshot::channel();
             let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
             let (config, tls, stop) = (shared.config.clone(), shared.tls.clone(), stop.clone());
-            let gate = (!shared.gate.is_open())
+            let gate = shared
+                .gate
+                .is_needed()
                 .then(|| GateLayer { gate: shared.gate.clone(), denied: shared.metrics.denied.clone() });
             let routes = routes(shared, admin, health);
             let serve = move || {

@@ -2,6 +2,7 @@
 //! proxy that breaks connections. Everything is reached over real sockets, and judged by what the wire says.
 
 mod authority;
+mod etcd;
 mod facts;
 mod folder;
 mod http;
@@ -17,6 +18,7 @@ mod wait;
 mod words;
 
 pub use authority::{Authority, Issued};
+pub use etcd::Etcd;
 pub use facts::{Facts, facts, refused_facts};
 pub use folder::Folder;
 pub use http::{http_get, https_get};

@@ -137,6 +137,22 @@ impl Permitd {
         self.signal(Signal::KILL);
     }
 
+    /// Stops it for a while, with SIGSTOP.
+    ///
+    /// # Panics
+    /// If it is gone.
+    pub fn freeze(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// Lets it go on.
+    ///
+    /// # Panics
+    /// If it is gone.
+    pub fn thaw(&self) {
+        self.signal(Signal::CONT);
+    }
+
     fn signal(&self, signal: Signal) {
         kill_process(self.pid(), signal).expect("it is ours");
     }

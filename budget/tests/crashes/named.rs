@@ -213,3 +213,22 @@ fn a_store_that_fails() {
     heart.saved(now, &mut events);
     assert!(matches!(heart.acquire(now, now_or_never(9), &mut events), Ok(Acquired::Granted(_))));
 }
+
+/// Goal: nothing is granted from the end on that its owner set, neither at once nor to who waits; it goes on when the end is moved.
+#[test]
+fn grants_end_with_their_owner() {
+    let second = Duration::from_secs(1);
+    let spec = spec(vec![LimitSpec::rate("requests", 600, MINUTE), LimitSpec::in_flight(8)]);
+    let now = Time::from_nanos(BEGIN);
+    let (mut heart, mut events) = (kept(&spec, now), Vec::new());
+    heart.grant_until(now, now + second, &mut events);
+    assert!(matches!(heart.acquire(now, now_or_never(1), &mut events), Ok(Acquired::Granted(_))));
+    let late = now + second;
+    assert!(heart.acquire(late, now_or_never(2), &mut events).is_err());
+    let patient = Request { max_wait: None, ..now_or_never(3) };
+    assert!(matches!(heart.acquire(late, patient, &mut events), Ok(Acquired::Waiting(_))));
+    let _ = heart.poll(late + second, &mut events);
+    assert!(events.is_empty(), "{events:?}");
+    heart.grant_until(late + second, late + second * 2, &mut events);
+    let [Event::Granted { waiter: 3, .. }] = events.as_slice() else { panic!("one grant, not {events:?}") };
+}

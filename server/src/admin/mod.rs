@@ -1,6 +1,7 @@
 //! `AdminService`: budgets, seen and steered live. Each call decodes, asks the registry, and encodes; changes go through the
 //! audit trail, which also puts them in order.
 
+mod elsewhere;
 mod page;
 #[cfg(test)]
 mod tests;
@@ -9,21 +10,22 @@ mod watch;
 use std::{fmt, sync::Arc};
 
 use permitd_budget::check_name;
-use permitd_proto::v1::{self, admin_service_server::AdminService};
+use permitd_proto::v1::{self, admin_service_client::AdminServiceClient, admin_service_server::AdminService};
 use tokio::{
     sync::{Semaphore, watch as signal},
     task,
 };
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, transport::Channel};
 
 use self::{
     page::{Pages, Wanted, page_size},
-    watch::Watch,
+    watch::{Watch, Watched},
 };
 use crate::{
     audit::{Entry, Trail, What},
     auth::{Caller, Gate},
     cell::{Cell, Declared, Source},
+    cluster::{Cluster, Errand},
     config::{Bounds, BudgetName},
     explain::{self, Facts},
     http::Phase,
@@ -43,6 +45,8 @@ const REASON_BYTES: usize = 1_024;
 pub struct Admin {
     registry: Arc<Registry>,
     trail: Arc<Trail>,
+    /// `None`: this server is all there is.
+    cluster: Option<Arc<Cluster>>,
     metrics: Arc<Metrics>,
     phase: signal::Receiver<Phase>,
     gate: Gate,
@@ -63,13 +67,14 @@ impl Admin {
     pub(crate) fn new(
         registry: Arc<Registry>,
         trail: Arc<Trail>,
+        cluster: Option<Arc<Cluster>>,
         metrics: Arc<Metrics>,
         phase: signal::Receiver<Phase>,
         gate: Gate,
         bounds: &Bounds,
     ) -> Self {
         let watches = Arc::new(Semaphore::new(bounds.watches));
-        Self { registry, trail, metrics, phase, gate, watches, watches_max: bounds.watches }
+        Self { registry, trail, cluster, metrics, phase, gate, watches, watches_max: bounds.watches }
     }
 
     /// Who asks, and for what.
@@ -137,6 +142,12 @@ impl AdminService for Admin {
     ) -> Result<Response<v1::GetBudgetResponse>, Status> {
         let (caller, request) = self.read(request)?;
         let name = read_name(&caller, &request.provider, &request.key)?;
+        let call = |mut client: AdminServiceClient<Channel>, request| async move {
+            client.get_budget(request).await
+        };
+        if let Some(answer) = self.at_owner(&caller, &name, Errand::Use, &request, call).await? {
+            return Ok(answer);
+        }
         let cell = self.registry.find(&name).map_err(Fault::from)?;
         Ok(Response::new(v1::GetBudgetResponse { state: Some(state(&cell)) }))
     }
@@ -147,6 +158,12 @@ impl AdminService for Admin {
     ) -> Result<Response<v1::ExplainBudgetResponse>, Status> {
         let (caller, request) = self.read(request)?;
         let name = read_name(&caller, &request.provider, &request.key)?;
+        let call = |mut client: AdminServiceClient<Channel>, request| async move {
+            client.explain_budget(request).await
+        };
+        if let Some(answer) = self.at_owner(&caller, &name, Errand::Use, &request, call).await? {
+            return Ok(answer);
+        }
         let cell = self.registry.find(&name).map_err(Fault::from)?;
         let (declared, (snapshot, standing, now)) = together(&cell, Cell::explain);
         let facts = Facts { name: &name, snapshot: &snapshot, standing: &standing, now };
@@ -159,13 +176,15 @@ impl AdminService for Admin {
         request: Request<v1::ListBudgetsRequest>,
     ) -> Result<Response<v1::ListBudgetsResponse>, Status> {
         let (caller, request) = self.read(request)?;
-        let wanted = Wanted::read(caller, &request.filter)?;
+        let wanted = Wanted::read(caller.clone(), &request.filter)?;
         let pages = Pages::new("budgets", &request.filter);
         let after = pages.read::<BudgetName>(&request.page_token)?;
         let (registry, most) = (Arc::clone(&self.registry), page_size(request.page_size)?);
+        let own = wanted.clone();
         // Looks at many budgets: off the threads that hand out permits. It fails only where the server stops.
-        let found = task::spawn_blocking(move || page::find(&registry, &wanted, after, most)).await;
+        let found = task::spawn_blocking(move || page::find(&registry, &own, after, most)).await;
         let found = found.map_err(|_| Fault::draining())?;
+        let found = self.list_everywhere(&caller, &wanted, &request, found, most).await?;
         let next_page_token = found.next.map(|last| pages.write(&last)).unwrap_or_default();
         Ok(Response::new(v1::ListBudgetsResponse { states: found.states, next_page_token }))
     }
@@ -175,11 +194,20 @@ impl AdminService for Admin {
         request: Request<v1::SetBudgetRequest>,
     ) -> Result<Response<v1::SetBudgetResponse>, Status> {
         let (caller, request) = self.read(request)?;
+        let whole = self.cluster.is_some().then(|| request.clone());
         let v1::SetBudgetRequest { budget: declared, validate_only, reason } = request;
         let reason = read_reason(reason)?;
         let declared = declared.ok_or_else(|| Fault::invalid("budget", "is missing"))?;
         let (name, spec) = budget::read(&declared).map_err(|fault| fault.within("budget"))?;
         caller.check_budget(&name)?;
+        if let Some(whole) = whole {
+            let call = |mut client: AdminServiceClient<Channel>, request| async move {
+                client.set_budget(request).await
+            };
+            if let Some(answer) = self.at_owner(&caller, &name, Errand::Declare, &whole, call).await? {
+                return Ok(answer);
+            }
+        }
         let set = |dry| self.registry.set(&name, spec, Source::Admin, &declared.etag, dry);
         let change = if validate_only {
             let mut change = set(true).map_err(Fault::from)?;
@@ -211,6 +239,12 @@ impl AdminService for Admin {
     ) -> Result<Response<v1::DeleteBudgetResponse>, Status> {
         let (caller, request) = self.read(request)?;
         let name = read_name(&caller, &request.provider, &request.key)?;
+        let call = |mut client: AdminServiceClient<Channel>, request| async move {
+            client.delete_budget(request).await
+        };
+        if let Some(answer) = self.at_owner(&caller, &name, Errand::Use, &request, call).await? {
+            return Ok(answer);
+        }
         self.can_last()?;
         let made = self.trail.make(|| {
             let change = self.registry.delete(&name, &request.etag)?;
@@ -226,17 +260,21 @@ impl AdminService for Admin {
         request: Request<v1::DiffBudgetsRequest>,
     ) -> Result<Response<v1::DiffBudgetsResponse>, Status> {
         let (caller, request) = self.read(request)?;
-        let wanted = Wanted::read(caller, &request.filter)?;
+        let wanted = Wanted::read(caller.clone(), &request.filter)?;
         let pages = Pages::new("differences", &request.filter);
         let after = pages.read::<BudgetName>(&request.page_token)?;
         let (registry, most) = (Arc::clone(&self.registry), page_size(request.page_size)?);
         // Looks at all budgets, as a list of them does.
         let found = task::spawn_blocking(move || registry.differences()).await;
-        let found = found.map_err(|_| Fault::draining())?.into_iter();
-        let mut left = found.filter(|found| {
-            after.as_ref().is_none_or(|after| found.name > *after) && wanted.holds_for(&found.name)
-        });
-        let (differences, more) = page::fill(left.by_ref().take(most).map(difference));
+        let found = found.map_err(|_| Fault::draining())?;
+        let own = found.into_iter().map(|found| (found.name.clone(), difference(found)));
+        let elsewhere = self.differences_elsewhere(&caller, &request.filter).await?;
+        let mut found: Vec<_> = own.chain(elsewhere).collect();
+        found.sort_by(|(one, _), (other, _)| one.cmp(other));
+        let mut left = found
+            .into_iter()
+            .filter(|(name, _)| after.as_ref().is_none_or(|after| name > after) && wanted.holds_for(name));
+        let (differences, more) = page::fill(left.by_ref().take(most).map(|(_, found)| found));
         let more = more || left.next().is_some();
         let last = differences.last().filter(|_| more);
         let last =
@@ -251,6 +289,12 @@ impl AdminService for Admin {
     ) -> Result<Response<v1::ResetBudgetResponse>, Status> {
         let (caller, request) = self.read(request)?;
         let name = read_name(&caller, &request.provider, &request.key)?;
+        let call = |mut client: AdminServiceClient<Channel>, request| async move {
+            client.reset_budget(request).await
+        };
+        if let Some(answer) = self.at_owner(&caller, &name, Errand::Declare, &request, call).await? {
+            return Ok(answer);
+        }
         let reason = read_reason(request.reason)?;
         self.can_last()?;
         let made = self.trail.make(|| {
@@ -270,6 +314,12 @@ impl AdminService for Admin {
     ) -> Result<Response<v1::PauseBudgetResponse>, Status> {
         let (caller, request) = self.read(request)?;
         let name = read_name(&caller, &request.provider, &request.key)?;
+        let call = |mut client: AdminServiceClient<Channel>, request| async move {
+            client.pause_budget(request).await
+        };
+        if let Some(answer) = self.at_owner(&caller, &name, Errand::Use, &request, call).await? {
+            return Ok(answer);
+        }
         let reason = read_reason(request.reason)?;
         self.steer(&caller, &name, What::Pause, reason, Cell::pause).await?;
         Ok(Response::new(v1::PauseBudgetResponse {}))
@@ -281,6 +331,12 @@ impl AdminService for Admin {
     ) -> Result<Response<v1::ResumeBudgetResponse>, Status> {
         let (caller, request) = self.read(request)?;
         let name = read_name(&caller, &request.provider, &request.key)?;
+        let call = |mut client: AdminServiceClient<Channel>, request| async move {
+            client.resume_budget(request).await
+        };
+        if let Some(answer) = self.at_owner(&caller, &name, Errand::Use, &request, call).await? {
+            return Ok(answer);
+        }
         self.steer(&caller, &name, What::Resume, String::new(), Cell::resume).await?;
         Ok(Response::new(v1::ResumeBudgetResponse {}))
     }
@@ -301,7 +357,9 @@ impl AdminService for Admin {
         })?;
         let registry = Arc::clone(&self.registry);
         let gauge = self.metrics.watches.clone();
-        Ok(Response::new(Watch::new(registry, wanted, interval, self.phase.clone(), room, gauge)))
+        let cluster = self.cluster.clone().filter(|_| !wanted.caller().is_passed());
+        let watched = Watched { registry, cluster, wanted };
+        Ok(Response::new(Watch::new(watched, interval, self.phase.clone(), room, gauge)))
     }
 
     async fn list_changes(

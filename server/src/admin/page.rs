@@ -35,6 +35,7 @@ pub(super) fn page_size(asked: u32) -> Result<usize, Fault> {
 /// Which budgets are asked for, a glob over `provider/key`, of those that the caller may see.
 #[derive(Clone, Debug)]
 pub(super) struct Wanted {
+    text: String,
     filter: Glob,
     caller: Caller,
 }
@@ -47,7 +48,17 @@ impl Wanted {
         if filter.len() > most {
             return Err(Fault::invalid("filter", format!("{} bytes; at most {most}", filter.len())));
         }
-        Ok(Self { filter: Glob::new(filter), caller })
+        Ok(Self { text: filter.to_owned(), filter: Glob::new(filter), caller })
+    }
+
+    /// As it was asked.
+    pub(super) fn filter(&self) -> &str {
+        &self.text
+    }
+
+    /// Who asks.
+    pub(super) fn caller(&self) -> &Caller {
+        &self.caller
     }
 
     pub(super) fn holds_for(&self, name: &BudgetName) -> bool {

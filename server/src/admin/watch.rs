@@ -28,8 +28,14 @@ use tokio::{
 };
 use tonic::Status;
 
-use super::{page::Wanted, state};
-use crate::{config::BudgetName, http::Phase, registry::Registry, status::Fault, wire::decode};
+use super::{
+    elsewhere::{name_of, states_elsewhere},
+    page::Wanted,
+    state,
+};
+use crate::{
+    cluster::Cluster, config::BudgetName, http::Phase, registry::Registry, status::Fault, wire::decode,
+};
 
 /// The shortest interval.
 const INTERVAL_MIN: Duration = Duration::from_millis(100);
@@ -56,10 +62,18 @@ type Told = HashMap<BudgetName, u64>;
 /// Everything that is not as it was told, and what will have been told with it.
 type Look = (Vec<v1::BudgetState>, Told);
 
+/// What is watched.
+#[derive(Clone)]
+pub(super) struct Watched {
+    pub(super) registry: Arc<Registry>,
+    /// `None`: this server's own budgets only.
+    pub(super) cluster: Option<Arc<Cluster>>,
+    pub(super) wanted: Wanted,
+}
+
 /// One watch.
 pub struct Watch {
-    registry: Arc<Registry>,
-    wanted: Wanted,
+    watched: Watched,
     timer: Interval,
     /// Resolves when the server drains.
     draining: Pin<Box<dyn Future<Output = ()> + Send>>,
@@ -76,14 +90,13 @@ pub struct Watch {
 
 impl fmt::Debug for Watch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Watch").field("wanted", &self.wanted).finish_non_exhaustive()
+        f.debug_struct("Watch").field("wanted", &self.watched.wanted).finish_non_exhaustive()
     }
 }
 
 impl Watch {
     pub(super) fn new(
-        registry: Arc<Registry>,
-        wanted: Wanted,
+        watched: Watched,
         every: Duration,
         mut phase: signal::Receiver<Phase>,
         room: OwnedSemaphorePermit,
@@ -97,8 +110,7 @@ impl Watch {
             let _ = phase.wait_for(|phase| *phase == Phase::Draining).await;
         });
         Self {
-            registry,
-            wanted,
+            watched,
             timer,
             draining,
             told: Told::new(),
@@ -143,9 +155,11 @@ impl Stream for Watch {
             }
             let Some(looking) = &mut this.looking else {
                 ready!(this.timer.poll_tick(context));
-                let (registry, wanted, told) =
-                    (Arc::clone(&this.registry), this.wanted.clone(), mem::take(&mut this.told));
-                this.looking = Some(task::spawn_blocking(move || look(&registry, &wanted, told)));
+                let (watched, told) = (this.watched.clone(), mem::take(&mut this.told));
+                this.looking = Some(match watched.cluster.clone() {
+                    None => task::spawn_blocking(move || look(&watched, Vec::new(), told)),
+                    Some(cluster) => task::spawn(look_everywhere(cluster, watched, told)),
+                });
                 continue;
             };
             let looked = ready!(Pin::new(looking).poll(context));
@@ -171,21 +185,29 @@ impl Drop for Watch {
     }
 }
 
-fn look(registry: &Registry, wanted: &Wanted, told: Told) -> Look {
+/// Compares what this server has, and `elsewhere`, with what was told.
+fn look(watched: &Watched, elsewhere: Vec<v1::BudgetState>, told: Told) -> Look {
     let (mut changes, mut gone, mut told) = (Vec::new(), told, Told::new());
-    for cell in registry.list() {
-        if !wanted.holds_for(cell.name()) {
-            continue;
-        }
-        let state = state(&cell);
+    let own = watched.registry.list().into_iter().filter(|cell| watched.wanted.holds_for(cell.name()));
+    let own = own.map(|cell| (cell.name().clone(), state(&cell)));
+    for (name, state) in own.chain(elsewhere.into_iter().filter_map(|state| Some((name_of(&state)?, state))))
+    {
         let hash = hash(&state);
-        if gone.remove(cell.name()) != Some(hash) {
+        if gone.remove(&name) != Some(hash) {
             changes.push(state);
         }
-        told.insert(cell.name().clone(), hash);
+        told.insert(name, hash);
     }
     changes.extend(gone.into_keys().map(|name| farewell(&name)));
     (changes, told)
+}
+
+/// As [`look`], with the budgets of all servers. While one of them does not answer, nothing is news.
+async fn look_everywhere(cluster: Arc<Cluster>, watched: Watched, told: Told) -> Look {
+    match states_elsewhere(&cluster, &watched.wanted).await {
+        Ok(elsewhere) => look(&watched, elsewhere, told),
+        Err(_) => (Vec::new(), told),
+    }
 }
 
 fn hash(state: &v1::BudgetState) -> u64 {

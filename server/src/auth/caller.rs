@@ -23,7 +23,21 @@ const ANYBODY: &str = "loopback";
 
 /// Somebody who was let in. Cheap to clone.
 #[derive(Clone, Debug)]
-pub(crate) struct Caller(Option<Arc<Known>>);
+pub(crate) struct Caller(Who);
+
+#[derive(Clone, Debug)]
+enum Who {
+    Anybody,
+    Known(Arc<Known>),
+    /// Somebody whom another server of the cluster let in, and whose call it passes on.
+    Passed(Arc<Passed>),
+}
+
+#[derive(Debug)]
+struct Passed {
+    name: String,
+    holder: Holder,
+}
 
 /// Whose permits and sessions they are. Written into each permit's id, so that nobody else's id of it is one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -81,40 +95,65 @@ impl fmt::Debug for Rules {
 impl Caller {
     /// Whoever it is, where that is all the same.
     pub(super) fn anybody() -> Self {
-        Self(None)
+        Self(Who::Anybody)
     }
 
     /// Somebody called `name` under these rules, until what they showed ends.
-    pub(super) fn known(name: String, rules: Arc<Rules>, until: Option<SystemTime>) -> Self {
+    pub(super) fn identified(name: String, rules: Arc<Rules>, until: Option<SystemTime>) -> Self {
         let hash = digest(&SHA256, name.as_bytes());
         let holder = Holder(u64::from_be_bytes(hash.as_ref()[..8].try_into().expect("8 of 32 bytes")));
-        Self(Some(Arc::new(Known { name, holder, rules, until })))
+        Self(Who::Known(Arc::new(Known { name, holder, rules, until })))
+    }
+
+    /// Somebody whose call another server passes on: it has checked what they may do.
+    pub(super) fn passed(name: String, holder: Holder) -> Self {
+        Self(Who::Passed(Arc::new(Passed { name, holder })))
+    }
+
+    /// Whether another server passes their call on.
+    pub(crate) fn is_passed(&self) -> bool {
+        matches!(self.0, Who::Passed(_))
+    }
+
+    fn known(&self) -> Option<&Known> {
+        match &self.0 {
+            Who::Known(known) => Some(known),
+            Who::Anybody | Who::Passed(_) => None,
+        }
     }
 
     /// For the audit trail.
     pub(crate) fn name(&self) -> &str {
-        self.0.as_ref().map_or(ANYBODY, |known| &known.name)
+        match &self.0 {
+            Who::Anybody => ANYBODY,
+            Who::Known(known) => &known.name,
+            Who::Passed(passed) => &passed.name,
+        }
     }
 
     /// Whose permits and sessions theirs are.
     pub(crate) fn holder(&self) -> Holder {
-        self.0.as_ref().map(|known| known.holder).unwrap_or_default()
+        match &self.0 {
+            Who::Anybody => Holder::default(),
+            Who::Known(known) => known.holder,
+            Who::Passed(passed) => passed.holder,
+        }
     }
 
     /// When what they showed ends; `None` for never.
     pub(super) fn until(&self) -> Option<SystemTime> {
-        self.0.as_ref()?.until
+        self.known()?.until
     }
 
     /// Resolves when the rules that let them in are over; `None` for never.
     pub(super) fn over(&self) -> Option<Waiting> {
-        Some(self.0.as_ref()?.rules.over.wait())
+        Some(self.known()?.rules.over.wait())
     }
 
     /// The tenant of requests that name none: the caller's own name if they may be that tenant, else the first that they may be.
     /// Empty if there is none, or no rule.
     pub(crate) fn tenant(&self) -> &str {
-        let Some(known) = &self.0 else { return "" };
+        let Some(known) = self.known() else { return "" };
         let rules = &known.rules;
         if rules.tenants.is_empty() || rules.tenants.iter().any(|tenant| tenant.matches(&known.name)) {
             return &known.name;
@@ -125,7 +164,7 @@ impl Caller {
 
     /// Whether they have that role.
     pub(crate) fn check_role(&self, role: Role) -> Result<(), Fault> {
-        let Some(known) = &self.0 else { return Ok(()) };
+        let Some(known) = self.known() else { return Ok(()) };
         if known.rules.config.roles.contains(&role) {
             return Ok(());
         }
@@ -134,7 +173,7 @@ impl Caller {
 
     /// Whether they may call a method.
     pub(super) fn check_access(&self, access: Option<Access>) -> Result<(), Fault> {
-        let Some(known) = &self.0 else { return Ok(()) };
+        let Some(known) = self.known() else { return Ok(()) };
         match access {
             Some(Access::Open | Access::Known) => Ok(()),
             Some(Access::Roles(roles))
@@ -152,7 +191,7 @@ impl Caller {
 
     /// Whether they may see that a budget of this name exists, if it does.
     pub(crate) fn may_see(&self, budget: &BudgetName) -> bool {
-        let Some(known) = &self.0 else { return true };
+        let Some(known) = self.known() else { return true };
         let budgets = &known.rules.budgets;
         budgets.is_empty() || {
             let name = budget.to_string();
@@ -171,7 +210,7 @@ impl Caller {
 
     /// Whether they may be this tenant.
     pub(crate) fn check_tenant(&self, tenant: &str) -> Result<(), Fault> {
-        let Some(known) = &self.0 else { return Ok(()) };
+        let Some(known) = self.known() else { return Ok(()) };
         let tenants = &known.rules.tenants;
         let bound = if tenants.is_empty() {
             tenant == known.name
@@ -191,7 +230,7 @@ impl Caller {
 
     /// Whether they may ask for that, whatever the budget.
     pub(crate) fn check_ask(&self, ask: &Ask<'_>) -> Result<(), Fault> {
-        let Some(known) = &self.0 else { return Ok(()) };
+        let Some(known) = self.known() else { return Ok(()) };
         self.check_role(Role::Acquire)?;
         self.check_tenant(ask.tenant)?;
         let priorities = &known.rules.config.priorities;

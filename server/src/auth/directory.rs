@@ -67,7 +67,7 @@ impl Directory {
     pub(super) fn by_token(&self, token: &str) -> Option<Caller> {
         let hash = TokenHash::of(token);
         let (known, rules) = self.tokens.get(&hash.prefix())?;
-        (*known == hash).then(|| Caller::known(rules.identity().to_owned(), Arc::clone(rules), None))
+        (*known == hash).then(|| Caller::identified(rules.identity().to_owned(), Arc::clone(rules), None))
     }
 
     /// Whose certificate it is; its first name that anybody has.
@@ -101,9 +101,9 @@ impl Names {
     /// another.
     fn find(&self, name: &str, until: Option<SystemTime>) -> Option<Caller> {
         if let Some(rules) = self.literal.get(name) {
-            return Some(Caller::known(rules.identity().to_owned(), Arc::clone(rules), until));
+            return Some(Caller::identified(rules.identity().to_owned(), Arc::clone(rules), until));
         }
         let (_, rules) = self.globs.iter().find(|(glob, _)| glob.matches(name))?;
-        Some(Caller::known(format!("{}/{name}", rules.identity()), Arc::clone(rules), until))
+        Some(Caller::identified(format!("{}/{name}", rules.identity()), Arc::clone(rules), until))
     }
 }

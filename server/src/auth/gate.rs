@@ -9,11 +9,12 @@ use tonic::{
 };
 
 use super::{
-    Caller, JwksError,
+    Caller, JwksError, Role,
     directory::Directory,
     jwt::{Unproven, Verifier},
     layer::expired,
     methods::{Access, METRICS, access},
+    passed,
 };
 use crate::{config::AuthConfig, files::Watched, status::Fault, tls::Certificate};
 
@@ -22,7 +23,12 @@ const CREDENTIAL_BYTES_MAX: usize = 8 * 1024;
 
 /// Who is let in. Cheap to clone.
 #[derive(Clone, Debug)]
-pub(crate) struct Gate(Option<Arc<Keeper>>);
+pub(crate) struct Gate {
+    /// `None`: open.
+    keeper: Option<Arc<Keeper>>,
+    /// Whether other servers may pass calls on.
+    has_peers: bool,
+}
 
 #[derive(Debug)]
 struct Keeper {
@@ -41,10 +47,11 @@ impl Gate {
     /// Open if nobody is declared. Also the files to watch, for [`Gate::reload`].
     pub(crate) fn load(config: &AuthConfig) -> Result<(Self, Option<Watched>), JwksError> {
         if !config.is_on() {
-            return Ok((Self(None), None));
+            return Ok((Self { keeper: None, has_peers: false }, None));
         }
         let (jwt, watched) = config.jwt.as_ref().map(Verifier::load).transpose()?.unzip();
-        let gate = Self(Some(Arc::new(Keeper { known: RwLock::default(), jwt })));
+        let gate =
+            Self { keeper: Some(Arc::new(Keeper { known: RwLock::default(), jwt })), has_peers: false };
         gate.follow(config);
         Ok((gate, watched))
     }
@@ -56,7 +63,7 @@ impl Gate {
 
     /// Lets in those whom the configuration knows now. Streams of others end.
     pub(crate) fn follow(&self, config: &AuthConfig) {
-        let Some(keeper) = &self.0 else { return };
+        let Some(keeper) = &self.keeper else { return };
         let mut known = keeper.known.write();
         let directory = Directory::new(config, &known.directory);
         let before = std::mem::replace(&mut *known, Known { directory, metrics_open: config.metrics_open });
@@ -65,14 +72,24 @@ impl Gate {
 
     /// Reads the keys of JWTs again.
     pub(crate) fn reload(&self) {
-        if let Some(jwt) = self.0.as_ref().and_then(|keeper| keeper.jwt.as_ref()) {
+        if let Some(jwt) = self.keeper.as_ref().and_then(|keeper| keeper.jwt.as_ref()) {
             jwt.reload();
         }
     }
 
+    /// As it is, and other servers may pass calls on.
+    pub(crate) fn with_peers(self) -> Self {
+        Self { has_peers: true, ..self }
+    }
+
+    /// Whether there is anything to be read of a call before its service is.
+    pub(crate) fn is_needed(&self) -> bool {
+        self.has_peers || !self.is_open()
+    }
+
     /// Whether nobody has to prove who they are.
     pub(crate) fn is_open(&self) -> bool {
-        self.0.is_none()
+        self.keeper.is_none()
     }
 
     /// Who calls the method at that path, if they may.
@@ -82,19 +99,24 @@ impl Gate {
         headers: &HeaderMap,
         certificate: Option<&Certificate>,
     ) -> Result<Caller, Fault> {
-        let Some(keeper) = &self.0 else { return Ok(Caller::anybody()) };
+        let passed = self.has_peers.then(|| passed::read(headers)).flatten();
+        let Some(keeper) = &self.keeper else { return passed.unwrap_or_else(|| Ok(Caller::anybody())) };
         let access = access(path);
         if access == Some(Access::Open) {
             return Ok(Caller::anybody());
         }
         let caller = keeper.authenticate(headers, certificate)?;
+        if let Some(passed) = passed {
+            caller.check_role(Role::Peer)?;
+            return passed;
+        }
         caller.check_access(access)?;
         Ok(caller)
     }
 
     /// Whether whoever asks so may read metrics.
     pub(crate) fn admit_to_metrics(&self, headers: &HeaderMap) -> Result<(), Fault> {
-        match &self.0 {
+        match &self.keeper {
             Some(keeper) if !keeper.known.read().metrics_open => {
                 keeper.authenticate(headers, None)?.check_access(Some(METRICS))
             }

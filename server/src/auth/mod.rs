@@ -10,6 +10,7 @@ mod jwt;
 mod layer;
 mod methods;
 mod over;
+pub(crate) mod passed;
 mod role;
 mod token;
 

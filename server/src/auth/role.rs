@@ -13,7 +13,7 @@ pub enum Role {
     Admin,
     /// See budgets, changes and metrics.
     Observe,
-    /// Be another server of the same service. No method wants it as long as one server is all.
+    /// Be another server of the same cluster, which passes on the calls of those whom it let in.
     Peer,
 }
 

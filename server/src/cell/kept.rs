@@ -2,7 +2,7 @@
 
 use std::mem;
 
-use permitd_budget::{Budget, Event, PermitChange, Time};
+use permitd_budget::{Budget, Event, PermitChange, Pressure, Time};
 
 use super::{Cell, Life, State};
 use crate::{
@@ -23,6 +23,10 @@ impl Cell {
     pub(crate) fn save(&self, last: bool, rows: &mut Vec<Write>) -> CellSave {
         let mut state = self.contention.lock(&self.state);
         state.noted = None;
+        if state.life == (Life::Away { in_order: false }) {
+            return CellSave { declared_anew: false, permits: Vec::new() };
+        }
+        let last = last || state.is_away();
         let declared_anew = mem::take(&mut state.declared_anew);
         let deleted = state.life == Life::Deleted;
         let stored = declared_anew.then(|| StoredBudget {
@@ -58,18 +62,20 @@ impl Cell {
         self.note(&mut self.contention.lock(&self.state));
     }
 
-    /// Changes nothing that would have to be saved, unless somebody got what he waited for.
+    /// Changes nothing that would have to be saved, unless somebody got what he waited for, or waits for more than was set aside.
     fn after_save(&self, call: impl FnOnce(&mut Budget<Waiter>, Time, &mut Vec<Event<Waiter>>)) {
         let mut state = self.contention.lock(&self.state);
         let now = self.clock.now();
         let mut events = mem::take(&mut state.events);
         call(&mut state.heart, now, &mut events);
         self.set_alarm(&mut state);
+        if state.heart.pressure() > Pressure::None || !events.is_empty() {
+            self.note(&mut state);
+        }
         if events.is_empty() {
             state.events = events;
             return;
         }
-        self.note(&mut state);
         drop(state);
         self.deliver(events);
     }

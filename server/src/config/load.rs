@@ -14,6 +14,7 @@ use super::{
     Bounds, Config, ConfigError, Keepalive, Problem, ServerConfig,
     auth::{check_auth, read_auth},
     budgets::{read_budgets, read_providers},
+    cluster::read_cluster,
     lines::Lines,
     read::{Found, Notes, Table, duration, flag, number, text, texts},
     tls::read_tls,
@@ -73,6 +74,7 @@ impl Config {
             auth: read_auth(top.table("auth")),
             budgets: read_budgets(top.table("budgets")),
             providers: read_providers(top.table("providers")),
+            cluster: read_cluster(top.table("cluster")),
         };
         top.finish();
         check_auth(&config.auth, config.server.tls.as_ref(), &notes);

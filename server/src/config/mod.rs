@@ -7,6 +7,7 @@
 
 mod auth;
 mod budgets;
+mod cluster;
 mod data;
 mod duration;
 mod error;
@@ -32,6 +33,7 @@ use permitd_budget::CheckedSpec;
 pub(crate) use auth::priority_name;
 pub use auth::{AuthConfig, IdentityConfig, JwtConfig};
 pub(crate) use budgets::read_limits;
+pub use cluster::{ClusterConfig, EtcdConfig, EtcdTlsConfig};
 pub use data::Data;
 pub use duration::{DurationText, parse_duration};
 pub use error::{ConfigError, Problem};
@@ -51,6 +53,8 @@ pub struct Config {
     pub budgets: BTreeMap<BudgetName, CheckedSpec>,
     /// What a key of the provider gets that nobody declared, made on first use. Keys of other providers are unknown.
     pub providers: BTreeMap<String, CheckedSpec>,
+    /// With which other servers this one is one; `None` for none.
+    pub cluster: Option<ClusterConfig>,
 }
 
 /// The process: where it listens and how it behaves.

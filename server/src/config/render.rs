@@ -6,7 +6,8 @@ use permitd_budget::{BudgetSpec, LimitSpec, Overflow, Window};
 use toml::{Table, Value};
 
 use super::{
-    AuthConfig, Bounds, ClientCerts, Config, DurationText, IdentityConfig, ServerConfig, TlsConfig,
+    AuthConfig, Bounds, ClientCerts, ClusterConfig, Config, DurationText, IdentityConfig, ServerConfig,
+    TlsConfig,
     auth::priority_name,
     limit_text::{LimitText, parse_limit, time_text},
 };
@@ -14,6 +15,9 @@ use super::{
 impl fmt::Display for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut top = table([("server", server(&self.server).into()), ("auth", auth(&self.auth).into())]);
+        if let Some(on) = &self.cluster {
+            top.insert("cluster".to_owned(), cluster(on).into());
+        }
         let budgets: Table =
             self.budgets.iter().map(|(name, spec)| (name.to_string(), budget(spec).into())).collect();
         let providers: Table =
@@ -66,6 +70,28 @@ fn tls(tls: Option<&TlsConfig>) -> Table {
         ("key", path(tls.map(|tls| &tls.key))),
         ("client_ca", path(tls.and_then(|tls| tls.client_ca.as_ref()))),
         ("client_certs", client_certs.into()),
+    ])
+}
+
+fn cluster(cluster: &ClusterConfig) -> Table {
+    let text = |text: &Option<String>| text.clone().unwrap_or_default().into();
+    let path = |path: &Option<PathBuf>| {
+        path.as_ref().map_or(String::new(), |path| path.display().to_string()).into()
+    };
+    let tls = cluster.etcd.tls.clone().unwrap_or_default();
+    table([
+        ("etcd", cluster.etcd_url().into()),
+        ("prefix", cluster.prefix.clone().into()),
+        ("name", text(&cluster.name)),
+        ("address", text(&cluster.address)),
+        ("lease", span(cluster.lease)),
+        ("user", text(&cluster.etcd.user)),
+        ("password_file", path(&cluster.etcd.password_file)),
+        ("peer_ca", path(&cluster.peer_ca)),
+        (
+            "etcd_tls",
+            table([("ca", path(&tls.ca)), ("cert", path(&tls.cert)), ("key", path(&tls.key))]).into(),
+        ),
     ])
 }
 

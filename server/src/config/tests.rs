@@ -37,7 +37,9 @@ fn the_example_documents_the_defaults() {
 fn the_example_is_complete() {
     let (config, asked) = Config::read_noting(EXAMPLE, "example", []).expect("the example is right");
     let table: toml::Table = EXAMPLE.parse().expect("TOML");
-    for path in asked.iter().filter(|path| path.starts_with("server") || path.starts_with("auth")) {
+    for path in
+        asked.iter().filter(|path| ["server", "auth", "cluster"].iter().any(|of| path.starts_with(of)))
+    {
         if path == "auth.identities" {
             // One would turn authentication on; it stands there as a comment, see below.
             continue;

@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use permitd_budget::{Budget, CheckedSpec, Resumed};
+use permitd_budget::{Budget, CheckedSpec, Resumed, SavedBudget, SavedPermit};
 
 use super::{Change, Index, Registry, RegistryError, match_etag};
 use crate::{
@@ -11,7 +11,7 @@ use crate::{
     cell::{Cell, Declared, Source},
     config::{BudgetName, Config},
     inbox::Waiter,
-    store::{Kept, rows},
+    store::{Kept, StoredBudget, rows},
 };
 
 /// What the configuration declares.
@@ -34,7 +34,7 @@ impl File {
     }
 
     /// What it says of a budget, by name or as its provider's default.
-    fn get(&self, name: &BudgetName) -> Option<&Arc<CheckedSpec>> {
+    pub(super) fn get(&self, name: &BudgetName) -> Option<&Arc<CheckedSpec>> {
         self.budgets.get(name).or_else(|| self.providers.get(name.provider()))
     }
 }
@@ -57,8 +57,10 @@ impl Registry {
     /// `Full`.
     pub(crate) fn follow(&self, file: File) -> Result<(), RegistryError> {
         let mut index = self.index.lock();
-        let new =
-            |name: &&BudgetName| !index.sorted.contains_key(*name) && !index.deleted.contains_key(*name);
+        // In a cluster, whoever gets the budget makes it.
+        let new = |name: &&BudgetName| {
+            !self.is_clustered && !index.sorted.contains_key(*name) && !index.deleted.contains_key(*name)
+        };
         let gone =
             |cell: &&Arc<Cell>| cell.declared().source == Source::Config && file.get(cell.name()).is_none();
         let gone: Vec<_> = index.sorted.values().filter(gone).cloned().collect();
@@ -95,6 +97,7 @@ impl Registry {
     /// `NotConfigured`, `EtagMismatch`, `Full`.
     pub(crate) fn reset(&self, name: &BudgetName, etag: &str) -> Result<Change, RegistryError> {
         let mut index = self.index.lock();
+        self.check_seat(&index, name)?;
         let cell = index.sorted.get(name).cloned();
         let before = cell.as_ref().map(|cell| cell.declared());
         match_etag(name, before.as_ref(), etag)?;
@@ -145,23 +148,36 @@ impl Registry {
                 continue;
             }
             self.make_room()?;
-            let spec = &self.footing.profiles.of(stored.name.provider()).fill(&stored.declared.spec);
-            let mut heart = match balance {
-                Some(balance) => Budget::restore(spec, &balance, permits, back, &waiter),
-                // Declared and never granted from.
-                None => {
-                    let mut new = Budget::new(spec, back.now);
-                    new.keep();
-                    new
-                }
-            };
-            if stored.paused {
-                heart.pause();
-            }
+            let heart = self.revive(&stored, balance, permits, back, &waiter);
             let cell = Cell::with_heart(id, stored.name, stored.declared, heart, &self.footing);
             self.insert(&mut index, cell);
         }
         Ok(kept.changes)
+    }
+
+    /// A budget as it was written down.
+    pub(super) fn revive(
+        &self,
+        stored: &StoredBudget,
+        balance: Option<SavedBudget>,
+        permits: Vec<SavedPermit>,
+        back: &Resumed,
+        waiter: &Waiter,
+    ) -> Budget<Waiter> {
+        let spec = &self.footing.profiles.of(stored.name.provider()).fill(&stored.declared.spec);
+        let mut heart = match balance {
+            Some(balance) => Budget::restore(spec, &balance, permits, back, waiter),
+            // Declared and never granted from.
+            None => {
+                let mut new = Budget::new(spec, back.now);
+                new.keep();
+                new
+            }
+        };
+        if stored.paused {
+            heart.pause();
+        }
+        heart
     }
 
     /// A budget that was deleted although the configuration declares it is there again, or not declared any more.

@@ -5,26 +5,23 @@
 use std::{mem, sync::Arc};
 
 use permitd_budget::{Acquired, PermitKey, Report, Reported};
+use permitd_proto::v1::ReportRequest;
 
-use super::{cells::At, core::Core, outgoing::Outgoing};
+use super::{away::Ask, cells::At, core::Core, outgoing::Outgoing};
 use crate::{
     auth::{Holder, Role},
     cell::{Cell, NotTaken},
     inbox::Waiter,
-    shared::{Shared, shown, tell_ended, too_many_permits, unknown},
+    shared::{Asking, Shared, Sought, shown, tell_ended, too_many_permits, unknown},
     status::Fault,
-    wire::{
-        decode::{self, Ask},
-        items,
-        writer::PermitText,
-    },
+    wire::{decode, items, writer::PermitText},
 };
 
 /// Items that are put to budgets together, and at most so many under one lock.
 const RUN_MAX: usize = 64;
 
 /// Acquires that were read and not put to their budgets yet.
-struct Asking<'a> {
+struct Run<'a> {
     /// Of requests that name none.
     tenant: &'a str,
     run: Vec<Asked<'a>>,
@@ -38,7 +35,7 @@ struct Asked<'a> {
     at: At,
     request: &'a items::Acquire<'a>,
     /// Taken when it is put to the budget.
-    ask: Option<Ask<'a>>,
+    ask: Option<decode::Ask<'a>>,
 }
 
 /// Reports that were read and not put to their budgets yet.
@@ -54,6 +51,8 @@ struct Settled<'a> {
     permit: PermitKey,
     report: Report,
     permit_id: &'a str,
+    /// As it came, for another server.
+    request: &'a items::Report<'a>,
 }
 
 impl Core {
@@ -62,7 +61,7 @@ impl Core {
         let tenant = mem::take(&mut self.tenant);
         let room = requests.len().min(RUN_MAX);
         let (run, answers) = (Vec::with_capacity(room), Vec::with_capacity(room));
-        let mut asking = Asking { tenant: &tenant, run, count: 0, answers };
+        let mut asking = Run { tenant: &tenant, run, count: 0, answers };
         for request in requests {
             let id = request.request_id;
             if asking.run.iter().any(|asked| asked.request.request_id == id) {
@@ -70,6 +69,8 @@ impl Core {
             }
             if self.ledger.find(id).is_some() {
                 self.repeat(shared, id);
+            } else if self.away.as_ref().is_some_and(|away| away.repeat(id, shared.clock.now())) {
+                // Whoever has it answers again.
             } else if let Err(fault) = self.prepare(shared, request, &mut asking) {
                 // Behind the answers of those that came before.
                 self.ask(shared, &mut asking);
@@ -83,7 +84,7 @@ impl Core {
         self.tenant = tenant;
     }
 
-    pub(super) fn report_all(&mut self, shared: &Shared, requests: &[items::Report<'_>]) {
+    pub(super) fn report_all<'a>(&mut self, shared: &Shared, requests: &'a [items::Report<'a>]) {
         let room = requests.len().min(RUN_MAX);
         let mut settling = Settling { run: Vec::with_capacity(room), answers: Vec::with_capacity(room) };
         let now = shared.clock.now();
@@ -100,7 +101,7 @@ impl Core {
             });
             match (read, known) {
                 (Ok(report), Some((id, permit))) => {
-                    settling.run.push(Settled { id, permit, report, permit_id });
+                    settling.run.push(Settled { id, permit, report, permit_id, request });
                 }
                 (Ok(report), None) => self.answer_unknown(shared, permit_id, &report),
                 (Err(fault), _) => {
@@ -119,11 +120,11 @@ impl Core {
         &mut self,
         shared: &Shared,
         request: &'a items::Acquire<'a>,
-        asking: &mut Asking<'a>,
+        asking: &mut Run<'a>,
     ) -> Result<(), Fault> {
         let ask = decode::acquire(request, asking.tenant)?;
         self.caller.check_ask(&ask)?;
-        let count = ask.count as usize;
+        let (count, tenant) = (ask.count as usize, ask.tenant);
         if self.check_room(shared, asking.run.len() + 1, asking.count + count).is_err() {
             // Those before it in the run may not have to wait.
             self.ask(shared, asking);
@@ -131,7 +132,14 @@ impl Core {
         }
         let at = match self.ledger.cells.named(request.provider, request.key) {
             Some(at) => at,
-            None => self.ledger.cells.add(shared.cell(&self.caller, request.provider, request.key)?),
+            None => match shared.seek(&self.caller, request.provider, request.key)? {
+                Sought::Here(cell) => self.ledger.cells.add(cell),
+                Sought::Elsewhere(budget) => {
+                    let asked = shared.clock.now();
+                    self.pass_on(shared, Ask { budget, request: request.to_request(tenant), asked });
+                    return Ok(());
+                }
+            },
         };
         self.ledger.cells.keep(at);
         asking.count += count;
@@ -140,9 +148,9 @@ impl Core {
     }
 
     /// Puts the run to its budgets, and answers.
-    fn ask(&mut self, shared: &Shared, asking: &mut Asking<'_>) {
+    fn ask(&mut self, shared: &Shared, asking: &mut Run<'_>) {
         asking.count = 0;
-        let Asking { tenant, run, answers, .. } = asking;
+        let Run { tenant, run, answers, .. } = asking;
         for group in by_budget(run, |asked| asked.at).chunk_by(|(one, _), (other, _)| one == other) {
             let at = group[0].0;
             let cell = self.ledger.cells.cell(at);
@@ -169,12 +177,15 @@ impl Core {
         answer: Result<Acquired, NotTaken>,
     ) {
         let fault = match answer {
-            Ok(acquired) => return self.acquired(shared, request, at, acquired),
+            Ok(acquired) => return self.acquired(shared, tenant, request, at, acquired),
             Err(NotTaken::Refused(refusal)) => Fault::from(refusal),
             Err(NotTaken::TooManyPermits) => too_many_permits(self.ledger.cells.cell(at)),
             // Deleted since it was found, and perhaps made anew: by itself, with a new look.
             Err(NotTaken::Gone) => {
                 self.ledger.cells.forget_name(at);
+                if self.ledger.cells.cell(at).is_away() {
+                    self.ledger.cells.forget_id(at);
+                }
                 self.ledger.cells.release(at);
                 return self.ask_again(shared, tenant, request);
             }
@@ -186,23 +197,35 @@ impl Core {
     fn ask_again(&mut self, shared: &Shared, tenant: &str, request: &items::Acquire<'_>) {
         let id = request.request_id;
         let asked = decode::acquire(request, tenant).and_then(|ask| {
-            shared.acquire(&self.caller, request.provider, request.key, || {
+            let acquired = shared.acquire(&self.caller, request.provider, request.key, || {
                 ask.clone().for_waiter(Waiter { inbox: Arc::clone(&self.inbox), request_id: id })
-            })
+            });
+            Ok((acquired?, ask.tenant))
         });
         match asked {
-            Ok((cell, acquired)) => {
+            Ok((Asking::Here(cell, acquired), tenant)) => {
                 let known = self.ledger.cells.of_id(cell.id());
                 let at = known.unwrap_or_else(|| self.ledger.cells.add(cell));
                 self.ledger.cells.keep(at);
-                self.acquired(shared, request, at, acquired);
+                self.acquired(shared, tenant, request, at, acquired);
+            }
+            Ok((Asking::Elsewhere(budget), tenant)) => {
+                let asked = shared.clock.now();
+                self.pass_on(shared, Ask { budget, request: request.to_request(tenant), asked });
             }
             Err(fault) => self.refuse(shared, id, fault),
         }
     }
 
     /// The budget is kept for the request, which the ledger remembers from now on.
-    fn acquired(&mut self, shared: &Shared, request: &items::Acquire<'_>, at: At, acquired: Acquired) {
+    fn acquired(
+        &mut self,
+        shared: &Shared,
+        tenant: &str,
+        request: &items::Acquire<'_>,
+        at: At,
+        acquired: Acquired,
+    ) {
         let id = request.request_id;
         match acquired {
             Acquired::Granted(grant) => {
@@ -218,6 +241,13 @@ impl Core {
             }
             Acquired::Waiting(ticket) => {
                 self.ledger.waits(id, at, ticket, request.count.max(1));
+                // Who passes a request on keeps it there.
+                if shared.cluster.is_some() && !self.caller.is_passed() {
+                    let budget = self.ledger.cells.cell(at).name().clone();
+                    let tenant = if request.tenant.is_empty() { tenant } else { request.tenant };
+                    let request = request.to_request(tenant);
+                    self.ledger.keep_ask(id, Ask { budget, request, asked: shared.clock.now() });
+                }
                 if self.progress {
                     self.tell_place(id);
                 }
@@ -238,12 +268,22 @@ impl Core {
         for group in by_budget(run, |settled| settled.id).chunk_by(|(one, _), (other, _)| one == other) {
             let id = group[0].0;
             let reports = group.iter().map(|&(_, place)| (run[place].permit, &run[place].report));
-            match self.ledger.cells.of_id(id) {
+            let is_here = match self.ledger.cells.of_id(id) {
                 Some(at) => self.ledger.cells.cell(at).report_all(reports, answers),
                 None => match shared.registry.by_id(id) {
                     Some(cell) => cell.report_all(reports, answers),
-                    None => answers.extend(reports.map(|(_, report)| (unknown(report.outcome), None))),
+                    None if shared.cluster.is_some() => false,
+                    None => {
+                        answers.extend(reports.map(|(_, report)| (unknown(report.outcome), None)));
+                        true
+                    }
                 },
+            };
+            if !is_here {
+                for &(_, place) in group {
+                    self.settle_elsewhere(shared, &run[place]);
+                }
+                continue;
             }
             count(shared, answers);
             for (&(_, place), (reported, ended)) in group.iter().zip(answers.drain(..)) {
@@ -261,7 +301,31 @@ impl Core {
         run.clear();
     }
 
-    fn answer_unknown(&mut self, shared: &Shared, permit_id: &str, report: &Report) {
+    /// The permit's budget is another server's, or there is none.
+    fn settle_elsewhere(&mut self, shared: &Shared, settled: &Settled<'_>) {
+        let Settled { id, report, permit_id, request, .. } = settled;
+        // Where a budget comes back to, it is another cell.
+        if let Some(at) = self.ledger.cells.of_id(*id) {
+            self.ledger.cells.forget_id(at);
+        }
+        if let Some(cell) = shared.registry.by_id(*id)
+            && let Some((reported, ended)) = cell.report(settled.permit, report)
+        {
+            if let Some(waiter) = ended {
+                tell_ended(waiter, settled.permit);
+            }
+            shared.metrics.reported(reported.outcome, reported.settled, 1);
+            return self.out.reported(shown(permit_id), &reported);
+        }
+        let whole = ReportRequest { permit_id: (*permit_id).to_owned(), ..request.told().into_owned() };
+        match self.pass_report(shared, *id, whole) {
+            Ok(true) => {}
+            Ok(false) => self.answer_unknown(shared, permit_id, report),
+            Err(fault) => self.out.refused(&fault.into_refused_permit(shown(permit_id).to_owned())),
+        }
+    }
+
+    pub(super) fn answer_unknown(&mut self, shared: &Shared, permit_id: &str, report: &Report) {
         let reported = unknown(report.outcome);
         shared.metrics.reported(reported.outcome, reported.settled, 1);
         self.out.reported(shown(permit_id), &reported);

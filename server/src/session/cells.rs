@@ -87,6 +87,14 @@ impl Cells {
         }
     }
 
+    /// The budget is another server's: should it come back, it is another cell.
+    pub(crate) fn forget_id(&mut self, at: At) {
+        let id = self.hasher.hash_one(self.cell(at).id());
+        if let Ok(found) = self.by_id.find_entry(id, |known| *known == at) {
+            found.remove();
+        }
+    }
+
     /// A request is remembered with this budget.
     pub(crate) fn keep(&mut self, at: At) {
         self.slots[at.0 as usize].uses += 1;
@@ -107,10 +115,7 @@ impl Cells {
             self.hand = (self.hand + 1) % self.slots.len();
             if self.slots[at.0 as usize].uses == 0 {
                 self.forget_name(at);
-                let id = self.hasher.hash_one(self.cell(at).id());
-                if let Ok(found) = self.by_id.find_entry(id, |known| *known == at) {
-                    found.remove();
-                }
+                self.forget_id(at);
                 return Some(at);
             }
         }

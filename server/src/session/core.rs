@@ -3,11 +3,12 @@
 
 use std::{sync::Arc, time::Duration};
 
-use permitd_budget::{Outcome, Reason, Refusal, Report, Ticket, Time};
-use permitd_proto::v1::{Hello, Welcome};
+use permitd_budget::{Outcome, PermitKey, Reason, Refusal, Report, Ticket, Time};
+use permitd_proto::v1::{self, Hello, Welcome};
 use tonic::Code;
 
 use super::{
+    away::Away,
     batch::send_grant,
     cells::At,
     ledger::{Cancelling, Ledger, Taken},
@@ -46,6 +47,10 @@ pub(crate) struct Core {
     /// The request whose place was looked at last.
     last_look: u64,
     pub(super) out: Outgoing,
+    /// What other servers are asked; `None` as long as none is.
+    pub(super) away: Option<Box<Away>>,
+    /// By which it is known there as well.
+    pub(super) session_id: String,
 }
 
 impl Core {
@@ -60,12 +65,14 @@ impl Core {
             next_progress: None,
             last_look: 0,
             out: Outgoing::new(message_bytes),
+            away: None,
+            session_id: String::new(),
         }
     }
 
-    /// Requests in queues.
+    /// Requests in queues, and whatever other servers have not answered.
     pub(super) fn waiting(&self) -> usize {
-        self.ledger.waiting()
+        self.ledger.waiting() + self.away.as_ref().map_or(0, |away| away.len())
     }
 
     /// Permits waited for or live.
@@ -78,11 +85,13 @@ impl Core {
         self.tenant = if hello.tenant.is_empty() { self.caller.tenant().to_owned() } else { hello.tenant };
         self.progress = hello.progress;
         self.next_progress = None;
+        self.session_id.clone_from(&session_id);
         if resumed {
             // All of them are in the ledger, and sent again below.
             self.out.forget_grants();
             self.shares.forget_sent();
             self.say_again(shared);
+            self.reopen(shared);
         }
         self.out.welcome(Welcome { session_id, resumed, grace: Some(encode::duration(shared.config.grace)) });
     }
@@ -149,7 +158,8 @@ impl Core {
         } else {
             self.next_progress = None;
         }
-        [self.next_progress, self.shares.next_tick()].into_iter().flatten().min()
+        let away = self.away.as_ref().and_then(|away| away.next_tick(now));
+        [self.next_progress, self.shares.next_tick(), away].into_iter().flatten().min()
     }
 
     /// Ends everything that waits, and returns grants that never went out. To be called when nobody comes back.
@@ -163,11 +173,13 @@ impl Core {
             let tickets: Vec<Ticket> = group.iter().map(|&(_, ticket)| ticket).collect();
             self.ledger.cells.cell(group[0].0).cancel_all(&tickets);
         }
-        for permit_id in self.out.forget_grants() {
-            if let Some((cell, permit)) = shared.permit(self.caller.holder(), &permit_id) {
+        let unsent = self.out.forget_grants();
+        for permit_id in &unsent {
+            if let Some((cell, permit)) = shared.permit(self.caller.holder(), permit_id) {
                 cell.give_back(&[permit]);
             }
         }
+        self.bury_away(&unsent);
         self.ledger = Ledger::default();
         self.shares = Shares::default();
     }
@@ -175,7 +187,8 @@ impl Core {
     /// Whether `requests` more with `count` permits in all may be asked for.
     pub(super) fn check_room(&self, shared: &Shared, requests: usize, count: usize) -> Result<(), Fault> {
         let waiting_max = shared.config.bounds.waiting_per_session;
-        if self.ledger.waiting() + requests > waiting_max {
+        let away = self.away.as_ref().map_or(0, |away| away.asks());
+        if self.ledger.waiting() + away + requests > waiting_max {
             let message = format!(
                 "{waiting_max} requests of this session wait already; slow down or open another session"
             );
@@ -240,6 +253,11 @@ impl Core {
     }
 
     fn refused_later(&mut self, shared: &Shared, request_id: u64, refusal: Refusal) {
+        if refusal.reason == Reason::Moved
+            && let Some(ask) = self.ledger.moved(request_id)
+        {
+            return self.pass_on(shared, ask);
+        }
         let fault = Fault::from(refusal);
         let reason = fault.reason();
         let refused = fault.into_refused_request(request_id);
@@ -250,14 +268,21 @@ impl Core {
     }
 
     /// Says nothing if all is well: the client knows the ttl.
-    fn extend(&mut self, shared: &Shared, permit_id: &str) {
-        let permit = shared.permit(self.caller.holder(), permit_id);
-        let extended = permit.and_then(|(cell, permit)| cell.extend(permit));
-        if extended.is_none() {
-            let message =
-                "no live permit of this server: it was reported, or it expired; acquire another one";
-            let fault = Fault::new(Code::NotFound, "PERMIT_UNKNOWN", message);
-            self.out.refused(&fault.into_refused_permit(shown(permit_id).to_owned()));
+    pub(super) fn extend(&mut self, shared: &Shared, permit_id: &str) {
+        let known = shared.permit_ids.read(permit_id, self.caller.holder());
+        let here = known.and_then(|(id, permit)| Some((shared.registry.by_id(id)?, permit)));
+        let extended = match (known, here) {
+            (_, Some((cell, permit))) if !cell.is_away() => cell.extend(permit).is_some(),
+            (Some((id, _)), _) => match self.pass_extend(shared, id, permit_id) {
+                Ok(passed) => passed,
+                Err(fault) => {
+                    return self.out.refused(&fault.into_refused_permit(shown(permit_id).to_owned()));
+                }
+            },
+            (None, _) => false,
+        };
+        if !extended {
+            self.out.refused(&permit_unknown().into_refused_permit(shown(permit_id).to_owned()));
         }
     }
 
@@ -272,13 +297,32 @@ impl Core {
             }
             Cancelling::Granted(at, permit) => {
                 // Only if this is what ended it: a permit that was reported meanwhile is not cancelled.
-                let (_, ended) = self.ledger.cells.cell(at).report(permit, &Report::new(Outcome::Cancelled));
-                self.ledger.ended(request_id, permit);
-                if ended.is_some() {
-                    self.answer_cancelled(request_id);
+                let cell = self.ledger.cells.cell(at);
+                match cell.report(permit, &Report::new(Outcome::Cancelled)) {
+                    Some((_, ended)) => {
+                        self.ledger.ended(request_id, permit);
+                        if ended.is_some() {
+                            self.answer_cancelled(request_id);
+                        }
+                    }
+                    None => self.cancel_moved(shared, request_id, permit),
                 }
             }
-            Cancelling::Nothing => {}
+            Cancelling::Nothing => self.cancel_away(shared, request_id),
+        }
+    }
+
+    /// The permit of a cancelled request is another server's by now. It goes back there.
+    fn cancel_moved(&mut self, shared: &Shared, request_id: u64, permit: PermitKey) {
+        let Some(at) = self.ledger.find(request_id).and_then(|asked| asked.cell) else { return };
+        let id = self.ledger.cells.cell(at).id();
+        let permit_id = shared.permit_ids.write(id, permit, self.caller.holder()).as_str().to_owned();
+        let outcome = v1::Outcome::Cancelled.into();
+        let report = v1::ReportRequest { permit_id, outcome, ..v1::ReportRequest::default() };
+        self.ledger.ended(request_id, permit);
+        // If it can't be passed on, it ends by itself.
+        if self.pass_report(shared, id, report).unwrap_or(false) {
+            self.answer_cancelled(request_id);
         }
     }
 
@@ -318,4 +362,10 @@ impl Core {
         asked.told = Some((place.position, place.held_by.as_str().into()));
         self.out.queued(&encode::queued(request_id, place));
     }
+}
+
+/// The refusal of an extension of what is no live permit.
+pub(super) fn permit_unknown() -> Fault {
+    let message = "no live permit of this server: it was reported, or it expired; acquire another one";
+    Fault::new(Code::NotFound, "PERMIT_UNKNOWN", message)
 }

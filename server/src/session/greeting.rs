@@ -38,6 +38,8 @@ pub(super) fn greet(
             session.inbox.take(&mut arrived);
             state.core.take_in(shared, &mut arrived);
         }
+        // The same somebody; but perhaps another server passed the call on before, or does now.
+        state.core.caller = caller.clone();
         state.core.greet(shared, hello, session.id().to_owned(), resumed);
         state.core.handle(shared, message);
         drop(state);

@@ -10,7 +10,10 @@ use permitd_budget::{Grant, PermitKey, Ticket};
 use permitd_proto::v1::Refused;
 use smallvec::SmallVec;
 
-use super::cells::{At, Cells};
+use super::{
+    away::Ask,
+    cells::{At, Cells},
+};
 
 /// Finished requests that are remembered, and grants of all of them together.
 const FINISHED_MAX: usize = 256;
@@ -48,6 +51,8 @@ pub(crate) struct Asked {
     pub(crate) refused: Option<Box<Refused>>,
     /// The place last told: position and what holds it.
     pub(crate) told: Option<(u32, Box<str>)>,
+    /// What was asked, where the budget may become another server's while it waits.
+    again: Option<Box<Ask>>,
 }
 
 #[derive(Debug)]
@@ -87,6 +92,7 @@ impl Asked {
             grants: SmallVec::new(),
             refused: None,
             told: None,
+            again: None,
         }
     }
 
@@ -152,6 +158,27 @@ impl Ledger {
         self.waiting += 1;
         self.permits += wanted as usize;
         self.requests.insert(id, asked);
+    }
+
+    /// What a waiting request asked for, should its budget become another server's.
+    pub(crate) fn keep_ask(&mut self, id: u64, ask: Ask) {
+        if let Some(asked) = self.requests.get_mut(&id) {
+            asked.again = Some(Box::new(ask));
+        }
+    }
+
+    /// A waiting request's budget is another server's, who is to be asked; the request is forgotten here. `None` if that can't be done:
+    /// some of its permits were granted here.
+    pub(crate) fn moved(&mut self, id: u64) -> Option<Ask> {
+        let asked = self.requests.get_mut(&id).filter(|asked| asked.wanted > 0 && asked.grants.is_empty())?;
+        let ask = asked.again.take().filter(|_| !asked.cancelled)?;
+        self.waiting -= 1;
+        self.permits -= asked.wanted as usize;
+        let gone = self.requests.remove(&id).and_then(|asked| asked.cell);
+        if let Some(cell) = gone {
+            self.cells.release(cell);
+        }
+        Some(*ask)
     }
 
     /// A new request was refused.

@@ -2,6 +2,7 @@
 //! message. One task serves a stream, and what it knows of its requests ([`core::Core`]) outlives it, so that another
 //! connection can take them over.
 
+pub(crate) mod away;
 mod batch;
 mod cells;
 mod codec;
@@ -14,6 +15,7 @@ mod outgoing;
 mod shares;
 mod stream;
 mod table;
+mod upstream;
 
 pub(crate) use codec::{SessionCodec, Written};
 pub(crate) use inbound::{Ending, Inbound};

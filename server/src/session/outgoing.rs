@@ -3,7 +3,7 @@
 use std::{collections::VecDeque, mem};
 
 use permitd_budget::{Grant, Reported};
-use permitd_proto::v1::{LocalShare, Queued, Refused, SessionResponse, Welcome};
+use permitd_proto::v1::{Granted, LocalShare, Queued, Refused, ReportResponse, SessionResponse, Welcome};
 use prost::Message as _;
 
 use super::codec::Written;
@@ -53,6 +53,16 @@ impl Outgoing {
 
     pub(crate) fn granted(&mut self, request_id: u64, permit: &PermitText<'_>, grant: &Grant) {
         self.add(|to| to.granted(GRANTED, request_id, permit, grant));
+    }
+
+    /// A grant of another server's.
+    pub(crate) fn passed_grant(&mut self, granted: &Granted) {
+        self.add(|to| to.message(GRANTED, granted));
+    }
+
+    /// Another server's answer to a report.
+    pub(crate) fn passed_report(&mut self, reported: &ReportResponse) {
+        self.add(|to| to.message(REPORTED, reported));
     }
 
     pub(crate) fn refused(&mut self, refused: &Refused) {

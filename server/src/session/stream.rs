@@ -145,6 +145,9 @@ impl SessionStream {
         if std::mem::take(&mut state.due) {
             state.core.tick(shared, shared.clock.now());
         }
+        if state.core.away.is_some() {
+            state.core.turn_away(shared);
+        }
         session.plan(shared, &mut state);
         if !state.core.out.is_empty() {
             return Turn::Say(state.core.out.take());

@@ -4,6 +4,7 @@
 
 mod disk;
 mod embedded;
+pub(crate) mod etcd;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzz;
 mod keeper;
@@ -22,7 +23,7 @@ pub use embedded::{Embedded, FORMAT, backup, check, restore};
 pub(crate) use keeper::{Keeper, KeeperThread, StoreCounts};
 pub use memory::Memory;
 pub(crate) use rows::StoredBudget;
-pub(crate) use start::{Begun, Kept, begin};
+pub(crate) use start::{Begun, Kept, begin, gather};
 
 /// The tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -59,7 +59,7 @@ pub(crate) fn put_budget(id: u32, stored: &StoredBudget) -> Write {
     Write::Put(Table::Budgets, id.to_be_bytes().to_vec(), row.encode_to_vec())
 }
 
-pub(super) fn read_budget(value: &[u8]) -> Option<StoredBudget> {
+pub(crate) fn read_budget(value: &[u8]) -> Option<StoredBudget> {
     let row = BudgetRow::decode(value).ok()?;
     let (name, declared) = read_declared(&row.declared?, row.by_admin)?;
     Some(StoredBudget { name, declared, paused: row.paused, deleted: row.deleted })
@@ -113,7 +113,7 @@ pub(crate) fn remove_change(number: u64) -> Write {
     Write::Remove(Table::Changes, number.to_be_bytes().to_vec())
 }
 
-pub(super) fn read_change(key: &[u8], value: &[u8]) -> Option<Entry> {
+pub(crate) fn read_change(key: &[u8], value: &[u8]) -> Option<Entry> {
     let row = ChangeRow::decode(value).ok()?;
     let change = row.change?;
     let declared = |written: Option<v1::Budget>, by_admin| match written {

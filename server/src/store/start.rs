@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use permitd_budget::{Resumed, SavedBudget, SavedPermit};
 
 use super::{
-    Store, StoreError, Table, Write,
+    EachRow, Store, StoreError, Table, Write,
     rows::{self, IDS, PULSE, SEAL, StoredBudget},
 };
 use crate::{
@@ -59,9 +59,19 @@ pub(crate) fn begin(store: &mut Option<Box<dyn Store>>, reading: Reading) -> Res
 /// # Errors
 /// Those of the store, and `Damaged` for rows that make no sense.
 pub(super) fn read(store: &mut dyn Store) -> Result<Kept, StoreError> {
+    gather(|row| store.read(row))
+}
+
+/// As [`read`], of rows that `each` hands out.
+///
+/// # Errors
+/// As there.
+pub(crate) fn gather(
+    each: impl FnOnce(&mut EachRow<'_>) -> Result<(), StoreError>,
+) -> Result<Kept, StoreError> {
     let mut kept = Kept::default();
     let (mut balances, mut permits) = (BTreeMap::new(), BTreeMap::<u32, Vec<SavedPermit>>::new());
-    store.read(&mut |table, key, value| {
+    each(&mut |table, key, value| {
         let found = match table {
             Table::Meta => kept.read_meta(key, value),
             Table::Budgets => id(key).zip(rows::read_budget(value)).map(|(id, stored)| {

@@ -71,6 +71,36 @@ impl<'a> Acquire<'a> {
     }
 }
 
+impl Acquire<'_> {
+    /// As a message of its own, of this tenant.
+    pub(crate) fn to_request(&self, tenant: &str) -> v1::AcquireRequest {
+        v1::AcquireRequest {
+            provider: self.provider.to_owned(),
+            key: self.key.to_owned(),
+            tokens: self.tokens,
+            estimate: self.estimate.as_deref().cloned(),
+            model: self.model.to_owned(),
+            tenant: tenant.to_owned(),
+            priority: self.priority,
+            max_wait: self.max_wait,
+            count: self.count.max(1),
+            request_id: self.request_id,
+        }
+    }
+}
+
+impl<'a> From<&'a v1::ReportRequest> for Report<'a> {
+    fn from(request: &'a v1::ReportRequest) -> Self {
+        let rest = v1::ReportRequest { permit_id: String::new(), ..request.clone() };
+        Self {
+            permit_id: &request.permit_id,
+            outcome: request.outcome,
+            http_status: request.http_status,
+            rest: Some(Box::new(rest)),
+        }
+    }
+}
+
 impl<'a> From<&'a v1::AcquireRequest> for Acquire<'a> {
     fn from(request: &'a v1::AcquireRequest) -> Self {
         let v1::AcquireRequest {

@@ -110,3 +110,14 @@ async fn the_file_is_read_again() {
     until("SIGHUP to be followed", async || server.log().matches("is in force").count() > told).await;
     server.stop().await;
 }
+
+/// Goal: the first call of a budget that is made for it gets its permit, however slow the limit: what it needs is set aside by the write
+/// after the one that makes the budget.
+#[tokio::test]
+async fn the_first_call_makes_the_budget() {
+    let folder = Folder::new();
+    let providers = "[providers.p]\nlimits = [\"requests=5/1d\"]\n";
+    let server = Permitd::start(&format!("{}{providers}", config(&folder, &[]))).await;
+    server.granted(ask("new")).await;
+    server.stop().await;
+}

@@ -1,0 +1,317 @@
+//! Budgets that this server takes and gives up. What it takes it begins with everything counted as granted that its last owner may have
+//! granted; what it gives up in good order is written down to the unit first.
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use futures_util::stream::{self, StreamExt as _};
+use permitd_budget::{Resumed, Time};
+use tonic::Status;
+
+use super::{
+    Cluster,
+    directory::Seen,
+    etcd::{
+        delete, made_at,
+        messages::{Done, KeyValue, TxnRequest},
+        put, read, written_at,
+    },
+};
+use crate::{
+    clock::Pulse,
+    config::BudgetName,
+    store::{self, etcd::Loaded},
+};
+
+/// Claims under way at once.
+const CLAIMS_MAX: usize = 16;
+/// Between two looks at what nobody owns, and at what others should own.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Budgets given to others between two looks, so that what moves is a small part of what goes on.
+const MOVES_MAX: usize = 4;
+/// How far apart clocks of two machines may be where one has never seen the other's.
+pub(super) const SKEW_MAX: Duration = Duration::from_secs(1);
+/// Ids that are taken from all servers' at a time, and how few may be left before.
+const IDS: u32 = 1_024;
+const IDS_LOW: u32 = 256;
+/// Tries to write a budget down before it is given up as after a crash.
+const SAVES_MAX: usize = 3;
+
+impl Cluster {
+    /// Claims what is asked for here and what nobody owns, and gives up what others should own, for good.
+    pub(super) async fn claim_what_is_due(self: Arc<Self>) {
+        let mut look = tokio::time::interval(LOOK_EVERY);
+        let mut changed = self.changed.subscribe();
+        loop {
+            tokio::select! {
+                () = self.wants.notified() => {}
+                // It lives as long as this.
+                _ = changed.changed() => {}
+                () = self.owned.deposed.notified() => self.give_up_lost(),
+                _ = look.tick() => {
+                    self.give_to_others().await;
+                    if let Err(status) = self.need_ids().await {
+                        tracing::warn!(error = status.message(), "can't get ids for new budgets");
+                    }
+                }
+            }
+            let asked = std::mem::take(&mut *self.wanted.lock());
+            let due = asked.into_iter().chain(self.orphans());
+            stream::iter(due)
+                .for_each_concurrent(CLAIMS_MAX, |(budget, asked)| {
+                    let cluster = &*self;
+                    async move {
+                        if let Err(status) = cluster.claim(&budget, asked).await {
+                            tracing::warn!(%budget, error = status.message(), "could not be claimed yet");
+                        }
+                    }
+                })
+                .await;
+        }
+    }
+
+    /// Budgets that nobody owns and that should be this server's.
+    fn orphans(&self) -> Vec<(BudgetName, bool)> {
+        let configured = self.registry.configured();
+        let directory = self.directory.read();
+        let new = configured
+            .iter()
+            .filter(|name| directory.owner(name).is_none() && directory.budget(name).is_none());
+        let ours = directory.orphans().chain(new).filter(|name| directory.place(name) == Some(&*self.name));
+        ours.map(|name| (name.clone(), false)).collect()
+    }
+
+    /// Becomes the owner of a budget that has none. Nothing happens if it has one.
+    async fn claim(&self, budget: &BudgetName, asked: bool) -> Result<(), Status> {
+        let standing = *self.standing.lock();
+        let Some(standing) = standing.filter(|_| !self.is_leaving.load(Ordering::Relaxed)) else {
+            return Ok(());
+        };
+        if self.registry.is_seated(budget) {
+            return Ok(());
+        }
+        let (owner, me) = (self.keys.owner(budget), self.keys.member(&self.name));
+        let response = self
+            .etcd
+            .txn(TxnRequest {
+                compare: vec![made_at(owner.clone(), 0), made_at(me, standing.member_revision)],
+                success: vec![put(owner.clone(), self.name.clone().into_bytes(), standing.lease)],
+                failure: vec![read(owner)],
+            })
+            .await?;
+        let revision = if response.succeeded {
+            response.header.map_or(0, |header| header.revision)
+        } else {
+            let found = response.responses.into_iter().find_map(|response| match response.done {
+                Some(Done::Range(range)) => range.kvs.into_iter().next(),
+                _ => None,
+            });
+            // An earlier claim of this server's, of which it never heard.
+            let Some(found) = found.filter(|found| found.lease == standing.lease) else { return Ok(()) };
+            found.create_revision
+        };
+        // What was to be written of it under an earlier claim is written or dropped by now, so that it never is under this one.
+        if let Some(keeper) = self.registry.keeper() {
+            let _ = keeper.flush().await;
+        }
+        let (loaded, declared_at) = self.load(budget).await?;
+        let back = self.resumed(&loaded);
+        let kept = store::gather(|row| {
+            loaded.rows.iter().try_for_each(|(table, key, value)| row(*table, key, value))
+        });
+        let kept = kept.map_err(|error| Status::data_loss(format!("{budget} at {declared_at}: {error}")))?;
+        // Under the lock: a lease that was lost meanwhile has taken the claim with it.
+        let now = self.standing.lock();
+        if now.is_none_or(|now| now.lease != standing.lease) {
+            return Ok(());
+        }
+        self.owned.claimed(budget.clone(), revision, &loaded.rows);
+        let seated = self.registry.seat(budget, kept, &back, asked);
+        drop(now);
+        self.directory.write().owner_is(budget.clone(), self.name.clone());
+        if let Err(error) = seated {
+            tracing::error!(%budget, %error, "can't be owned here");
+        }
+        self.tell_change();
+        Ok(())
+    }
+
+    /// What is written down of a budget, and at which revision it was declared.
+    async fn load(&self, budget: &BudgetName) -> Result<(Loaded, i64), Status> {
+        let damaged = || Status::data_loss(format!("what etcd has of {budget} makes no sense"));
+        let mut loaded = Loaded::default();
+        let Some(KeyValue { value, create_revision, .. }) = self.etcd.get(&self.keys.budget(budget)).await?
+        else {
+            return Ok((loaded, 0));
+        };
+        let id = loaded.declared(&value).ok_or_else(damaged)?;
+        if let Some(balance) = self.etcd.get(&self.keys.balance(id)).await? {
+            loaded.balance(id, &balance.value).ok_or_else(damaged)?;
+        }
+        for page in self.etcd.range(&self.keys.permits(id)).await?.0 {
+            loaded.page(id, &page.value).ok_or_else(damaged)?;
+        }
+        Ok((loaded, create_revision))
+    }
+
+    /// This moment on the clock that a budget was written down by, and on this server's.
+    fn resumed(&self, loaded: &Loaded) -> Resumed {
+        let here = self.clock.pulse();
+        let Some((writer, pulse)) = &loaded.written_by else { return Resumed::at(here.at) };
+        let seen = self.directory.read().clock_of(writer);
+        let by_old_clock = match *writer == self.instance {
+            true => here.at,
+            false => by_old_clock(pulse, seen, &here),
+        };
+        Resumed { by_old_clock, now: here.at }
+    }
+
+    /// Another server has claimed what this one believed to own: nothing of it is granted here any more.
+    fn give_up_lost(&self) {
+        for budget in self.owned.take_lost() {
+            tracing::error!(%budget, "was another server's; gives it up");
+            let _standing = self.standing.lock();
+            self.owned.released(&budget);
+            self.registry.unseat(&budget, false);
+        }
+        self.tell_change();
+    }
+
+    /// Gives some of its budgets to servers that have fewer.
+    async fn give_to_others(&self) {
+        let due: Vec<BudgetName> = {
+            let directory = self.directory.read();
+            let seats = self.registry.seats().into_iter();
+            seats.filter(|budget| directory.better(budget, &self.name).is_some()).take(MOVES_MAX).collect()
+        };
+        for budget in due {
+            // It may look otherwise by now.
+            if self.directory.read().better(&budget, &self.name).is_some() {
+                self.hand_over(&budget).await;
+            }
+        }
+    }
+
+    /// Gives a budget up in good order: to the unit, with its permits.
+    pub(super) async fn hand_over(&self, budget: &BudgetName) {
+        let Some(revision) = self.owned.revision(budget) else { return };
+        let cell = self.registry.unseat(budget, true);
+        if let (Some(keeper), Some(cell)) = (self.registry.keeper(), cell) {
+            for _ in 0..SAVES_MAX {
+                if keeper.flush().await.is_ok() {
+                    break;
+                }
+            }
+            cell.leave(false);
+        }
+        let owner = self.keys.owner(budget);
+        let request = TxnRequest {
+            compare: vec![made_at(owner.clone(), revision)],
+            success: vec![delete(owner)],
+            failure: Vec::new(),
+        };
+        // If that fails, the next owner comes when the lease has ended.
+        if let Err(status) = self.etcd.txn(request).await {
+            tracing::warn!(%budget, error = status.message(), "can't be handed over");
+            return;
+        }
+        self.owned.released(budget);
+        self.directory.write().owner_gone(budget);
+        self.tell_change();
+    }
+
+    /// Gives everything up, since this server is about to go, and takes nothing any more.
+    pub(crate) async fn leave(&self) {
+        self.is_leaving.store(true, Ordering::Relaxed);
+        let standing = *self.standing.lock();
+        let Some(standing) = standing else { return };
+        if let Err(status) = self.tell_of_itself(&standing).await {
+            tracing::warn!(error = status.message(), "the others could not be told that this server goes");
+        }
+        stream::iter(self.registry.seats())
+            .for_each_concurrent(CLAIMS_MAX, |budget| async move { self.hand_over(&budget).await })
+            .await;
+    }
+
+    /// Ends the lease, so that nobody has to wait for its end.
+    pub(crate) async fn end(&self) {
+        let standing = self.standing.lock().take();
+        if let Some(standing) = standing {
+            // It ends by itself.
+            let _ = self.etcd.revoke_lease(standing.lease).await;
+        }
+    }
+
+    /// Sees to it that there are ids for budgets to come. They are never used twice, by any server.
+    pub(super) async fn need_ids(&self) -> Result<(), Status> {
+        if self.registry.ids_left() >= IDS_LOW {
+            return Ok(());
+        }
+        let key = self.keys.ids();
+        loop {
+            let found = self.etcd.get(&key).await?;
+            let used = found
+                .as_ref()
+                .and_then(|found| std::str::from_utf8(&found.value).ok()?.parse().ok())
+                .unwrap_or(0);
+            let end = u32::checked_add(used, IDS);
+            let end = end.ok_or_else(|| Status::resource_exhausted("four billion budgets have been made"))?;
+            if used == 0 && found.is_some() {
+                return Err(Status::data_loss("the key \"ids\" of the cluster is no number"));
+            }
+            let written = found.map_or(0, |found| found.mod_revision);
+            let request = TxnRequest {
+                compare: vec![written_at(key.clone(), written)],
+                success: vec![put(key.clone(), end.to_string().into_bytes(), 0)],
+                failure: Vec::new(),
+            };
+            if self.etcd.txn(request).await?.succeeded {
+                self.registry.lend_ids(used + 1, end);
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// This moment by the clock of a process that last wrote at `pulse`: never later than it really is there, so that nothing refills by
+/// mistake.
+fn by_old_clock(pulse: &Pulse, seen: Option<Seen>, here: &Pulse) -> Time {
+    match (pulse.boot, here.boot, seen) {
+        // The same machine: its uptime says it.
+        (Some(then), Some(now), _) if then.id == now.id => pulse.at + now.up.saturating_sub(then.up),
+        // What its clock showed when it was seen last, and what has passed here since.
+        (_, _, Some(seen)) => pulse.at.max(seen.pulse.at + seen.at.elapsed()),
+        (_, _, None) => {
+            let least = Time::from_nanos(here.at.as_nanos().saturating_sub(SKEW_MAX.as_nanos() as u64));
+            pulse.at.max(least)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+    use crate::clock::Boot;
+
+    /// Goal: time by another's clock goes on by what is known of it, and never further than it can have.
+    #[test]
+    fn time_by_anothers_clock() {
+        let at = |seconds: u64| Time::ZERO + Duration::from_secs(seconds);
+        let boot = |id: u8, seconds| Some(Boot { id: [id; 16], up: Duration::from_secs(seconds) });
+        let last = Pulse { at: at(1_000), boot: boot(1, 50) };
+        let here = |id, seconds| Pulse { at: at(seconds), boot: boot(id, 60) };
+        // The same machine, whatever its date says now.
+        assert_eq!(by_old_clock(&last, None, &here(1, 9_000)), at(1_010));
+        // Another one that has seen it: its own date does not count.
+        let seen = Seen { pulse: Pulse { at: at(1_005), boot: boot(1, 55) }, at: Instant::now() };
+        let by_old = by_old_clock(&last, Some(seen), &here(2, 9_000));
+        assert!(by_old >= at(1_005) && by_old < at(1_065), "{by_old}");
+        // One that has never seen it: dates may be a second apart, and time does not go back.
+        assert_eq!(by_old_clock(&last, None, &here(2, 2_000)), at(1_999));
+        assert_eq!(by_old_clock(&last, None, &here(2, 500)), at(1_000));
+    }
+}

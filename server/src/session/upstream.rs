@@ -1,0 +1,141 @@
+//! A session's stream at another server: the same session there, for the budgets that are that server's. Whatever is ready travels
+//! together, as on every stream of a session.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use parking_lot::Mutex;
+use permitd_proto::v1::{Hello, SessionRequest, SessionResponse};
+use tokio::{
+    sync::mpsc::{self, UnboundedReceiver, UnboundedSender},
+    task::AbortHandle,
+};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Status;
+
+use crate::{
+    auth::Caller,
+    cluster::{
+        Cluster,
+        peers::{Peer, on_behalf},
+    },
+    inbox::Inbox,
+};
+
+/// Items of one kind in a message, at most: well within what servers take.
+const ITEMS_MAX: usize = 500;
+/// Messages on their way to the connection.
+const OUTBOX: usize = 4;
+
+/// What came from the other server.
+#[derive(Debug)]
+pub(super) enum Arrived {
+    Message(SessionResponse),
+    /// The stream has ended, with nothing behind it.
+    Ended,
+}
+
+/// The stream. Dropped, it breaks off: the session at the other server waits for its grace.
+#[derive(Debug)]
+pub(super) struct Upstream {
+    /// What is in it is bounded by what the session may have under way.
+    send: UnboundedSender<SessionRequest>,
+    arrived: Arc<Mutex<VecDeque<Arrived>>>,
+    task: Option<AbortHandle>,
+}
+
+impl Upstream {
+    /// Begins the session at that server, or goes on with it.
+    pub(super) fn open(
+        cluster: &Cluster,
+        peer: &Peer,
+        caller: &Caller,
+        hello: Hello,
+        inbox: Arc<Inbox>,
+    ) -> Self {
+        let (send, requests) = mpsc::unbounded_channel();
+        let arrived = Arc::new(Mutex::new(VecDeque::new()));
+        let hello = SessionRequest { hello: Some(hello), ..SessionRequest::default() };
+        let (stream, outbox) = mpsc::channel(OUTBOX);
+        let request = on_behalf(caller, ReceiverStream::new(outbox));
+        let client = cluster.peers().permits(peer);
+        let arrivals = Arc::clone(&arrived);
+        let task = cluster.peers().runtime().spawn(async move {
+            let put = |what| {
+                arrivals.lock().push_back(what);
+                inbox.wake();
+            };
+            let running = async {
+                let mut answers = client?.session(request).await?.into_inner();
+                while let Some(answer) = answers.message().await? {
+                    put(Arrived::Message(answer));
+                }
+                Ok::<(), Status>(())
+            };
+            let (ended, ()) = tokio::join!(running, write(hello, requests, stream));
+            if let Err(status) = ended {
+                tracing::debug!(error = status.message(), "a session's stream to another server ended");
+            }
+            put(Arrived::Ended);
+        });
+        Self { send, arrived, task: Some(task.abort_handle()) }
+    }
+
+    /// Sends, as soon as the other server reads. After its end, nothing happens.
+    pub(super) fn send(&self, request: SessionRequest) {
+        let _ = self.send.send(request);
+    }
+
+    /// The next thing that came.
+    pub(super) fn next(&self) -> Option<Arrived> {
+        self.arrived.lock().pop_front()
+    }
+
+    /// Ends politely, once everything that was sent is answered.
+    pub(super) fn finish(mut self) {
+        self.task = None;
+    }
+}
+
+impl Drop for Upstream {
+    fn drop(&mut self) {
+        if let Some(task) = &self.task {
+            task.abort();
+        }
+    }
+}
+
+/// Writes messages, until there will be no more or nobody reads.
+async fn write(
+    hello: SessionRequest,
+    mut requests: UnboundedReceiver<SessionRequest>,
+    stream: mpsc::Sender<SessionRequest>,
+) {
+    let mut next = Some(hello);
+    while let Some(mut message) = next {
+        next = None;
+        while is_small(&message)
+            && let Ok(more) = requests.try_recv()
+        {
+            // A message's reports are read before its extensions.
+            if !message.extend.is_empty() && !more.report.is_empty() {
+                next = Some(more);
+                break;
+            }
+            message.acquire.extend(more.acquire);
+            message.report.extend(more.report);
+            message.cancel.extend(more.cancel);
+            message.extend.extend(more.extend);
+        }
+        if stream.send(message).await.is_err() {
+            return;
+        }
+        if next.is_none() {
+            next = requests.recv().await;
+        }
+    }
+}
+
+fn is_small(message: &SessionRequest) -> bool {
+    let most = message.acquire.len().max(message.report.len()).max(message.cancel.len());
+    most.max(message.extend.len()) < ITEMS_MAX
+}

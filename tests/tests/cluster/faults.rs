@@ -1,0 +1,185 @@
+//! Faults under load, judged by what callers saw: nobody is granted too much, nobody waits for ever, nothing that was acknowledged is
+//! lost, and things go on.
+//!
+//! `PERMITD_FAULTS=200` makes so many at random, as `make soak` does; `PERMITD_FAULT_SEED` does the same ones again.
+
+use std::{env, net::SocketAddr, sync::Arc, time::Duration};
+
+use permitd_tests::{Etcd, Proxy, budget, in_flight, until};
+use tokio::time::sleep;
+
+use crate::{
+    crowd::{Crowd, Draw, shared_budget},
+    fleet::{Fleet, config},
+};
+
+/// Longer than a lease and its renewal: whoever is away for so long has been replaced.
+const PAST_LEASE: Duration = Duration::from_secs(4);
+const SERVERS: usize = 3;
+
+/// What can go wrong.
+#[derive(Clone, Copy, Debug)]
+enum Fault {
+    /// The owner's process ends without a word.
+    OwnerKilled,
+    /// The owner's process does nothing for longer than its lease, and then goes on as if nothing had been.
+    OwnerFrozen,
+    /// A server is told to stop, and started again.
+    ServerReplaced,
+    /// The owner hears nothing from etcd for longer than its lease.
+    OwnerCutFromEtcd,
+    /// The other servers can't reach the owner, though it can reach them.
+    OwnerCutFromPeers,
+    /// etcd's leader ends without a word.
+    EtcdLeaderKilled,
+    /// etcd has no majority for longer than all leases.
+    EtcdQuorumLost,
+}
+
+const FAULTS: [Fault; 7] = [
+    Fault::OwnerKilled,
+    Fault::OwnerFrozen,
+    Fault::ServerReplaced,
+    Fault::OwnerCutFromEtcd,
+    Fault::OwnerCutFromPeers,
+    Fault::EtcdLeaderKilled,
+    Fault::EtcdQuorumLost,
+];
+
+/// Three servers, whose ways to etcd and to each other can be cut.
+struct Field {
+    fleet: Arc<Fleet>,
+    /// From each server to each member of etcd.
+    to_etcd: Vec<Vec<Proxy>>,
+    /// To each server from the others.
+    to_server: Vec<Proxy>,
+}
+
+impl Field {
+    async fn new() -> Self {
+        let etcd = Etcd::start(3).await;
+        let (mut to_etcd, mut to_server, mut configs) = (Vec::new(), Vec::new(), Vec::new());
+        let mut ports = Vec::new();
+        for place in 0..SERVERS {
+            let mut ways = Vec::new();
+            for member in etcd.addresses() {
+                ways.push(Proxy::start(member).await);
+            }
+            let endpoints: Vec<String> = ways.iter().map(|way| way.address.to_string()).collect();
+            let port = permitd_tests::steady_port();
+            let way = Proxy::start(SocketAddr::from(([127, 0, 0, 1], port))).await;
+            let told = config(&format!("etcd://{}", endpoints.join(",")));
+            configs.push(format!("{told}name = \"s{place}\"\naddress = \"{}\"\n", way.url()));
+            to_etcd.push(ways);
+            to_server.push(way);
+            ports.push(port);
+        }
+        let fleet = Arc::new(Fleet::start_on(etcd, configs, ports).await);
+        Self { fleet, to_etcd, to_server }
+    }
+
+    async fn owner(&self) -> usize {
+        self.fleet.owned("k").await
+    }
+
+    async fn suffer(&self, fault: Fault, draw: &mut Draw) {
+        let (fleet, etcd) = (&self.fleet, &self.fleet.etcd);
+        match fault {
+            Fault::OwnerKilled => {
+                let owner = self.owner().await;
+                fleet.server(owner).kill_now();
+                fleet.restart(owner).await;
+            }
+            Fault::OwnerFrozen => {
+                let owner = fleet.server(self.owner().await);
+                owner.freeze();
+                sleep(PAST_LEASE).await;
+                owner.thaw();
+            }
+            Fault::ServerReplaced => {
+                let place = draw.below(SERVERS as u64) as usize;
+                let server = fleet.server(place);
+                server.terminate();
+                drop(server);
+                fleet.restart_when_gone(place).await;
+            }
+            Fault::OwnerCutFromEtcd => {
+                let ways = &self.to_etcd[self.owner().await];
+                ways.iter().for_each(Proxy::stall);
+                sleep(PAST_LEASE).await;
+                ways.iter().for_each(Proxy::flow);
+            }
+            Fault::OwnerCutFromPeers => {
+                let way = &self.to_server[self.owner().await];
+                way.stall();
+                sleep(PAST_LEASE).await;
+                way.flow();
+            }
+            Fault::EtcdLeaderKilled => {
+                let leader = etcd.leader().await.unwrap_or(0);
+                etcd.kill(leader);
+                sleep(Duration::from_millis(draw.below(2_000))).await;
+                etcd.restart(leader);
+            }
+            Fault::EtcdQuorumLost => {
+                etcd.pause(0);
+                etcd.pause(1);
+                sleep(PAST_LEASE).await;
+                etcd.resume(0);
+                etcd.resume(1);
+            }
+        }
+    }
+}
+
+async fn suffer_all(faults: impl IntoIterator<Item = Fault>, seed: u64) {
+    println!("seed {seed}");
+    let field = Field::new().await;
+    field.fleet.declare(shared_budget()).await;
+    let crowd = Crowd::begin(&field.fleet, seed);
+    crowd.goes_on("the beginning").await;
+    let mut draw = Draw(seed);
+    let mut acknowledged = Vec::new();
+    for (number, fault) in faults.into_iter().enumerate() {
+        println!("{number}: {fault:?} after {} calls", crowd.calls());
+        let key = format!("live-{number}");
+        let slots = 1 + draw.below(50);
+        // A change while it happens.
+        let change = field.fleet.declare(budget(&key, vec![in_flight(slots)]));
+        let ((), ()) = tokio::join!(change, field.suffer(fault, &mut draw));
+        acknowledged.push((key, slots));
+        crowd.goes_on(&format!("{fault:?}")).await;
+    }
+    for (key, slots) in &acknowledged {
+        let server = field.fleet.server(0);
+        until("an answer about a budget", async || server.try_state(key).await.is_ok()).await;
+        let limits = server.try_state(key).await.expect("just there").limits;
+        assert_eq!(limits[0].effective_amount, *slots, "{key} as acknowledged");
+    }
+    crowd.end_and_judge().await;
+}
+
+fn seed() -> u64 {
+    let given = env::var("PERMITD_FAULT_SEED").ok();
+    given.map_or(std::process::id().into(), |text| text.parse().expect("PERMITD_FAULT_SEED is a number"))
+}
+
+/// Goal (invariants 1, 6, 9): each fault once, under load.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_fault_once() {
+    suffer_all(FAULTS, seed()).await;
+}
+
+/// Goal (invariants 1, 6, 9): faults at random, one after the other.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn faults_at_random() {
+    let faults =
+        env::var("PERMITD_FAULTS").map_or(3, |text| text.parse().expect("PERMITD_FAULTS is a number"));
+    let seed = seed();
+    let mut draw = Draw(seed);
+    suffer_all(
+        (0..faults).map(|_| FAULTS[draw.below(FAULTS.len() as u64) as usize]).collect::<Vec<_>>(),
+        seed,
+    )
+    .await;
+}

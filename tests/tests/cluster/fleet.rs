@@ -1,0 +1,120 @@
+//! Servers of one cluster, each in a process of its own.
+
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use permitd_proto::v1::Budget;
+use permitd_tests::{Etcd, Peer, Permitd, soon, steady_port, until};
+use tokio::{net::TcpStream, time::timeout};
+
+/// A server that has not answered by then is asked no more.
+const ANSWER_MAX: Duration = Duration::from_secs(3);
+
+/// Servers of one cluster. One that was replaced has the same place and address.
+pub(crate) struct Fleet {
+    pub(crate) etcd: Etcd,
+    configs: Vec<String>,
+    ports: Vec<u16>,
+    servers: Vec<Mutex<Arc<Permitd>>>,
+}
+
+/// What every server of a test's cluster is told beside where etcd is: the shortest lease there is, so that no test waits long.
+pub(crate) fn config(etcd: &str) -> String {
+    format!("[cluster]\netcd = \"{etcd}\"\nlease = \"2s\"\n")
+}
+
+impl Fleet {
+    /// So many servers, on an etcd of so many members.
+    pub(crate) async fn start(servers: usize, members: usize) -> Self {
+        let etcd = Etcd::start(members).await;
+        let configs = vec![config(&etcd.url()); servers];
+        Self::start_on(etcd, configs, (0..servers).map(|_| steady_port()).collect()).await
+    }
+
+    /// One server for each configuration, on that port.
+    pub(crate) async fn start_on(etcd: Etcd, configs: Vec<String>, ports: Vec<u16>) -> Self {
+        let mut servers = Vec::new();
+        for (config, port) in configs.iter().zip(&ports) {
+            servers.push(Mutex::new(Arc::new(Permitd::start_at(*port, config).await)));
+        }
+        Self { etcd, configs, ports, servers }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.servers.len()
+    }
+
+    /// The server at that place, as it is now.
+    pub(crate) fn server(&self, place: usize) -> Arc<Permitd> {
+        Arc::clone(&self.servers[place].lock().expect("no panic"))
+    }
+
+    /// Where each is, as clients want it.
+    pub(crate) fn urls(&self) -> Vec<String> {
+        self.ports.iter().map(|port| format!("http://127.0.0.1:{port}")).collect()
+    }
+
+    /// Starts the server of that place anew; the old one is gone.
+    pub(crate) async fn restart(&self, place: usize) {
+        let next = Permitd::start_at(self.ports[place], &self.configs[place]).await;
+        *self.servers[place].lock().expect("no panic") = Arc::new(next);
+    }
+
+    /// As [`Fleet::restart`], once the old one has ended by itself.
+    pub(crate) async fn restart_when_gone(&self, place: usize) {
+        let old = self.server(place);
+        until("the end of a server", async || tokio::net::TcpStream::connect(old.address).await.is_err())
+            .await;
+        drop(old);
+        self.restart(place).await;
+    }
+
+    /// Declares a budget through any server that takes it.
+    pub(crate) async fn declare(&self, budget: Budget) {
+        let declared = async {
+            for place in (0..self.len()).cycle() {
+                let peer = Peer::new(self.server(place).address);
+                let declared = async {
+                    peer.try_channel().await.is_ok() && peer.try_declare(budget.clone()).await.is_ok()
+                };
+                if timeout(ANSWER_MAX, declared).await.unwrap_or(false) {
+                    return;
+                }
+            }
+        };
+        soon("a declared budget", declared).await;
+    }
+
+    /// The place of the server that owns the budget, as the metrics of the servers tell.
+    pub(crate) async fn owner(&self, key: &str) -> Option<usize> {
+        let wanted = format!("permitd_waiting{{provider=\"p\",key=\"{key}\"");
+        for place in 0..self.len() {
+            let server = self.server(place);
+            if TcpStream::connect(server.http).await.is_err() {
+                continue;
+            }
+            let asked = tokio::spawn(permitd_tests::http_get(server.http, "/metrics", None));
+            if let Ok(Ok(metrics)) = timeout(ANSWER_MAX, asked).await
+                && metrics.contains(&wanted)
+            {
+                return Some(place);
+            }
+        }
+        None
+    }
+
+    /// As [`Fleet::owner`], once there is one.
+    pub(crate) async fn owned(&self, key: &str) -> usize {
+        soon("an owner", async {
+            loop {
+                if let Some(place) = self.owner(key).await {
+                    return place;
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        })
+        .await
+    }
+}

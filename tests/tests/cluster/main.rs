@@ -1,0 +1,7 @@
+//! Several servers as one, on a real etcd.
+
+mod crowd;
+mod faults;
+mod fleet;
+mod joining;
+mod together;
