@@ -17,11 +17,13 @@ import java.net.http.HttpRequest;
 import java.net.http.HttpRequest.BodyPublishers;
 import java.net.http.HttpResponse.BodyHandlers;
 import java.nio.file.Path;
+import java.util.ArrayList;
 import java.util.HashMap;
 import java.util.HashSet;
 import java.util.List;
 import java.util.Locale;
 import java.util.Map;
+import java.util.Optional;
 import java.util.Set;
 import java.util.concurrent.CancellationException;
 import java.util.concurrent.CompletableFuture;
@@ -47,7 +49,9 @@ final class Application {
     private final Set<String> settled = new HashSet<>();
 
     private final Set<Thread> before;
-    private CompletableFuture<PermitClient> client;
+
+    /** The newest is the one that is used. */
+    private final List<CompletableFuture<PermitClient>> clients = new ArrayList<>();
 
     Application(Events events) {
         this.events = events;
@@ -58,8 +62,9 @@ final class Application {
     }
 
     void connect(Fields command) {
-        client = CompletableFuture.supplyAsync(() -> connected(command), blocking);
-        client.whenCompleteAsync(
+        CompletableFuture<PermitClient> connecting = CompletableFuture.supplyAsync(() -> connected(command), blocking);
+        clients.add(connecting);
+        connecting.whenCompleteAsync(
                 (made, problem) -> {
                     if (problem == null) {
                         events.write(Events.event("connected"));
@@ -90,9 +95,13 @@ final class Application {
         }
     }
 
+    private PermitClient client() {
+        return clients.get(clients.size() - 1).join();
+    }
+
     void acquire(Fields command) {
         String id = command.text("id");
-        CompletableFuture<Guard> asking = client.join().acquireAsync(command.request());
+        CompletableFuture<Guard> asking = client().acquireAsync(command.request());
         asked.put(id, asking);
         asking.whenCompleteAsync(
                 (guard, problem) -> {
@@ -145,7 +154,7 @@ final class Application {
         List<Fields> script = command.all("answers");
         AtomicInteger made = new AtomicInteger();
         String id = command.text("id");
-        client.join()
+        client()
                 .<Fields>caller()
                 .attempts(command.number("attempts").orElse(4))
                 .classify((answer, error) -> error == null ? answer.report() : Report.failed())
@@ -178,7 +187,7 @@ final class Application {
         AtomicInteger refused = new AtomicInteger();
         CompletableFuture<?>[] all = new CompletableFuture<?>[count];
         for (int at = 0; at < count; at++) {
-            all[at] = client.join()
+            all[at] = client()
                     .acquireAsync(request)
                     .thenCompose(guard -> guard.report(Report.success()))
                     .handle((advice, problem) -> (problem == null ? granted : refused).incrementAndGet());
@@ -199,7 +208,7 @@ final class Application {
         command.headers().forEach(request::header);
         request.method(command.text("method"), BodyPublishers.ofString(command.text("body")));
         HttpClient plain = HttpClient.newBuilder().executor(ForkJoinPool.commonPool()).build();
-        PermitHttpClient.around(plain, client.join(), command.request())
+        PermitHttpClient.around(plain, client(), command.request())
                 .sendAsync(request.build(), BodyHandlers.ofString())
                 .whenCompleteAsync(
                         (response, problem) -> {
@@ -216,10 +225,11 @@ final class Application {
     }
 
     void close() throws InterruptedException {
-        if (client != null && !client.isCompletedExceptionally()) {
-            asked.values().stream().filter(asking -> asking.isDone() && !asking.isCompletedExceptionally()).forEach(
-                    asking -> asking.join().close());
-            client.join().close();
+        asked.values().stream()
+                .filter(asking -> asking.isDone() && !asking.isCompletedExceptionally())
+                .forEach(asking -> asking.join().close());
+        for (CompletableFuture<PermitClient> connecting : clients) {
+            connecting.handle((made, problem) -> Optional.ofNullable(made)).join().ifPresent(PermitClient::close);
         }
         Set<Thread> leaked = Threads.leftSince(before);
         leaked.forEach(thread -> System.err.println("left behind: " + thread));
