@@ -35,7 +35,7 @@ test-java: ## The Java client: its tests against scripted and real servers, and 
 
 test-typescript: ## The TypeScript client's tests, against a real server; needs Node
 	$(CARGO) build -p permitd -p permitd-lab
-	cd client/typescript && npm ci --no-audit --no-fund && npm run lint && npm test
+	cd client/typescript && npm run setup && npm run lint && npm test
 
 conformance: ## Every client library against the same cases: a table language x case
 	$(CARGO) run --quiet -p permitd-conformance

@@ -70,7 +70,8 @@ export function askIn(command: Command): AcquireOptions {
 
 export function reportIn(said: Said): Report {
   return {
-    outcome: said.outcome ?? undefined,
+    // Empty says nothing, as null does.
+    outcome: said.outcome || undefined,
     status: said.status ?? undefined,
     headers: said.headers ?? undefined,
     body: said.body ?? undefined,

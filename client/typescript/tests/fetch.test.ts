@@ -232,7 +232,7 @@ describe("fetch", () => {
         requests: to.length > 0 ? 2 : 0,
       }),
       fetch: async (input) => {
-        made.push(String(input as string));
+        made.push(input instanceof Request ? input.url : input.toString());
         return new Response(null, { status: 204 });
       },
     })("http://nowhere/at/all", { method: "POST", body: '{"points":5}' });

@@ -107,6 +107,12 @@ describe("a share", () => {
     assert.equal(stage.refused.get(behind)?.reason, "NOT_IN_TIME");
   });
 
+  test("names the limit that binds, and not just one that is short", () => {
+    const stage = new Stage(limit("requests", 600n), limit("tokens", 60n));
+    const late = stage.refused.get(stage.ask({ tokens: 10 }, { waitMs: 1_000 }));
+    assert.deepEqual([late?.limit, late?.retryAfterMs], ["tokens/1m", 10_000]);
+  });
+
   test("counts what is in flight, and wakes who waits for a slot", () => {
     const stage = new Stage(limit("in_flight", 2n));
     const ids = [1, 2, 3].map(() => stage.ask({}));

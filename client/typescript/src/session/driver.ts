@@ -54,7 +54,8 @@ export class Driver {
   #status: Status = "connecting";
   /** Absent while a session stands. */
   #outageSince: number | undefined = performance.now();
-  #problem = "not tried yet";
+  /** The last one; empty until something went wrong. */
+  #problem = "";
   /** Definitive problems in a row. */
   #definitive = 0;
   /** When the session with a server that drains is left. */
@@ -270,7 +271,7 @@ export class Driver {
     if (this.#link.isUp) {
       this.#table.sweep(now);
       if (this.#leavesAt !== undefined && this.#leavesAt <= now) this.#leave();
-    } else if (this.#outageSince !== undefined && this.#outageSince + this.options.outageAfterMs <= now) {
+    } else if ((this.#outageBegins() ?? Infinity) <= now) {
       this.#beginOutage();
     }
     if (this.#status === "outage") this.#local.poll(nanos(), this.#problem);
@@ -280,14 +281,17 @@ export class Driver {
   /** The next moment at which something has to be done unasked. */
   #rearm(): void {
     if (this.#status === "closed") return;
-    const times = [this.#leavesAt];
-    if (this.#status === "connecting" && this.#outageSince !== undefined) {
-      times.push(this.#outageSince + this.options.outageAfterMs);
-    }
+    const times = [this.#leavesAt, this.#outageBegins()];
     if (this.#link.isUp) times.push(this.#table.nextSweep);
     if (this.#status === "outage") times.push(millis(this.#local.nextPoll));
     const known = times.filter((time) => time !== undefined);
     this.#alarm.set(known.length > 0 ? Math.min(...known) : undefined);
+  }
+
+  /** Not before an attempt has failed: however slow this process is, nobody says that no server can be reached without having tried. */
+  #outageBegins(): number | undefined {
+    if (this.#status !== "connecting" || this.#outageSince === undefined || this.#problem === "") return undefined;
+    return this.#outageSince + this.options.outageAfterMs;
   }
 
   #become(status: Status): void {

@@ -194,8 +194,10 @@ function fitsNow(waiting: Waiting, now: bigint): boolean {
 }
 
 function notInTime(waiting: Waiting, now: bigint): PermitError {
-  const short = waiting.needs.find(({ meter, units }) => meter.fitsAt(units, now) !== now)?.meter;
-  const at = latest(waiting.needs.map(({ meter, units }) => meter.fitsAt(units, now)));
+  const fits = waiting.needs.map(({ meter, units }) => ({ meter, at: meter.fitsAt(units, now) }));
+  const at = latest(fits.map((fit) => fit.at));
+  // The one that binds: of which nobody knows when it fits, or else the last.
+  const short = fits.find((fit) => fit.at === at && at !== now)?.meter;
   const message = `not in time: ${short ? `${short.name} is short` : "others are ahead"}; wait longer, or try again later`;
   return refusal(
     "RESOURCE_EXHAUSTED",
