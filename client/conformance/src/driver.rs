@@ -87,18 +87,12 @@ impl Driver {
         mismatch(fields, &found).map_or(Ok(()), |problem| Err(format!("{what}: {problem}")))
     }
 
-    /// Whether the next event of that id is this one.
+    /// The next event of that id, whatever it is.
     ///
     /// # Errors
     /// Nothing came.
-    pub(crate) async fn is_answered(
-        &mut self,
-        event: &str,
-        id: &str,
-        fields: &Fields,
-    ) -> Result<bool, String> {
-        let found = self.next(&format!("an answer to {id}"), |found| said(found, "id") == id).await?;
-        Ok(said(&found, "event") == event && mismatch(fields, &found).is_none())
+    pub(crate) async fn answer(&mut self, id: &str) -> Result<Fields, String> {
+        self.next(&format!("an answer to {id}"), |found| said(found, "id") == id).await
     }
 
     /// The next events of that name come in this order of ids.
@@ -179,6 +173,7 @@ impl Driver {
     }
 }
 
-fn said<'a>(event: &'a Fields, name: &str) -> &'a str {
+/// What an event says under that name, if it is text.
+pub(crate) fn said<'a>(event: &'a Fields, name: &str) -> &'a str {
     event.get(name).and_then(Value::as_str).unwrap_or_default()
 }
