@@ -154,10 +154,11 @@ final class Link {
                 return;
             }
             call = channel.newCall(PermitServiceGrpc.getSessionMethod(), CallOptions.DEFAULT);
-            patience = thread.schedule(this::onTimeout, settings.connectTimeout(), TimeUnit.NANOSECONDS);
             call.start(this, metadata);
             call.request(READ_AHEAD);
             call.sendMessage(opening);
+            // Only now: what a JVM that has just begun takes to load what is above is not the server's fault.
+            patience = thread.schedule(this::onTimeout, settings.connectTimeout(), TimeUnit.NANOSECONDS);
         }
 
         @Override
