@@ -6,6 +6,7 @@ Each command is a task; a command never waits for another.
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import math
 import sys
@@ -36,10 +37,12 @@ class Driver:
     """One client, and what the case has asked of it."""
 
     def __init__(self) -> None:
-        self.client: Optional[permitd.aio.Client] = None
+        #: The last is in use.
+        self.clients: list[permitd.aio.Client] = []
         self.acquiring: Dict[str, asyncio.Task[None]] = {}
         self.permits: Dict[str, permitd.aio.Permit] = {}
         self.tasks: set[asyncio.Task[None]] = set()
+        self.connecting: Optional[asyncio.Task[None]] = None
 
     def take(self, command: Command) -> None:
         """Begins to do it."""
@@ -62,6 +65,8 @@ class Driver:
         task = asyncio.ensure_future(operation(command))
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
+        if command["op"] == "connect":
+            self.connecting = task
         if command["op"] == "acquire":
             self.acquiring[command["id"]] = task
 
@@ -76,7 +81,7 @@ class Driver:
         if command.get("token_file") is not None:
             options["token"] = Path(command["token_file"])
         try:
-            self.client = await permitd.aio.connect(command["endpoints"], **options)
+            self.clients.append(await permitd.aio.connect(command["endpoints"], **options))
         except permitd.Error as error:
             tell("failed", **facts(error))
         else:
@@ -210,18 +215,23 @@ class Driver:
 
     async def close(self) -> None:
         """Ends everything, and counts what is left."""
-        if self.client is not None:
-            await self.client.close()
+        if self.connecting is not None:
+            await self.connecting
+        for client in self.clients:
+            await client.close()
         if self.tasks:
             await asyncio.wait(self.tasks)
+        # gRPC's thread ends with the last of its objects, some of which wait for the collector.
+        gc.collect()
         tasks = asyncio.all_tasks() - {asyncio.current_task()}
         threads = [thread for thread in threading.enumerate() if thread is not threading.main_thread()]
+        for left in (*tasks, *threads):
+            print("left behind:", left, file=sys.stderr)
         tell("closed", leaked=len(tasks) + len(threads))
 
     def ready(self) -> permitd.aio.Client:
         """The client, which the case has connected."""
-        assert self.client is not None, "the case connects first"
-        return self.client
+        return self.clients[-1]
 
 
 class Nobody:
@@ -254,7 +264,7 @@ def report_of(command: Command) -> permitd.Report:
     if command.get("tokens") is not None:
         usage = permitd.Usage(tokens=int(command["tokens"]))
     return permitd.Report(
-        outcome=command.get("outcome"),
+        outcome=command.get("outcome") or None,
         retry_after=None if command.get("retry_after_ms") is None else command["retry_after_ms"] / 1000,
         usage=usage,
         status=command.get("status"),

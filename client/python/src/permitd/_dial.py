@@ -37,9 +37,13 @@ class Problem:
     #: The ErrorInfo's, if the server gave one.
     reason: str = ""
 
+    #: Definitive where a session begins; in the middle of one trying again may help: credentials that have ended may have been
+    #: renewed, and one message that makes no sense need not be followed by another.
+    first_only: bool = False
+
     def midway(self) -> Problem:
-        """The problem of a session that was let in: credentials that have ended since may have been renewed."""
-        return replace(self, definitive=False) if self.reason.startswith("CREDENTIALS_") else self
+        """The problem of a session that was let in."""
+        return replace(self, definitive=self.definitive and not self.first_only)
 
     def at(self, endpoint: Endpoint) -> Problem:
         """Whose problem it is."""
@@ -55,7 +59,9 @@ class Problem:
         if code is grpc.StatusCode.UNIMPLEMENTED:
             return cls("speaks gRPC but has no permit service: it is not a permitd server", definitive=True)
         if code in (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED):
-            return cls(f"does not let this client in: {message}", definitive=True, reason=reason)
+            renewable = code is grpc.StatusCode.UNAUTHENTICATED
+            text = f"does not let this client in: {message}"
+            return cls(text, definitive=True, reason=reason, first_only=renewable)
         if code in (
             grpc.StatusCode.INVALID_ARGUMENT,
             grpc.StatusCode.FAILED_PRECONDITION,
@@ -87,10 +93,10 @@ class Session:
     async def send(self, message: sb.SessionRequest) -> None:
         """Returns once there is room for another. A stream that ended meanwhile loses nothing: what has no answer is sent
         again; why it ended is told by :meth:`receive`."""
-        try:
+        with contextlib.suppress(grpc.RpcError, asyncio.InvalidStateError):
             await self._call.write(message)
-        except (grpc.RpcError, asyncio.InvalidStateError):
-            await asyncio.Event().wait()
+            return
+        await asyncio.Event().wait()
 
     async def receive(self) -> sb.SessionResponse:
         """The next message, or :class:`Lost`."""
@@ -104,7 +110,8 @@ class Session:
         try:
             return sb.SessionResponse.FromString(message)
         except DecodeError:
-            problem = Problem("answered with bytes that make no sense: not permitd, or not this version", definitive=True)
+            text = "answered with bytes that make no sense: not permitd, or not this version"
+            problem = Problem(text, definitive=True, first_only=True)
             raise Lost(problem.at(self.endpoint)) from None
 
     async def half_close(self) -> None:
