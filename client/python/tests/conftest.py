@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import os
 import re
 import signal
 import subprocess
+import threading
 from pathlib import Path
 
 import pytest
@@ -79,6 +81,12 @@ class Server:
         if self.process is not None:
             self.process.end()
             self.process = None
+
+
+def threads_left():
+    """Threads besides the first. gRPC's own ends with the last of its objects, some of which wait for the collector."""
+    gc.collect()
+    return [thread for thread in threading.enumerate() if thread is not threading.main_thread()]
 
 
 @pytest.fixture

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 
 import pytest
+from conftest import threads_left
 
 import permitd
 import permitd.aio
@@ -32,7 +32,7 @@ def test_acquires_and_reports(serve):
             assert (advice.outcome, advice.retry, advice.retry_after) == (Outcome.RATE_LIMITED, True, 0)
 
     asyncio.run(run())
-    assert threading.enumerate() == [threading.main_thread()]
+    assert threads_left() == []
 
 
 def test_refusals_say_what_they_know(serve):

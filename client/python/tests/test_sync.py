@@ -10,6 +10,7 @@ import threading
 
 import pytest
 import requests
+from conftest import threads_left
 
 import permitd
 from permitd import Outcome, Report, Request, Usage
@@ -29,7 +30,7 @@ def test_acquires_and_reports(serve):
         assert (advice.outcome, advice.settled, advice.retry) == (Outcome.FAILED, True, True)
         with pytest.raises(permitd.Refused):
             client.acquire("p", "other")
-    assert threading.enumerate() == [threading.main_thread()]
+    assert threads_left() == []
     client.close()
     with pytest.raises(permitd.Closed):
         client.acquire("p/k")
@@ -39,7 +40,7 @@ def test_a_server_that_is_not_there_leaves_no_thread():
     """Goal: a client that can't be made leaves nothing behind."""
     with pytest.raises(permitd.Unavailable):
         permitd.connect("http://127.0.0.1:1", outage_after=0.05)
-    assert threading.enumerate() == [threading.main_thread()]
+    assert threads_left() == []
 
 
 def test_deadlines_leave_the_queue(serve):
