@@ -48,15 +48,13 @@ const operations: Record<string, (command: Command) => Promise<Event>> = {
     const interrupt = asking.get(id);
     // The acquire tells of it.
     if (interrupt) return interrupt.abort() ?? SILENT;
-    const guard = end(id);
-    guard?.cancel();
-    return { event: guard ? "cancelled" : "repeated", id };
+    end(id)?.cancel();
+    return { event: "cancelled", id };
   },
 
   async drop({ id }) {
-    const guard = end(id);
-    guard?.close();
-    return { event: guard ? "dropped" : "repeated", id };
+    end(id)?.close();
+    return { event: "dropped", id };
   },
 
   async report(command) {
