@@ -2,7 +2,7 @@
 
 CARGO ?= cargo
 
-.PHONY: help setup build test test-rust test-go test-python test-java test-typescript conformance lint docs deny bench soak demo serve
+.PHONY: help setup build test test-alerts test-rust test-go test-python test-java test-typescript conformance lint docs deny bench soak demo serve
 
 help: ## This list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -10,14 +10,18 @@ help: ## This list
 build: ## The one binary, target/release/permitd
 	$(CARGO) build --release
 
-setup: ## What the tests of clusters need: etcd
+setup: ## What the tests of clusters and alerts need: etcd and promtool
 	@command -v etcd >/dev/null || apt-get install -y etcd-server
+	@command -v promtool >/dev/null || apt-get install -y prometheus
 
-test: test-rust test-python test-typescript test-go test-java conformance ## Every test; needs Rust, Python, Node, Go, a JDK, Maven and etcd (make setup)
+test: test-rust test-alerts test-python test-typescript test-go test-java conformance ## Every test; needs Rust, Python, Node, Go, a JDK, Maven, etcd and promtool (make setup)
 
 test-rust: ## Everything that is written in Rust; needs nothing else but etcd (make setup)
 	$(CARGO) test --workspace --all-targets
 	$(CARGO) test --workspace --doc
+
+test-alerts: ## Alerts and dashboard by promtool, of Debian's package prometheus or where PROMTOOL says
+	$(CARGO) test -p permitd-tests --test watching -- --ignored
 
 test-go: ## The Go client: its tests against scripted and real servers, its stubs against proto/, and its linters
 	$(CARGO) build -p permitd -p permitd-lab

@@ -96,8 +96,15 @@ fn try_acquire(
     caller.check_ask(&ask)?;
     let gives_up = timeout(metadata).map(|timeout| shared.clock.now() + timeout);
     let inbox = Arc::new(Inbox::default());
+    // The request's own context, else that of the call.
+    let traceparent = match request.traceparent.as_str() {
+        "" => metadata.get("traceparent").and_then(|value| value.to_str().ok()).unwrap_or_default(),
+        own => own,
+    };
     let asking = shared.acquire(caller, &request.provider, &request.key, || {
-        let waiter = Waiter { inbox: Arc::clone(&inbox), request_id: request.request_id };
+        let trace = shared.traces.begin(traceparent, (&request.provider, &request.key), &ask);
+        let inbox = Arc::clone(&inbox);
+        let waiter = Waiter { inbox, request_id: request.request_id, trace };
         Request { gives_up, ..ask.clone().for_waiter(waiter) }
     })?;
     let (cell, acquired) = match asking {

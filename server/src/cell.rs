@@ -2,9 +2,13 @@
 //! answers are delivered. Every way in does the same five things: lock, call the heart, set the alarm for what happens by
 //! itself, unlock, deliver the events.
 
+mod exemplars;
 mod kept;
+mod traced;
 
+pub(crate) use exemplars::{Exemplar, Exemplars};
 pub(crate) use kept::CellSave;
+use traced::Finished;
 
 use std::{
     fmt, mem,
@@ -101,6 +105,10 @@ struct State {
     noted: Option<Pressure>,
     /// When the alarm is set, if it is.
     alarm: Option<Time>,
+    /// Traces for the waits that were counted, once there are any.
+    exemplars: Option<Exemplars>,
+    /// Sampled requests that have ended. Empty between calls.
+    finished: Vec<Finished>,
     /// Empty between calls; keeps its room.
     events: Vec<Event<Waiter>>,
 }
@@ -173,6 +181,8 @@ impl Cell {
             leaves_a_mark: false,
             noted: None,
             alarm: None,
+            exemplars: None,
+            finished: Vec::new(),
             events: Vec::new(),
         };
         let bell = alarms.bell();
@@ -225,11 +235,11 @@ impl Cell {
         state.heart.snapshot(self.clock.now())
     }
 
-    /// A look at everything, and when that was.
-    pub(crate) fn figures(&self) -> (Snapshot, Time) {
+    /// A look at everything, with traces for its waits, and when that was.
+    pub(crate) fn figures(&self) -> (Snapshot, Option<Exemplars>, Time) {
         let mut state = self.contention.lock(&self.state);
         let now = self.clock.now();
-        (state.heart.snapshot(now), now)
+        (state.heart.snapshot(now), state.exemplars.clone(), now)
     }
 
     /// A look at everything, and at who waits and why, of the same moment.
@@ -402,12 +412,16 @@ impl Cell {
         let answer = call(&mut state, now, &mut events);
         self.set_alarm(&mut state);
         self.note(&mut state);
+        state.note_events(now, &events);
+        let finished = mem::take(&mut state.finished);
         if events.is_empty() {
             state.events = events;
+            drop(state);
         } else {
             drop(state);
             self.deliver(events);
         }
+        Self::tell_finished(finished);
         answer
     }
 
@@ -433,6 +447,10 @@ impl Cell {
             state.give_back(now, &returned, &mut events);
             self.set_alarm(&mut state);
             self.note(&mut state);
+            state.note_events(now, &events);
+            let finished = mem::take(&mut state.finished);
+            drop(state);
+            Self::tell_finished(finished);
         }
     }
 
@@ -471,12 +489,15 @@ impl State {
         request: Request<'_, Waiter>,
         events: &mut Vec<Event<Waiter>>,
     ) -> Result<Acquired, NotTaken> {
-        match self.life {
+        let trace = request.waiter.trace.clone();
+        let answer = match self.life {
             Life::Deleted | Life::Away { .. } => Err(NotTaken::Gone),
             Life::Draining => Err(NotTaken::Refused(Refusal::new(Reason::Draining))),
             Life::Serving if self.heart.in_flight() >= IN_FLIGHT_MAX => Err(NotTaken::TooManyPermits),
             Life::Serving => self.heart.acquire(now, request, events).map_err(NotTaken::Refused),
-        }
+        };
+        self.note_answer(now, trace, &answer);
+        answer
     }
 
     /// Settles a permit. What the response tells of limits is about the models that share them with the permit's own.
@@ -540,7 +561,7 @@ mod tests {
             count: 1,
             max_wait: None,
             gives_up: None,
-            waiter: Waiter { inbox: Arc::clone(inbox), request_id },
+            waiter: Waiter { inbox: Arc::clone(inbox), request_id, trace: None },
         }
     }
 

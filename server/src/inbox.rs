@@ -9,11 +9,15 @@ use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
 use permitd_budget::{Grant, PermitKey, Refusal};
 
+use crate::traces::Trace;
+
 /// Who asked: the heart's handle on a request.
 #[derive(Clone, Debug)]
 pub(crate) struct Waiter {
     pub(crate) inbox: Arc<Inbox>,
     pub(crate) request_id: u64,
+    /// Its span, if it is sampled.
+    pub(crate) trace: Option<Arc<Trace>>,
 }
 
 impl Waiter {
@@ -21,7 +25,7 @@ impl Waiter {
     pub(crate) fn nobody() -> Self {
         let inbox = Arc::new(Inbox::default());
         inbox.close();
-        Self { inbox, request_id: 0 }
+        Self { inbox, request_id: 0, trace: None }
     }
 }
 

@@ -48,11 +48,13 @@ mod reload;
 mod service;
 mod session;
 mod shared;
+mod traces;
 mod wire;
 mod worker;
 
 use std::{future::Future, io, net::SocketAddr, path::PathBuf, sync::Arc};
 
+use opentelemetry_otlp::ExporterBuildError;
 use tokio::{sync::watch, task::JoinSet};
 
 use crate::{
@@ -74,6 +76,7 @@ use crate::{
     shared::Shared,
     store::{Begun, Embedded, Keeper, KeeperThread, Store, StoreError},
     tls::{Tls, TlsError},
+    traces::Traces,
     worker::{Stop, Workers},
 };
 pub use crate::{cluster::ClusterError, listeners::Listeners, reload::Reload};
@@ -102,6 +105,9 @@ pub enum Error {
     /// The configured keys of JWTs can't be used.
     #[error("can't check who calls: {0}")]
     Auth(#[from] JwksError),
+    /// Nothing can be sent to the configured collector of traces.
+    #[error("can't send traces to server.telemetry.otlp: {0}")]
+    Traces(#[from] ExporterBuildError),
     /// A profile of `server.profiles` is wrong.
     #[error("can't use the configured profiles: {0}")]
     Profiles(#[from] ConfigError),
@@ -196,6 +202,7 @@ pub async fn run_from(
         Some(joined) => Some(joined.enter(Arc::clone(&registry), Arc::clone(&trail), &mut background).await?),
         None => None,
     };
+    let traces = Traces::start(&config.server.telemetry, clock)?;
     let (alarms, stream_thread) = Alarms::start("streams", clock)?;
     let (phase, phases) = watch::channel(Phase::Starting);
     let (stop, stops) = watch::channel(Stop::Run);
@@ -218,6 +225,7 @@ pub async fn run_from(
         registry,
         permit_ids,
         metrics,
+        traces: traces.clone(),
         phase: phases.clone(),
         gate: gate.clone(),
         tls: tls.clone(),
@@ -257,6 +265,7 @@ pub async fn run_from(
         cluster.end().await;
     }
     drop(background);
+    traces.finish().await;
     let sound = workers.join() & grant_thread.join() & stream_thread.join();
     match keeping.map_or(Some(Ok(())), |keeping| keeping.finish(shared.registry.list())) {
         Some(written) if sound => Ok(written?),

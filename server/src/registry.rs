@@ -427,7 +427,7 @@ mod tests {
     #[test]
     fn deleted_budgets_make_room() {
         let (registry, _thread) = registry(2);
-        let waiter = Waiter { inbox: Arc::new(Inbox::default()), request_id: 1 };
+        let waiter = Waiter { inbox: Arc::new(Inbox::default()), request_id: 1, trace: None };
         let held = registry.find_or_make(&name("made/held")).expect("made");
         let request = Request {
             tenant: "t",

@@ -22,6 +22,7 @@ use crate::{
     session::Sessions,
     status::Fault,
     tls::Tls,
+    traces::Traces,
     wire::{decode, encode},
 };
 
@@ -39,6 +40,7 @@ pub(crate) struct Shared {
     pub(crate) permit_ids: PermitIds,
     pub(crate) sessions: Sessions,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) traces: Traces,
     pub(crate) phase: watch::Receiver<Phase>,
     pub(crate) gate: Gate,
     /// `None`: in the clear.
@@ -157,7 +159,7 @@ pub(crate) fn too_many_permits(cell: &Cell) -> Fault {
 
 /// Tells whoever asked for a permit that it ended.
 pub(crate) fn tell_ended(waiter: Waiter, permit: PermitKey) {
-    let Waiter { inbox, request_id } = waiter;
+    let Waiter { inbox, request_id, .. } = waiter;
     // A closed inbox has nobody who would want to know.
     if inbox.put(Delivery { request_id, what: News::Ended(permit) }).unwrap_or(false) {
         Inbox::wake(&inbox);

@@ -106,7 +106,7 @@ fn anchors(page: &Path) -> BTreeSet<String> {
 /// Goal: files and folders of the repository that a page names exist, above all the tests that hold what it says.
 #[test]
 fn named_files_exist() {
-    const ROOMS: [&str; 7] = ["budget/", "cli/", "client/", "lab/", "proto/", "server/", "tests/"];
+    const ROOMS: [&str; 8] = ["budget/", "cli/", "client/", "deploy/", "lab/", "proto/", "server/", "tests/"];
     let (mut named, mut gone) = (0, Vec::new());
     for page in pages() {
         let text = prose(&read(&page));

@@ -48,6 +48,11 @@ impl Acquire {
         self.with(|request| request.tenant(tenant))
     }
 
+    /// See [`Request::traceparent`].
+    pub fn traceparent(self, traceparent: impl Into<String>) -> Self {
+        self.with(|request| request.traceparent(traceparent))
+    }
+
     /// See [`Request::tokens`].
     pub fn tokens(self, tokens: u64) -> Self {
         self.with(|request| request.tokens(tokens))

@@ -53,6 +53,7 @@ pub struct Request {
     priority: Priority,
     pub(crate) max_wait: Option<Duration>,
     pub(crate) deadline: Option<Instant>,
+    traceparent: String,
 }
 
 impl Request {
@@ -71,6 +72,7 @@ impl Request {
             priority: Priority::default(),
             max_wait: None,
             deadline: None,
+            traceparent: String::new(),
         }
     }
 
@@ -85,6 +87,14 @@ impl Request {
     #[must_use]
     pub fn tenant(mut self, tenant: impl Into<String>) -> Self {
         self.tenant = tenant.into();
+        self
+    }
+
+    /// The W3C trace context of whoever asks, as the header `traceparent` has it: where the server sends traces, the acquire is a span
+    /// below it. What makes no sense is ignored.
+    #[must_use]
+    pub fn traceparent(mut self, traceparent: impl Into<String>) -> Self {
+        self.traceparent = traceparent.into();
         self
     }
 
@@ -209,6 +219,7 @@ impl Request {
             max_wait: None,
             count,
             request_id: 0,
+            traceparent: self.traceparent,
         })
     }
 

@@ -76,8 +76,11 @@ impl Cell {
             state.events = events;
             return;
         }
+        state.note_events(now, &events);
+        let finished = mem::take(&mut state.finished);
         drop(state);
         self.deliver(events);
+        Self::tell_finished(finished);
     }
 
     /// Tells the keeper, if it does not know yet. Under the lock, so that what is told is never older than what is saved.

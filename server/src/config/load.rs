@@ -11,7 +11,7 @@ use std::{
 use config::{Environment, File, FileFormat, Source as _, Value, ValueKind};
 
 use super::{
-    Bounds, Config, ConfigError, Keepalive, Problem, ServerConfig,
+    Bounds, Config, ConfigError, Keepalive, Problem, ServerConfig, TelemetryConfig,
     auth::{check_auth, read_auth},
     budgets::{read_budgets, read_providers},
     cluster::read_cluster,
@@ -176,6 +176,7 @@ fn read_server(mut table: Table<'_>) -> ServerConfig {
         ),
         profiles: table.read("profiles", paths).unwrap_or_default(),
         keepalive: read_keepalive(table.table("keepalive")),
+        telemetry: read_telemetry(table.table("telemetry")),
         tls: read_tls(table.table("tls")),
         bounds: read_bounds(table.table("bounds")),
     };
@@ -203,6 +204,33 @@ fn read_keepalive(mut table: Table<'_>) -> Keepalive {
     };
     table.finish();
     keepalive
+}
+
+/// An empty collector is none, so that the example can show it.
+fn read_telemetry(mut table: Table<'_>) -> TelemetryConfig {
+    let base = TelemetryConfig::default();
+    let one_in = table.read("sample_one_in", |value| within(number(value)?, 0, 1_000_000));
+    let telemetry = TelemetryConfig {
+        otlp: table.read("otlp", collector).unwrap_or(base.otlp),
+        sample_one_in: one_in.map_or(base.sample_one_in, |number| number as u32),
+    };
+    table.finish();
+    telemetry
+}
+
+fn collector(value: &Value) -> Result<Option<String>, String> {
+    let url = text(value)?;
+    if url.is_empty() {
+        return Ok(None);
+    }
+    let parsed = url.parse::<tonic::codegen::http::Uri>();
+    let is_url =
+        parsed.is_ok_and(|uri| matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some());
+    if is_url {
+        Ok(Some(url))
+    } else {
+        Err(format!("{url:?} is no URL; write it like \"http://127.0.0.1:4317\""))
+    }
 }
 
 fn read_bounds(mut table: Table<'_>) -> Bounds {

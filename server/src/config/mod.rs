@@ -80,10 +80,21 @@ pub struct ServerConfig {
     pub profiles: Vec<PathBuf>,
     /// How dead connections are found.
     pub keepalive: Keepalive,
+    /// Where traces go, and which.
+    pub telemetry: TelemetryConfig,
     /// What is served with TLS; `None` serves in the clear.
     pub tls: Option<TlsConfig>,
     /// What nobody may exceed.
     pub bounds: Bounds,
+}
+
+/// Where traces go, and which.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TelemetryConfig {
+    /// The collector, which takes OTLP by gRPC; `None` for no traces.
+    pub otlp: Option<String>,
+    /// Of requests without a trace context of their own, one in so many is traced; 0 for none. 0 to 1,000,000.
+    pub sample_one_in: u32,
 }
 
 /// What TLS is served with, on both ports. The files are in PEM, and read again when they change.
@@ -169,6 +180,7 @@ impl Default for ServerConfig {
             share_valid_for: Duration::from_secs(60),
             profiles: Vec::new(),
             keepalive: Keepalive::default(),
+            telemetry: TelemetryConfig::default(),
             tls: None,
             bounds: Bounds::default(),
         }
@@ -209,6 +221,12 @@ impl Config {
         let addresses = [Some(self.server.listen), self.server.http].into_iter().flatten();
         let mut reachable = addresses.filter(|address| !self.server.insecure && !address.ip().is_loopback());
         reachable.next().map(|address| Exposed { address, lacks })
+    }
+}
+
+impl Default for TelemetryConfig {
+    fn default() -> Self {
+        Self { otlp: None, sample_one_in: 100 }
     }
 }
 

@@ -7,7 +7,7 @@ use toml::{Table, Value};
 
 use super::{
     AuthConfig, Bounds, ClientCerts, ClusterConfig, Config, DurationText, IdentityConfig, ServerConfig,
-    TlsConfig,
+    TelemetryConfig, TlsConfig,
     auth::priority_name,
     limit_text::{LimitText, parse_limit, time_text},
 };
@@ -54,8 +54,16 @@ fn server(server: &ServerConfig) -> Table {
             ])
             .into(),
         ),
+        ("telemetry", telemetry(&server.telemetry).into()),
         ("tls", tls(server.tls.as_ref()).into()),
         ("bounds", bounds(&server.bounds).into()),
+    ])
+}
+
+fn telemetry(telemetry: &TelemetryConfig) -> Table {
+    table([
+        ("otlp", telemetry.otlp.clone().unwrap_or_default().into()),
+        ("sample_one_in", number(telemetry.sample_one_in.into())),
     ])
 }
 

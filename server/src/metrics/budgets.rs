@@ -14,7 +14,7 @@ use prometheus_client::{
     metrics::{MetricType, counter::ConstCounter, gauge::ConstGauge},
 };
 
-use crate::{config::BudgetName, registry::Registry};
+use crate::{cell::Exemplars, config::BudgetName, registry::Registry};
 
 /// Stands for budgets without series of their own.
 const OTHER: &str = "other";
@@ -50,6 +50,7 @@ pub(super) struct Figures {
     exhausted: u64,
     /// By class.
     pub(super) waits: [Waits; Priority::ALL.len()],
+    pub(super) exemplars: Option<Exemplars>,
     limits: Vec<LimitFigures>,
 }
 
@@ -126,9 +127,9 @@ impl Looks {
         for cell in &cells {
             let name = cell.name();
             let own = shown.contains(name) || shown.len() < self.budgets_max && shown.insert(name.clone());
-            let (snapshot, now) = cell.figures();
+            let (snapshot, exemplars, now) = cell.figures();
             if own {
-                let mut figures = Figures::default();
+                let mut figures = Figures { exemplars, ..Figures::default() };
                 figures.add(&snapshot);
                 figures.limits =
                     snapshot.limits.into_iter().map(|limit| LimitFigures::of(limit, now)).collect();

@@ -4,7 +4,7 @@
 //! | room | what is there |
 //! |---|---|
 //! | `budgets` | what is told of each budget, and of those without series of their own together |
-//! | `waits` | the histogram of waits, by budget and priority |
+//! | `waits` | the histogram of waits, with a trace for each bucket |
 //! | `busy` | what the server itself takes: waits for locks, and messages |
 //!
 //! Labels are bounded: outcomes and reasons are the code's own words, and past `server.bounds.metric_budgets` budgets are added

@@ -1,4 +1,5 @@
-//! The histogram of waits, by budget and priority.
+//! The histogram of waits, by budget and priority, with a trace for each bucket where one is known. Written here, since the metrics
+//! library lets nobody make an exemplar from what was counted elsewhere.
 
 use std::fmt::{self, Write};
 
@@ -34,7 +35,13 @@ fn write_one(text: &mut String, labels: &str, figures: &Figures, class: usize) -
         let bound = WAIT_BOUNDS_NANOS.get(at).map(|nanos| *nanos as f64 / NANOS_PER_SECOND);
         // Bounds are floats in OpenMetrics: 1.0, not 1.
         let bound = bound.map_or_else(|| "+Inf".to_owned(), |seconds| format!("{seconds:?}"));
-        writeln!(text, "{NAME}_bucket{{{labels},le=\"{bound}\"}} {count}")?;
+        write!(text, "{NAME}_bucket{{{labels},le=\"{bound}\"}} {count}")?;
+        if let Some(exemplar) = figures.exemplars.as_ref().and_then(|exemplars| exemplars.of(class, at)) {
+            let (trace, waited) = (exemplar.trace_id, exemplar.waited.as_secs_f64());
+            let granted = exemplar.at.as_nanos() as f64 / NANOS_PER_SECOND;
+            write!(text, " # {{trace_id=\"{trace:032x}\"}} {waited:?} {granted:.3}")?;
+        }
+        text.push('\n');
     }
     writeln!(text, "{NAME}_sum{{{labels}}} {:?}", waits.sum_nanos as f64 / NANOS_PER_SECOND)?;
     writeln!(text, "{NAME}_count{{{labels}}} {count}")

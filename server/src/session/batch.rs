@@ -4,14 +4,14 @@
 
 use std::{mem, sync::Arc};
 
-use permitd_budget::{Acquired, PermitKey, Report, Reported};
+use permitd_budget::{Acquired, PermitKey, Report, Reported, Request};
 use permitd_proto::v1::ReportRequest;
 
 use super::{away::Ask, cells::At, core::Core, outgoing::Outgoing};
 use crate::{
     auth::{Holder, Role},
     cell::{Cell, NotTaken},
-    inbox::Waiter,
+    inbox::{Inbox, Waiter},
     shared::{Asking, Shared, Sought, shown, tell_ended, too_many_permits, unknown},
     status::Fault,
     wire::{decode, items, writer::PermitText},
@@ -156,8 +156,7 @@ impl Core {
             let cell = self.ledger.cells.cell(at);
             let requests = group.iter().filter_map(|&(_, place)| {
                 let Asked { request, ask, .. } = &mut run[place];
-                let waiter = Waiter { inbox: Arc::clone(&self.inbox), request_id: request.request_id };
-                Some(ask.take()?.for_waiter(waiter))
+                Some(waiting(shared, &self.inbox, request, ask.take()?))
             });
             cell.acquire_all(requests, answers);
             self.shares.used(cell, shared, &mut self.out);
@@ -198,7 +197,7 @@ impl Core {
         let id = request.request_id;
         let asked = decode::acquire(request, tenant).and_then(|ask| {
             let acquired = shared.acquire(&self.caller, request.provider, request.key, || {
-                ask.clone().for_waiter(Waiter { inbox: Arc::clone(&self.inbox), request_id: id })
+                waiting(shared, &self.inbox, request, ask.clone())
             });
             Ok((acquired?, ask.tenant))
         });
@@ -337,6 +336,17 @@ fn by_budget<T, B: Copy + Ord>(run: &[T], budget: impl Fn(&T) -> B) -> Vec<(B, u
     let mut places: Vec<_> = run.iter().enumerate().map(|(place, item)| (budget(item), place)).collect();
     places.sort_unstable();
     places
+}
+
+/// A request as its budget takes it.
+fn waiting<'a>(
+    shared: &Shared,
+    inbox: &Arc<Inbox>,
+    request: &items::Acquire<'_>,
+    ask: decode::Ask<'a>,
+) -> Request<'a, Waiter> {
+    let trace = shared.traces.begin(request.traceparent, (request.provider, request.key), &ask);
+    ask.for_waiter(Waiter { inbox: Arc::clone(inbox), request_id: request.request_id, trace })
 }
 
 /// Sends a grant.

@@ -130,6 +130,7 @@ mod tests {
             max_wait: read.max_wait,
             count: read.count,
             request_id: read.request_id,
+            traceparent: read.traceparent.to_owned(),
         };
         let report = |read: Report<'_>| {
             let told = read.told().into_owned();
@@ -178,14 +179,14 @@ mod tests {
 
     prop_compose! {
         fn acquire()(
-            [provider, key, model, tenant] in ["\\PC{0,9}", "[a-z]{0,200}", "[a-z]{0,9}", "[a-z]{0,9}"],
+            [provider, key, model, tenant, traceparent] in ["\\PC{0,9}", "[a-z]{0,200}", "[a-z]{0,9}", "[a-z]{0,9}", "[-0-9a-f]{0,60}"],
             (tokens, request_id) in (number(), number()),
             estimate in option::of(usage()),
             (priority, count) in (any::<i32>(), any::<u32>()),
             max_wait in span(),
         ) -> v1::AcquireRequest {
             v1::AcquireRequest {
-                provider, key, tokens, estimate, model, tenant, priority, max_wait, count, request_id,
+                provider, key, tokens, estimate, model, tenant, priority, max_wait, count, request_id, traceparent,
             }
         }
     }

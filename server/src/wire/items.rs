@@ -20,6 +20,7 @@ pub(crate) struct Acquire<'a> {
     pub(crate) max_wait: Option<prost_types::Duration>,
     pub(crate) count: u32,
     pub(crate) request_id: u64,
+    pub(crate) traceparent: &'a str,
 }
 
 /// A report. Most tell how the call went and what it used; what tells more is large, and lies elsewhere.
@@ -45,6 +46,7 @@ impl<'a> Acquire<'a> {
         const MAX_WAIT: u64 = bytes(8);
         const COUNT: u64 = number(9);
         const REQUEST_ID: u64 = number(10);
+        const TRACEPARENT: u64 = bytes(11);
 
         let mut acquire = Self::default();
         let mut reader = Reader::new(message);
@@ -64,6 +66,7 @@ impl<'a> Acquire<'a> {
                 MAX_WAIT if acquire.max_wait.is_none() => acquire.max_wait = Some(reader.message()?),
                 COUNT => acquire.count = reader.number()? as u32,
                 REQUEST_ID => acquire.request_id = reader.number()?,
+                TRACEPARENT => acquire.traceparent = reader.text()?,
                 _ => return None,
             }
         }
@@ -85,6 +88,7 @@ impl Acquire<'_> {
             max_wait: self.max_wait,
             count: self.count.max(1),
             request_id: self.request_id,
+            traceparent: self.traceparent.to_owned(),
         }
     }
 }
@@ -114,6 +118,7 @@ impl<'a> From<&'a v1::AcquireRequest> for Acquire<'a> {
             max_wait,
             count,
             request_id,
+            traceparent,
         } = request;
         Self {
             provider,
@@ -126,6 +131,7 @@ impl<'a> From<&'a v1::AcquireRequest> for Acquire<'a> {
             max_wait: *max_wait,
             count: *count,
             request_id: *request_id,
+            traceparent,
         }
     }
 }

@@ -1,0 +1,102 @@
+//! Traces: one span for each acquire that is sampled, from its request to its permit or refusal, sent by OTLP. A request that is not
+//! sampled costs one look at its context.
+//!
+//! The caller decides for requests that carry a W3C trace context; of the others, one in so many is sampled. Spans are put together
+//! here rather than through a tracer: what ends them is an event of a budget, on whichever thread it comes up.
+
+mod context;
+mod span;
+
+use std::{sync::Arc, time::Duration};
+
+use opentelemetry::{InstrumentationScope, KeyValue};
+use opentelemetry_otlp::{
+    ExporterBuildError, SpanExporter, WithExportConfig as _, WithTonicConfig as _,
+    tonic_types::transport::ClientTlsConfig,
+};
+use opentelemetry_sdk::{
+    Resource,
+    trace::{BatchConfigBuilder, BatchSpanProcessor, SpanData, SpanProcessor as _},
+};
+use tokio::task;
+
+use self::context::TraceParent;
+pub(crate) use self::span::{Ended, Trace};
+use crate::{clock::Clock, config::TelemetryConfig, wire::decode::Ask};
+
+/// What one batch may take on its way to the collector.
+const EXPORT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long the last batch is waited for when the server stops.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
+/// Spans that wait to be sent; those beyond are dropped.
+const SPANS_MAX: usize = 16_384;
+const BATCH_MAX: usize = 2_048;
+
+/// Where spans begin; clones share everything. Off unless a collector is configured.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Traces(Option<Arc<Exporter>>);
+
+/// What sends spans.
+#[derive(Debug)]
+pub(super) struct Exporter {
+    processor: BatchSpanProcessor,
+    scope: InstrumentationScope,
+    clock: Clock,
+    /// Of requests that carry no context, one in so many is sampled; 0 for none.
+    sample_one_in: u32,
+}
+
+impl Traces {
+    /// Sends to the configured collector, if there is one. To be called within the runtime that is to talk to it.
+    ///
+    /// # Errors
+    /// If nothing can be sent to that address.
+    pub(crate) fn start(config: &TelemetryConfig, clock: Clock) -> Result<Self, ExporterBuildError> {
+        let Some(collector) = &config.otlp else { return Ok(Self::default()) };
+        let exporter =
+            SpanExporter::builder().with_tonic().with_endpoint(collector).with_timeout(EXPORT_TIMEOUT);
+        let exporter = match collector.starts_with("https://") {
+            true => exporter.with_tls_config(ClientTlsConfig::new().with_native_roots()),
+            false => exporter,
+        };
+        let batch = BatchConfigBuilder::default()
+            .with_max_queue_size(SPANS_MAX)
+            .with_max_export_batch_size(BATCH_MAX);
+        let mut processor =
+            BatchSpanProcessor::builder(exporter.build()?).with_batch_config(batch.build()).build();
+        let version = KeyValue::new("service.version", env!("CARGO_PKG_VERSION"));
+        processor
+            .set_resource(&Resource::builder().with_service_name("permitd").with_attribute(version).build());
+        let scope = InstrumentationScope::builder("permitd").with_version(env!("CARGO_PKG_VERSION")).build();
+        let sample_one_in = config.sample_one_in;
+        Ok(Self(Some(Arc::new(Exporter { processor, scope, clock, sample_one_in }))))
+    }
+
+    /// The span of a request, if it is sampled: by its context, else by chance.
+    pub(crate) fn begin(&self, traceparent: &str, budget: (&str, &str), ask: &Ask<'_>) -> Option<Arc<Trace>> {
+        let exporter = self.0.as_ref()?;
+        let parent = TraceParent::read(traceparent);
+        let sampled = match parent {
+            Some(parent) => parent.sampled,
+            None => exporter.sample_one_in > 0 && rand::random_range(0..exporter.sample_one_in) == 0,
+        };
+        sampled.then(|| Arc::new(Trace::begin(Arc::clone(exporter), parent, budget, ask)))
+    }
+
+    /// Sends what is left.
+    pub(crate) async fn finish(self) {
+        let Some(exporter) = self.0 else { return };
+        // It blocks, and what it waits for may run on this thread.
+        let sent =
+            task::spawn_blocking(move || exporter.processor.shutdown_with_timeout(SHUTDOWN_TIMEOUT)).await;
+        if let Ok(Err(error)) = sent {
+            tracing::warn!(%error, "the last spans could not be sent");
+        }
+    }
+}
+
+impl Exporter {
+    fn send(&self, span: SpanData) {
+        self.processor.on_end(span);
+    }
+}

@@ -1,0 +1,44 @@
+//! The alerts: sound, fired by what they are for and by nothing less, and about metrics that there are.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use crate::{dashboard::check_queries, promtool::promtool};
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/prometheus")
+}
+
+fn alerts(text: &str) -> Vec<&str> {
+    text.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")).collect()
+}
+
+/// Goal: recorded series raise each alert when they should, and not before.
+#[test]
+fn alerts_fire() {
+    promtool(&folder(), &["check", "rules", "permitd.rules.yaml"]);
+    promtool(&folder(), &["test", "rules", "permitd.rules.test.yaml"]);
+    let read = |name: &str| fs::read_to_string(folder().join(name)).expect("it is there");
+    let (rules, tests) = (read("permitd.rules.yaml"), read("permitd.rules.test.yaml"));
+    let names = alerts(&rules);
+    assert!(names.len() >= 8, "{names:?}");
+    for name in names {
+        let tested = tests.matches(&format!("alertname: {name}\n")).count();
+        assert!(
+            tested >= 2,
+            "{name} is tested {tested} times: it takes one for when it fires and one for when it does not"
+        );
+    }
+}
+
+/// Goal: every alert asks for metrics and labels that a server serves.
+#[tokio::test]
+async fn alerts_ask_for_what_is_served() {
+    let text = fs::read_to_string(folder().join("permitd.rules.yaml")).expect("it is there");
+    let queries: Vec<String> =
+        text.lines().filter_map(|line| line.trim().strip_prefix("expr: ")).map(str::to_owned).collect();
+    assert_eq!(queries.len(), alerts(&text).len(), "each on a line of its own");
+    check_queries(&queries).await;
+}
