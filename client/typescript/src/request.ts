@@ -16,6 +16,8 @@ export interface AcquireOptions {
   readonly tokens?: Amount | undefined;
   /** What the call is expected to use, where more is known than `tokens`. */
   readonly usage?: Usage | undefined;
+  /** The W3C trace context of whoever asks: where the server sends traces, the acquire is a span below it. */
+  readonly traceparent?: string | undefined;
   /** Default: `standard`. */
   readonly priority?: Priority | undefined;
   /** Milliseconds to wait in the queue at most; 0 means now or not at all. Without it, the budget's default. */
@@ -72,6 +74,7 @@ export function wireRequest(budget: string, options: AcquireOptions, count: numb
     maxWait: undefined,
     count,
     requestId: 0n,
+    traceparent: options.traceparent ?? "",
   };
 }
 

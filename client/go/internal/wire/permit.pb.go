@@ -278,7 +278,10 @@ type AcquireRequest struct {
 	// How many permits, each with the whole estimate; 0 means 1, at most 10,000.
 	Count uint32 `protobuf:"varint,9,opt,name=count,proto3" json:"count,omitempty"`
 	// On session streams: chosen by the client, unique within the session. A repeat gets the same grant again.
-	RequestId     uint64 `protobuf:"varint,10,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	RequestId uint64 `protobuf:"varint,10,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	// The caller's W3C trace context, as in the header of that name: what becomes of the request is a span below it. Else that of the
+	// call's metadata, for Acquire. What makes no sense counts as none.
+	Traceparent   string `protobuf:"bytes,11,opt,name=traceparent,proto3" json:"traceparent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -383,6 +386,13 @@ func (x *AcquireRequest) GetRequestId() uint64 {
 	return 0
 }
 
+func (x *AcquireRequest) GetTraceparent() string {
+	if x != nil {
+		return x.Traceparent
+	}
+	return ""
+}
+
 type AcquireResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Types that are valid to be assigned to Event:
@@ -474,7 +484,9 @@ type Queued struct {
 	// Absent where nothing is known, for example while paused.
 	EstimatedWait *durationpb.Duration `protobuf:"bytes,3,opt,name=estimated_wait,json=estimatedWait,proto3" json:"estimated_wait,omitempty"`
 	// What binds: "input_tokens/1m model=claude-opus-*", "in_flight", "frozen", "paused".
-	HeldBy        string `protobuf:"bytes,4,opt,name=held_by,json=heldBy,proto3" json:"held_by,omitempty"`
+	HeldBy string `protobuf:"bytes,4,opt,name=held_by,json=heldBy,proto3" json:"held_by,omitempty"`
+	// The limit that binds, also while it is frozen or the budget is paused; empty if none does.
+	Limit         string `protobuf:"bytes,5,opt,name=limit,proto3" json:"limit,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -533,6 +545,13 @@ func (x *Queued) GetEstimatedWait() *durationpb.Duration {
 func (x *Queued) GetHeldBy() string {
 	if x != nil {
 		return x.HeldBy
+	}
+	return ""
+}
+
+func (x *Queued) GetLimit() string {
+	if x != nil {
+		return x.Limit
 	}
 	return ""
 }
@@ -841,7 +860,7 @@ const file_permitd_v1_permit_proto_rawDesc = "" +
 	"\r_input_tokensB\x10\n" +
 	"\x0e_output_tokensB\x14\n" +
 	"\x12_max_output_tokensB\x16\n" +
-	"\x14_cached_input_tokens\"\xd0\x02\n" +
+	"\x14_cached_input_tokens\"\xf2\x02\n" +
 	"\x0eAcquireRequest\x12\x1a\n" +
 	"\bprovider\x18\x01 \x01(\tR\bprovider\x12\x10\n" +
 	"\x03key\x18\x02 \x01(\tR\x03key\x12\x16\n" +
@@ -854,17 +873,19 @@ const file_permitd_v1_permit_proto_rawDesc = "" +
 	"\x05count\x18\t \x01(\rR\x05count\x12\x1d\n" +
 	"\n" +
 	"request_id\x18\n" +
-	" \x01(\x04R\trequestId\"x\n" +
+	" \x01(\x04R\trequestId\x12 \n" +
+	"\vtraceparent\x18\v \x01(\tR\vtraceparent\"x\n" +
 	"\x0fAcquireResponse\x12,\n" +
 	"\x06queued\x18\x01 \x01(\v2\x12.permitd.v1.QueuedH\x00R\x06queued\x12.\n" +
 	"\agranted\x18\x02 \x01(\v2\x12.permitd.v1.PermitH\x00R\agrantedB\a\n" +
-	"\x05event\"\x9e\x01\n" +
+	"\x05event\"\xb4\x01\n" +
 	"\x06Queued\x12\x1d\n" +
 	"\n" +
 	"request_id\x18\x01 \x01(\x04R\trequestId\x12\x1a\n" +
 	"\bposition\x18\x02 \x01(\rR\bposition\x12@\n" +
 	"\x0eestimated_wait\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\restimatedWait\x12\x17\n" +
-	"\aheld_by\x18\x04 \x01(\tR\x06heldBy\"\x9b\x02\n" +
+	"\aheld_by\x18\x04 \x01(\tR\x06heldBy\x12\x14\n" +
+	"\x05limit\x18\x05 \x01(\tR\x05limit\"\x9b\x02\n" +
 	"\x06Permit\x12\x1b\n" +
 	"\tpermit_id\x18\x01 \x01(\tR\bpermitId\x12\x1a\n" +
 	"\bprovider\x18\x02 \x01(\tR\bprovider\x12\x10\n" +

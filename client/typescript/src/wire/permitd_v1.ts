@@ -69,6 +69,7 @@ export interface AcquireRequest {
   maxWait: Duration | undefined;
   count: number;
   requestId: bigint;
+  traceparent: string;
 }
 
 export interface AcquireResponse {
@@ -395,6 +396,7 @@ function createBaseAcquireRequest(): AcquireRequest {
     maxWait: undefined,
     count: 0,
     requestId: 0n,
+    traceparent: "",
   };
 }
 
@@ -435,6 +437,9 @@ export const AcquireRequest: MessageFns<AcquireRequest> = {
         throw new globalThis.Error("value provided for field message.requestId of type uint64 too large");
       }
       writer.uint32(80).uint64(message.requestId);
+    }
+    if (message.traceparent !== "") {
+      writer.uint32(90).string(message.traceparent);
     }
     return writer;
   },
@@ -530,6 +535,14 @@ export const AcquireRequest: MessageFns<AcquireRequest> = {
             }
 
             message.requestId = reader.uint64() as bigint;
+            continue;
+          }
+          case 11: {
+            if (tag !== 90) {
+              break;
+            }
+
+            message.traceparent = reader.string();
             continue;
           }
         }

@@ -16,7 +16,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17permitd/v1/permit.proto\x12\npermitd.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf0\x02\n\x05Usage\x12\x15\n\x08requests\x18\x01 \x01(\x04H\x00\x88\x01\x01\x12\x13\n\x06tokens\x18\x02 \x01(\x04H\x01\x88\x01\x01\x12\x19\n\x0cinput_tokens\x18\x03 \x01(\x04H\x02\x88\x01\x01\x12\x1a\n\routput_tokens\x18\x04 \x01(\x04H\x03\x88\x01\x01\x12\x1e\n\x11max_output_tokens\x18\x05 \x01(\x04H\x04\x88\x01\x01\x12 \n\x13\x63\x61\x63hed_input_tokens\x18\x06 \x01(\x04H\x05\x88\x01\x01\x12+\n\x05other\x18\x07 \x03(\x0b\x32\x1c.permitd.v1.Usage.OtherEntry\x1a,\n\nOtherEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\x42\x0b\n\t_requestsB\t\n\x07_tokensB\x0f\n\r_input_tokensB\x10\n\x0e_output_tokensB\x14\n\x12_max_output_tokensB\x16\n\x14_cached_input_tokens\"\xfb\x01\n\x0e\x41\x63quireRequest\x12\x10\n\x08provider\x18\x01 \x01(\t\x12\x0b\n\x03key\x18\x02 \x01(\t\x12\x0e\n\x06tokens\x18\x03 \x01(\x04\x12#\n\x08\x65stimate\x18\x04 \x01(\x0b\x32\x11.permitd.v1.Usage\x12\r\n\x05model\x18\x05 \x01(\t\x12\x0e\n\x06tenant\x18\x06 \x01(\t\x12&\n\x08priority\x18\x07 \x01(\x0e\x32\x14.permitd.v1.Priority\x12+\n\x08max_wait\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\r\n\x05\x63ount\x18\t \x01(\r\x12\x12\n\nrequest_id\x18\n \x01(\x04\"g\n\x0f\x41\x63quireResponse\x12$\n\x06queued\x18\x01 \x01(\x0b\x32\x12.permitd.v1.QueuedH\x00\x12%\n\x07granted\x18\x02 \x01(\x0b\x32\x12.permitd.v1.PermitH\x00\x42\x07\n\x05\x65vent\"\x81\x01\n\x06Queued\x12\x12\n\nrequest_id\x18\x01 \x01(\x04\x12\x10\n\x08position\x18\x02 \x01(\r\x12\x31\n\x0e\x65stimated_wait\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0f\n\x07held_by\x18\x04 \x01(\t\x12\r\n\x05limit\x18\x05 \x01(\t\"\xe1\x01\n\x06Permit\x12\x11\n\tpermit_id\x18\x01 \x01(\t\x12\x10\n\x08provider\x18\x02 \x01(\t\x12\x0b\n\x03key\x18\x03 \x01(\t\x12.\n\nexpires_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12&\n\x03ttl\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12)\n\x06waited\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\"\n\x07\x63harged\x18\x07 \x01(\x0b\x32\x11.permitd.v1.Usage\"\xd3\x02\n\rReportRequest\x12\x11\n\tpermit_id\x18\x01 \x01(\t\x12$\n\x07outcome\x18\x02 \x01(\x0e\x32\x13.permitd.v1.Outcome\x12.\n\x0bretry_after\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12!\n\x06\x61\x63tual\x18\x04 \x01(\x0b\x32\x11.permitd.v1.Usage\x12\x13\n\x0bhttp_status\x18\x05 \x01(\r\x12\x37\n\x07headers\x18\x06 \x03(\x0b\x32&.permitd.v1.ReportRequest.HeadersEntry\x12\x0c\n\x04\x62ody\x18\x07 \x01(\x0c\x12*\n\x07latency\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\x1a.\n\x0cHeadersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x99\x01\n\x0eReportResponse\x12\x11\n\tpermit_id\x18\x01 \x01(\t\x12$\n\x07outcome\x18\x02 \x01(\x0e\x32\x13.permitd.v1.Outcome\x12\x0f\n\x07settled\x18\x03 \x01(\x08\x12\r\n\x05retry\x18\x04 \x01(\x08\x12.\n\x0bretry_after\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration*i\n\x08Priority\x12\x18\n\x14PRIORITY_UNSPECIFIED\x10\x00\x12\x18\n\x14PRIORITY_INTERACTIVE\x10\x01\x12\x15\n\x11PRIORITY_STANDARD\x10\x02\x12\x12\n\x0ePRIORITY_BATCH\x10\x03*\x8b\x02\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x13\n\x0fOUTCOME_SUCCESS\x10\x01\x12\x18\n\x14OUTCOME_RATE_LIMITED\x10\x02\x12\x1f\n\x1bOUTCOME_CONCURRENCY_LIMITED\x10\x03\x12\x16\n\x12OUTCOME_OVERLOADED\x10\x04\x12 \n\x1cOUTCOME_ACCELERATION_LIMITED\x10\x05\x12\x1b\n\x17OUTCOME_QUOTA_EXHAUSTED\x10\x06\x12\x15\n\x11OUTCOME_TOO_LARGE\x10\x07\x12\x12\n\x0eOUTCOME_FAILED\x10\x08\x12\x15\n\x11OUTCOME_CANCELLED\x10\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17permitd/v1/permit.proto\x12\npermitd.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf0\x02\n\x05Usage\x12\x15\n\x08requests\x18\x01 \x01(\x04H\x00\x88\x01\x01\x12\x13\n\x06tokens\x18\x02 \x01(\x04H\x01\x88\x01\x01\x12\x19\n\x0cinput_tokens\x18\x03 \x01(\x04H\x02\x88\x01\x01\x12\x1a\n\routput_tokens\x18\x04 \x01(\x04H\x03\x88\x01\x01\x12\x1e\n\x11max_output_tokens\x18\x05 \x01(\x04H\x04\x88\x01\x01\x12 \n\x13\x63\x61\x63hed_input_tokens\x18\x06 \x01(\x04H\x05\x88\x01\x01\x12+\n\x05other\x18\x07 \x03(\x0b\x32\x1c.permitd.v1.Usage.OtherEntry\x1a,\n\nOtherEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\x42\x0b\n\t_requestsB\t\n\x07_tokensB\x0f\n\r_input_tokensB\x10\n\x0e_output_tokensB\x14\n\x12_max_output_tokensB\x16\n\x14_cached_input_tokens\"\x90\x02\n\x0e\x41\x63quireRequest\x12\x10\n\x08provider\x18\x01 \x01(\t\x12\x0b\n\x03key\x18\x02 \x01(\t\x12\x0e\n\x06tokens\x18\x03 \x01(\x04\x12#\n\x08\x65stimate\x18\x04 \x01(\x0b\x32\x11.permitd.v1.Usage\x12\r\n\x05model\x18\x05 \x01(\t\x12\x0e\n\x06tenant\x18\x06 \x01(\t\x12&\n\x08priority\x18\x07 \x01(\x0e\x32\x14.permitd.v1.Priority\x12+\n\x08max_wait\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\r\n\x05\x63ount\x18\t \x01(\r\x12\x12\n\nrequest_id\x18\n \x01(\x04\x12\x13\n\x0btraceparent\x18\x0b \x01(\t\"g\n\x0f\x41\x63quireResponse\x12$\n\x06queued\x18\x01 \x01(\x0b\x32\x12.permitd.v1.QueuedH\x00\x12%\n\x07granted\x18\x02 \x01(\x0b\x32\x12.permitd.v1.PermitH\x00\x42\x07\n\x05\x65vent\"\x81\x01\n\x06Queued\x12\x12\n\nrequest_id\x18\x01 \x01(\x04\x12\x10\n\x08position\x18\x02 \x01(\r\x12\x31\n\x0e\x65stimated_wait\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0f\n\x07held_by\x18\x04 \x01(\t\x12\r\n\x05limit\x18\x05 \x01(\t\"\xe1\x01\n\x06Permit\x12\x11\n\tpermit_id\x18\x01 \x01(\t\x12\x10\n\x08provider\x18\x02 \x01(\t\x12\x0b\n\x03key\x18\x03 \x01(\t\x12.\n\nexpires_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12&\n\x03ttl\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12)\n\x06waited\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\"\n\x07\x63harged\x18\x07 \x01(\x0b\x32\x11.permitd.v1.Usage\"\xd3\x02\n\rReportRequest\x12\x11\n\tpermit_id\x18\x01 \x01(\t\x12$\n\x07outcome\x18\x02 \x01(\x0e\x32\x13.permitd.v1.Outcome\x12.\n\x0bretry_after\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12!\n\x06\x61\x63tual\x18\x04 \x01(\x0b\x32\x11.permitd.v1.Usage\x12\x13\n\x0bhttp_status\x18\x05 \x01(\r\x12\x37\n\x07headers\x18\x06 \x03(\x0b\x32&.permitd.v1.ReportRequest.HeadersEntry\x12\x0c\n\x04\x62ody\x18\x07 \x01(\x0c\x12*\n\x07latency\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\x1a.\n\x0cHeadersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x99\x01\n\x0eReportResponse\x12\x11\n\tpermit_id\x18\x01 \x01(\t\x12$\n\x07outcome\x18\x02 \x01(\x0e\x32\x13.permitd.v1.Outcome\x12\x0f\n\x07settled\x18\x03 \x01(\x08\x12\r\n\x05retry\x18\x04 \x01(\x08\x12.\n\x0bretry_after\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration*i\n\x08Priority\x12\x18\n\x14PRIORITY_UNSPECIFIED\x10\x00\x12\x18\n\x14PRIORITY_INTERACTIVE\x10\x01\x12\x15\n\x11PRIORITY_STANDARD\x10\x02\x12\x12\n\x0ePRIORITY_BATCH\x10\x03*\x8b\x02\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x13\n\x0fOUTCOME_SUCCESS\x10\x01\x12\x18\n\x14OUTCOME_RATE_LIMITED\x10\x02\x12\x1f\n\x1bOUTCOME_CONCURRENCY_LIMITED\x10\x03\x12\x16\n\x12OUTCOME_OVERLOADED\x10\x04\x12 \n\x1cOUTCOME_ACCELERATION_LIMITED\x10\x05\x12\x1b\n\x17OUTCOME_QUOTA_EXHAUSTED\x10\x06\x12\x15\n\x11OUTCOME_TOO_LARGE\x10\x07\x12\x12\n\x0eOUTCOME_FAILED\x10\x08\x12\x15\n\x11OUTCOME_CANCELLED\x10\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -27,26 +27,26 @@ if _descriptor._USE_C_DESCRIPTORS == False:
   _globals['_USAGE_OTHERENTRY']._serialized_options = b'8\001'
   _globals['_REPORTREQUEST_HEADERSENTRY']._options = None
   _globals['_REPORTREQUEST_HEADERSENTRY']._serialized_options = b'8\001'
-  _globals['_PRIORITY']._serialized_start=1692
-  _globals['_PRIORITY']._serialized_end=1797
-  _globals['_OUTCOME']._serialized_start=1800
-  _globals['_OUTCOME']._serialized_end=2067
+  _globals['_PRIORITY']._serialized_start=1713
+  _globals['_PRIORITY']._serialized_end=1818
+  _globals['_OUTCOME']._serialized_start=1821
+  _globals['_OUTCOME']._serialized_end=2088
   _globals['_USAGE']._serialized_start=105
   _globals['_USAGE']._serialized_end=473
   _globals['_USAGE_OTHERENTRY']._serialized_start=324
   _globals['_USAGE_OTHERENTRY']._serialized_end=368
   _globals['_ACQUIREREQUEST']._serialized_start=476
-  _globals['_ACQUIREREQUEST']._serialized_end=727
-  _globals['_ACQUIRERESPONSE']._serialized_start=729
-  _globals['_ACQUIRERESPONSE']._serialized_end=832
-  _globals['_QUEUED']._serialized_start=835
-  _globals['_QUEUED']._serialized_end=964
-  _globals['_PERMIT']._serialized_start=967
-  _globals['_PERMIT']._serialized_end=1192
-  _globals['_REPORTREQUEST']._serialized_start=1195
-  _globals['_REPORTREQUEST']._serialized_end=1534
-  _globals['_REPORTREQUEST_HEADERSENTRY']._serialized_start=1488
-  _globals['_REPORTREQUEST_HEADERSENTRY']._serialized_end=1534
-  _globals['_REPORTRESPONSE']._serialized_start=1537
-  _globals['_REPORTRESPONSE']._serialized_end=1690
+  _globals['_ACQUIREREQUEST']._serialized_end=748
+  _globals['_ACQUIRERESPONSE']._serialized_start=750
+  _globals['_ACQUIRERESPONSE']._serialized_end=853
+  _globals['_QUEUED']._serialized_start=856
+  _globals['_QUEUED']._serialized_end=985
+  _globals['_PERMIT']._serialized_start=988
+  _globals['_PERMIT']._serialized_end=1213
+  _globals['_REPORTREQUEST']._serialized_start=1216
+  _globals['_REPORTREQUEST']._serialized_end=1555
+  _globals['_REPORTREQUEST_HEADERSENTRY']._serialized_start=1509
+  _globals['_REPORTREQUEST_HEADERSENTRY']._serialized_end=1555
+  _globals['_REPORTRESPONSE']._serialized_start=1558
+  _globals['_REPORTRESPONSE']._serialized_end=1711
 # @@protoc_insertion_point(module_scope)

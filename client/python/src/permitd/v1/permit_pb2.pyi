@@ -68,7 +68,7 @@ class Usage(_message.Message):
     def __init__(self, requests: _Optional[int] = ..., tokens: _Optional[int] = ..., input_tokens: _Optional[int] = ..., output_tokens: _Optional[int] = ..., max_output_tokens: _Optional[int] = ..., cached_input_tokens: _Optional[int] = ..., other: _Optional[_Mapping[str, int]] = ...) -> None: ...
 
 class AcquireRequest(_message.Message):
-    __slots__ = ("provider", "key", "tokens", "estimate", "model", "tenant", "priority", "max_wait", "count", "request_id")
+    __slots__ = ("provider", "key", "tokens", "estimate", "model", "tenant", "priority", "max_wait", "count", "request_id", "traceparent")
     PROVIDER_FIELD_NUMBER: _ClassVar[int]
     KEY_FIELD_NUMBER: _ClassVar[int]
     TOKENS_FIELD_NUMBER: _ClassVar[int]
@@ -79,6 +79,7 @@ class AcquireRequest(_message.Message):
     MAX_WAIT_FIELD_NUMBER: _ClassVar[int]
     COUNT_FIELD_NUMBER: _ClassVar[int]
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    TRACEPARENT_FIELD_NUMBER: _ClassVar[int]
     provider: str
     key: str
     tokens: int
@@ -89,7 +90,8 @@ class AcquireRequest(_message.Message):
     max_wait: _duration_pb2.Duration
     count: int
     request_id: int
-    def __init__(self, provider: _Optional[str] = ..., key: _Optional[str] = ..., tokens: _Optional[int] = ..., estimate: _Optional[_Union[Usage, _Mapping]] = ..., model: _Optional[str] = ..., tenant: _Optional[str] = ..., priority: _Optional[_Union[Priority, str]] = ..., max_wait: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., count: _Optional[int] = ..., request_id: _Optional[int] = ...) -> None: ...
+    traceparent: str
+    def __init__(self, provider: _Optional[str] = ..., key: _Optional[str] = ..., tokens: _Optional[int] = ..., estimate: _Optional[_Union[Usage, _Mapping]] = ..., model: _Optional[str] = ..., tenant: _Optional[str] = ..., priority: _Optional[_Union[Priority, str]] = ..., max_wait: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., count: _Optional[int] = ..., request_id: _Optional[int] = ..., traceparent: _Optional[str] = ...) -> None: ...
 
 class AcquireResponse(_message.Message):
     __slots__ = ("queued", "granted")
