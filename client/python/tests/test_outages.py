@@ -67,6 +67,25 @@ def test_a_grant_that_was_lost_on_its_way_comes_again(serve):
     asyncio.run(run())
 
 
+def test_a_connection_that_is_half_open_is_replaced(serve):
+    """Goal: a connection whose other end is gone without a word is found out by its keepalive, though nothing is sent on it."""
+    server = serve(ONE_SLOT)
+
+    async def run():
+        async with Proxy(server.port) as proxy, permitd.aio.connect(proxy.endpoint, keepalive=0.3) as client:
+            first = await client.acquire("p/k")
+            waiter = asyncio.create_task(client.acquire("p/k").__aenter__())
+            await server.until_waiting("p/k", 1)
+            proxy.go_silent()
+            while proxy.connections < 2:
+                assert not waiter.done()
+                await asyncio.sleep(0.01)
+            await first.report()
+            await (await waiter).report()
+
+    asyncio.run(asyncio.wait_for(run(), 20))
+
+
 def test_a_restart_in_mid_wait_is_not_noticed(serve):
     """Goal: requests are asked again at a server that knows nothing of them; reports of before are answered."""
     server = serve(ONE_SLOT)

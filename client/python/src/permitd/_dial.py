@@ -172,7 +172,9 @@ def _channel(endpoint: Endpoint, settings: Settings) -> grpc.aio.Channel:
     options: list[tuple[str, Any]] = [
         ("grpc.max_receive_message_length", RESPONSE_BYTES_MAX),
         ("grpc.keepalive_time_ms", keepalive),
+        # gRPC waits for the longer of the two.
         ("grpc.keepalive_timeout_ms", max(1, keepalive // 2)),
+        ("grpc.http2.ping_timeout_ms", max(1, keepalive // 2)),
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.max_pings_without_data", 0),
         # When to try again is decided here, so the library keeps nothing from one connection for the next.
