@@ -81,6 +81,11 @@ impl Peer {
         Ok(sign(channel, self.token.as_deref()))
     }
 
+    /// Connects for the calls that share a connection. False if nobody listens.
+    pub async fn reach(&self) -> bool {
+        self.shared.get_or_try_init(|| self.try_channel()).await.is_ok()
+    }
+
     /// Unary calls, on a connection that all of them share.
     pub async fn permits(&self) -> PermitServiceClient<Line> {
         PermitServiceClient::new(self.shared.get_or_init(|| self.channel()).await.clone())

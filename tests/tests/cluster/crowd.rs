@@ -130,7 +130,7 @@ async fn call_singly(fleet: Arc<Fleet>, mut draw: Draw, seen: Arc<Mutex<Vec<Seen
         let places = fleet.len() as u64;
         // A connection of its own: one that hangs is nobody else's.
         let peer = Peer::new(fleet.server(draw.below(places) as usize).address);
-        if peer.try_channel().await.is_err() {
+        if !peer.reach().await {
             sleep(Duration::from_millis(20)).await;
             continue;
         }
@@ -155,7 +155,7 @@ async fn call_singly(fleet: Arc<Fleet>, mut draw: Draw, seen: Arc<Mutex<Vec<Seen
             let ended = Instant::now();
             // Said once, to any server; if nobody heard, the permit ends by itself. The call is over all the same.
             let other = Peer::new(fleet.server(draw.below(places) as usize).address);
-            if other.try_channel().await.is_ok() {
+            if other.reach().await {
                 drop(timeout(ANSWER_MAX, other.try_report(said)).await);
             }
             seen.lock().expect("no panic").push(Seen {

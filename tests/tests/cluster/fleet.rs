@@ -76,9 +76,7 @@ impl Fleet {
         let declared = async {
             for place in (0..self.len()).cycle() {
                 let peer = Peer::new(self.server(place).address);
-                let declared = async {
-                    peer.try_channel().await.is_ok() && peer.try_declare(budget.clone()).await.is_ok()
-                };
+                let declared = async { peer.reach().await && peer.try_declare(budget.clone()).await.is_ok() };
                 if timeout(ANSWER_MAX, declared).await.unwrap_or(false) {
                     return;
                 }
