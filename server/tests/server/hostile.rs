@@ -186,7 +186,7 @@ async fn random_bytes() {
 #[tokio::test]
 async fn a_flood_is_answered() {
     const MESSAGES: u64 = 20;
-    let server = Server::start(&[("k", vec![])]).await;
+    let server = Server::start(&[("k", vec![LimitSpec::rate("requests", 1_000_000, DAY)])]).await;
     let mut session = server.session("").await;
     for message in 0..MESSAGES {
         session.send(acquires((0..1_000).map(|id| ask(message * 1_000 + id, "k")).collect())).await;
