@@ -117,11 +117,14 @@ const operations: Record<string, (command: Command) => Promise<Event>> = {
     }
   },
 
-  async estimate({ id, body, url = "" }) {
+  async estimate({ id, body }) {
     const text = body ?? "";
-    const { inputTokens, maxOutputTokens } = estimate(text);
-    const told = { input_tokens: String(inputTokens), max_output_tokens: maxOutputTokens?.toString() ?? null };
-    return { event: "estimated", id, ...told, model: modelIn(parsed(text), url) };
+    const { inputTokens, maxOutputTokens } = estimate(text) ?? {};
+    const told = {
+      input_tokens: inputTokens?.toString() ?? null,
+      max_output_tokens: maxOutputTokens?.toString() ?? null,
+    };
+    return { event: "estimated", id, ...told, model: modelIn(parsed(text)) };
   },
 
   async usage({ id, body, status }) {

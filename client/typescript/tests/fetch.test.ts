@@ -202,11 +202,11 @@ describe("fetch", () => {
     await advise(true);
   });
 
-  test("asks for no tokens where nothing is sent", async () => {
+  test("estimates nothing where nothing is sent", async () => {
     answers.push((_, response) => void response.end());
     const fetching = client.fetch("api/prod", { attempts: 1 })(url);
     const { estimate } = await grant();
-    assert.deepEqual([estimate?.inputTokens, estimate?.outputTokens], [0n, 0n]);
+    assert.equal(estimate, undefined);
     await (await fetching).text();
     await advise(false);
   });

@@ -19,34 +19,26 @@ const AMOUNT_MAX = 2n ** 64n - 1n;
 /** Deeper than any request; what is below counts nothing. */
 const DEPTH_MAX = 128;
 
-/** Reads the text of a request's body: JSON in any provider's shape, or anything else. */
-export function estimate(text: string): ExactUsage {
-  return estimateOf(text, parsed(text));
+/** Reads the text of a request's body: JSON in any provider's shape. Of anything else, nothing is known. */
+export function estimate(text: string): ExactUsage | undefined {
+  const body = parsed(text);
+  return body === undefined ? undefined : estimateOf(body);
 }
 
-/** The same, where `body` is the text's JSON, absent if it is none. */
-export function estimateOf(text: string, body: unknown): ExactUsage {
+/** The same, of JSON that was read before. */
+export function estimateOf(body: unknown): ExactUsage {
   const content = { textBytes: 0, tokens: 0, attachments: 0 };
-  if (body === undefined) content.textBytes = Buffer.byteLength(text);
-  else add(content, body, DEPTH_MAX);
+  add(content, body, DEPTH_MAX);
   const counted = Math.floor(content.textBytes / BYTES_PER_TOKEN) + content.tokens;
   const inputTokens = BigInt(Math.max(1, counted + content.attachments * ATTACHMENT_TOKENS));
   const bound = outputBound(body);
   return { inputTokens, ...(bound !== undefined && { maxOutputTokens: bound }), other: {} };
 }
 
-/** The model that a body or, where providers have it there, a path names; empty if none does. */
-export function modelIn(body: unknown, path: string): string {
+/** The model that a body names; empty if it names none. */
+export function modelIn(body: unknown): string {
   const named = fieldOf(body, "model");
-  if (typeof named === "string" && named !== "") return named;
-  // Gemini and Vertex; Azure; Bedrock.
-  const inPath =
-    /\/models\/([^/:]+):/.exec(path) ?? /\/deployments\/([^/]+)\//.exec(path) ?? /\/model\/([^/]+)\//.exec(path);
-  try {
-    return decodeURIComponent(inPath?.[1] ?? "");
-  } catch {
-    return "";
-  }
+  return typeof named === "string" ? named : "";
 }
 
 interface Content {

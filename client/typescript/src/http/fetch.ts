@@ -8,7 +8,7 @@ import type { Usage } from "../usage.js";
 import { followed, withBody } from "./answer.js";
 import { estimateOf, modelIn } from "./estimate.js";
 import { parsed } from "./json.js";
-import { type FetchInit, type FetchInput, type Outgoing, outgoing, pathOf } from "./outgoing.js";
+import { type FetchInit, type FetchInput, type Outgoing, outgoing } from "./outgoing.js";
 
 /** What can be said of all requests; all of it may be left out. */
 export interface FetchOptions {
@@ -16,7 +16,7 @@ export interface FetchOptions {
   readonly tenant?: string | undefined;
   readonly priority?: Priority | undefined;
   readonly maxWaitMs?: number | undefined;
-  /** Default: what the request's body or path names. */
+  /** Default: what the request's body names. */
   readonly model?: string | undefined;
   /**
    * How often a request is made at most. Default: 4. Above 1, the last refusal carries `x-should-retry: false`, so that an SDK does not
@@ -71,17 +71,16 @@ export function permitFetch(client: Client, budget: string, options: FetchOption
 
 function askFor(request: Outgoing, options: FetchOptions): AcquireOptions {
   const { tenant, priority, maxWaitMs } = options;
-  const { body, signal, url } = request;
-  const value = body.kind === "text" ? parsed(body.text) : undefined;
-  const model = options.model ?? modelIn(value, pathOf(url));
-  const usage = options.estimate ? options.estimate(url, value) : guess(body, value);
+  const { text, signal, url } = request;
+  const value = text === undefined ? undefined : parsed(text);
+  const model = options.model ?? modelIn(value);
+  const usage = options.estimate ? options.estimate(url, value) : guess(value);
   return { tenant, priority, maxWaitMs, model, signal, usage };
 }
 
-function guess(body: Outgoing["body"], value: unknown): Usage | undefined {
-  // Where nothing is sent, no model is called.
-  if (body.kind === "none") return { inputTokens: 0, outputTokens: 0 };
-  return body.kind === "text" ? estimateOf(body.text, value) : undefined;
+/** Of a request without JSON, nothing is known. */
+function guess(body: unknown): Usage | undefined {
+  return body === undefined ? undefined : estimateOf(body);
 }
 
 /** Reports, and waits for the advice only where it matters. */

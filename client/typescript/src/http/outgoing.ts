@@ -5,8 +5,8 @@ export type FetchInit = NonNullable<Parameters<typeof globalThis.fetch>[1]>;
 
 export interface Outgoing {
   readonly url: string;
-  /** `none`: nothing is sent. `opaque`: something that is not read here. */
-  readonly body: { readonly kind: "none" | "opaque" } | { readonly kind: "text"; readonly text: string };
+  /** What is sent, where it is text that can be read without using it up. */
+  readonly text: string | undefined;
   readonly signal: AbortSignal | undefined;
   /** Whether it can be made more than once. */
   readonly isRepeatable: boolean;
@@ -20,24 +20,14 @@ export async function outgoing(input: FetchInput, init: FetchInit | undefined): 
   const signal = init?.signal ?? request?.signal ?? undefined;
   if (request && init?.body === undefined) {
     const text = isJson(request.headers) ? await request.clone().text() : undefined;
-    const kind = request.body ? "opaque" : "none";
     // The original is kept unread for the next time.
     const send: Outgoing["send"] = (fetch) => fetch(request.clone(), init);
-    return { url, body: text === undefined ? { kind } : readable(text), signal, isRepeatable: true, send };
+    return { url, text, signal, isRepeatable: true, send };
   }
-  const body = init?.body;
+  const body = init?.body ?? undefined;
   const send: Outgoing["send"] = (fetch) => fetch(input, init);
-  if (body === undefined || body === null) return { url, body: { kind: "none" }, signal, isRepeatable: true, send };
-  return { url, body: readable(textOf(body)), signal, isRepeatable: isWhole(body), send };
-}
-
-/** A path that says where in the API a request goes. */
-export function pathOf(url: string): string {
-  return URL.canParse(url) ? new URL(url).pathname : url;
-}
-
-function readable(text: string | undefined): Outgoing["body"] {
-  return text === undefined ? { kind: "opaque" } : { kind: "text", text };
+  if (body === undefined) return { url, text: undefined, signal, isRepeatable: true, send };
+  return { url, text: textOf(body), signal, isRepeatable: isWhole(body), send };
 }
 
 function textOf(body: NonNullable<FetchInit["body"]>): string | undefined {
