@@ -218,7 +218,7 @@ fn a_store_that_fails() {
 #[test]
 fn grants_end_with_their_owner() {
     let second = Duration::from_secs(1);
-    let spec = spec(vec![LimitSpec::rate("requests", 600, MINUTE), LimitSpec::in_flight(8)]);
+    let spec = spec(vec![LimitSpec::rate("requests", 600, MINUTE)]);
     let now = Time::from_nanos(BEGIN);
     let (mut heart, mut events) = (kept(&spec, now), Vec::new());
     heart.grant_until(now, now + second, &mut events);
