@@ -93,6 +93,8 @@ fn long_queue(c: &mut Criterion) {
 
 /// One request becomes possible every step.
 const STEP: Duration = Duration::from_micros(10);
+/// A full bucket begins to refill so long after the first call.
+const START_DELAY: Duration = Duration::from_millis(25);
 
 struct Queue {
     budget: Budget<Waiter>,
@@ -110,6 +112,7 @@ impl Queue {
         }
         let bytes = (resident_bytes() - before) / u64::from(WAITING);
         println!("memory per waiting request, {WAITING} of {TENANTS} tenants: {bytes} bytes");
+        queue.now += START_DELAY;
         queue
     }
 

@@ -12,9 +12,8 @@ use permitd_budget::{Resumed, Time};
 /// and what was saved is moved over.
 const DRIFT_MAX: Duration = Duration::from_secs(1);
 
-/// How long reading all clocks of the machine may take, for them to be of one moment; and how often that is tried.
-const READING_MAX: Duration = Duration::from_micros(300);
-const READINGS_MAX: u32 = 100;
+/// How often the machine's clocks are read, for the two readings that are closest together.
+const READINGS: u32 = 16;
 
 /// Tells the heart's time.
 #[derive(Clone, Copy, Debug)]
@@ -24,9 +23,11 @@ pub struct Clock {
     boot: Option<Boot>,
 }
 
-/// What the machine says of time.
+/// What the machine says of time at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reading {
+    /// The moment, for what goes on from here.
+    pub at: Instant,
     /// By the date that somebody set.
     pub wall: Time,
     /// By its uptime, where it tells.
@@ -56,7 +57,17 @@ impl Reading {
     #[must_use]
     pub fn now() -> Self {
         let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
-        Self { wall: Time::ZERO + wall, boot: boot() }
+        let id = boot_id();
+        // Whoever is held up between the two would be that much behind the machine's uptime for good, and the next process would
+        // make up for it: time that never was.
+        let both = (0..READINGS).map(|_| {
+            let begun = Instant::now();
+            let up = uptime();
+            (begun.elapsed(), begun, up)
+        });
+        let (_, at, up) = both.min_by_key(|(took, ..)| *took).expect("there are some");
+        let boot = id.zip(up).map(|(id, up)| Boot { id, up });
+        Self { at, wall: Time::ZERO + wall, boot }
     }
 }
 
@@ -64,27 +75,19 @@ impl Clock {
     /// Starts from the wall clock.
     #[must_use]
     pub fn start() -> Self {
-        // Whoever is held up in between would be that much behind the machine's uptime for good.
-        let mut tries = 0..READINGS_MAX;
-        loop {
-            let begun = Instant::now();
-            let clock = Self::resume(Reading::now(), None).0;
-            if clock.started - begun < READING_MAX || tries.next().is_none() {
-                return clock;
-            }
-        }
+        Self::resume(&Reading::now(), None).0
     }
 
-    /// Starts at `reading`, which is now, after a clock that was last seen at `last`. Says what the moment is on both.
+    /// Starts at `reading`, after a clock that was last seen at `last`. Says what that moment is on both.
     #[must_use]
-    pub fn resume(reading: Reading, last: Option<&Pulse>) -> (Self, Resumed) {
+    pub fn resume(reading: &Reading, last: Option<&Pulse>) -> (Self, Resumed) {
         let by_old_clock = last.map_or(reading.wall, |last| match (last.boot, reading.boot) {
             (Some(then), Some(now)) if then.id == now.id => last.at + now.up.saturating_sub(then.up),
             _ => last.at.max(reading.wall),
         });
         let apart = by_old_clock.since(reading.wall).max(reading.wall.since(by_old_clock));
         let now = if apart <= DRIFT_MAX { by_old_clock } else { reading.wall };
-        let clock = Self { origin: now, started: Instant::now(), boot: reading.boot };
+        let clock = Self { origin: now, started: reading.at, boot: reading.boot };
         (clock, Resumed { by_old_clock, now })
     }
 
@@ -111,17 +114,25 @@ impl Clock {
 
 /// Linux tells both.
 #[cfg(target_os = "linux")]
-fn boot() -> Option<Boot> {
+fn boot_id() -> Option<[u8; 16]> {
     let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
     let digits: String = text.trim().chars().filter(|digit| *digit != '-').collect();
-    let id = u128::from_str_radix(&digits, 16).ok()?.to_be_bytes();
+    Some(u128::from_str_radix(&digits, 16).ok()?.to_be_bytes())
+}
+
+#[cfg(target_os = "linux")]
+fn uptime() -> Option<Duration> {
     let up = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
-    let up = Duration::new(u64::try_from(up.tv_sec).ok()?, u32::try_from(up.tv_nsec).ok()?);
-    Some(Boot { id, up })
+    Some(Duration::new(u64::try_from(up.tv_sec).ok()?, u32::try_from(up.tv_nsec).ok()?))
 }
 
 #[cfg(not(target_os = "linux"))]
-fn boot() -> Option<Boot> {
+fn boot_id() -> Option<[u8; 16]> {
+    None
+}
+
+#[cfg(not(target_os = "linux"))]
+fn uptime() -> Option<Duration> {
     None
 }
 
@@ -165,9 +176,20 @@ mod tests {
             (at(10), boot(2, 1), at(1_000), at(10)),
             (at(1_002), None, at(1_002), at(1_002)),
         ] {
-            let (_, resumed) = Clock::resume(Reading { wall, boot }, Some(&last));
+            let (_, resumed) = Clock::resume(&Reading { at: Instant::now(), wall, boot }, Some(&last));
             assert_eq!(resumed, Resumed { by_old_clock, now }, "{wall} {boot:?}");
         }
+    }
+
+    /// Goal: whatever a process does between reading the machine's clocks and needing one, its clock is not behind: the next process
+    /// would make up for it, and refill twice.
+    #[test]
+    fn a_late_start_is_not_behind() {
+        let last = Pulse { at: at(1_000), boot: boot(1, 5) };
+        let reading = Reading { at: Instant::now(), wall: at(1_002), boot: boot(1, 7) };
+        let (clock, resumed) = Clock::resume(&reading, Some(&last));
+        assert_eq!(resumed, Resumed::at(at(1_002)));
+        assert_eq!(clock.instant(resumed.now), Some(reading.at));
     }
 
     /// Goal: a drift of the wall clock moves nothing.
@@ -175,7 +197,8 @@ mod tests {
     fn small_drifts_are_kept() {
         let last = Pulse { at: at(1_000), boot: boot(1, 5) };
         let wall = at(1_000) + Duration::from_millis(300);
-        let (clock, resumed) = Clock::resume(Reading { wall, boot: boot(1, 5) }, Some(&last));
+        let (clock, resumed) =
+            Clock::resume(&Reading { at: Instant::now(), wall, boot: boot(1, 5) }, Some(&last));
         assert_eq!(resumed, Resumed::at(at(1_000)));
         let pulse = clock.pulse();
         assert!(pulse.at >= at(1_000) && pulse.boot.expect("told").up >= HOUR * 5);

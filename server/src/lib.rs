@@ -194,7 +194,7 @@ pub async fn run_from(
     let gate = if joined.is_some() { gate.with_peers() } else { gate };
     let Held { clock, permit_ids, registry, trail, grant_thread, keeping } = match &joined {
         Some(joined) => hold_with_others(joined, &config).await?,
-        None => hold(store, reading, &config).await?,
+        None => hold(store, &reading, &config).await?,
     };
     // What is in it ends with it.
     let mut background = JoinSet::new();
@@ -285,7 +285,7 @@ struct Held {
 }
 
 /// Goes on with what is kept, with the configuration as it is now; from here on, whatever changes is written down.
-async fn hold(mut store: Option<Box<dyn Store>>, reading: Reading, config: &Config) -> Result<Held, Error> {
+async fn hold(mut store: Option<Box<dyn Store>>, reading: &Reading, config: &Config) -> Result<Held, Error> {
     let Begun { kept, seal, clock, resumed } = store::begin(&mut store, reading)?;
     let (alarms, grant_thread) = Alarms::start("grants", clock)?;
     let profiles = Profiles::load(config.server.profiles.iter().map(PathBuf::as_path))?;

@@ -186,7 +186,8 @@ impl<W: Clone> Budget<W> {
                 let of_late = per_minute.map(|units| in_window(units, rule.spec.per.unwrap_or(MINUTE)));
                 rule.pace.soften(of_late, &rule.traffic, now);
                 limits[at].apply_pace(moment);
-                limits[at].drain();
+                let cost = heard.cost(&limits[at].rule);
+                limits[at].drain(cost, now);
             }
         }
     }
@@ -288,7 +289,7 @@ impl Limit {
             rule.pace.collapse(Collapse { estimate, wait_nanos }, &rule.traffic, now);
         }
         self.apply_pace(moment);
-        self.drain();
+        self.drain(cost, now);
     }
 
     /// The other refusals of the same burst have been heard: the provider let through even less.
@@ -304,11 +305,15 @@ impl Limit {
         }
     }
 
-    /// The provider has just said that nothing is left.
-    fn drain(&mut self) {
-        if let Self { rule, meter: Some(meter) } = self {
-            meter.lower_to(meter.parts(rule.cushion.units()));
-        }
+    /// The provider has just said that nothing is left. No more is taken for gone than comes back in a minute, or one refusal could cost a
+    /// day; and when the wait is over, there is enough for the call that it was for.
+    fn drain(&mut self, cost: u64, now: Time) {
+        let Self { rule, meter: Some(meter) } = self else { return };
+        let kept_back = rule.cushion.units();
+        let call = meter.parts(cost.saturating_add(kept_back));
+        let until_thawed = rule.gate.frozen(now).map_or(0, |until| meter.gain_until(now, until));
+        let a_minute_less = meter.available() - meter.parts_in(MINUTE.as_nanos());
+        meter.lower_to(meter.parts(kept_back).max(call - until_thawed).max(a_minute_less));
     }
 
     fn grow(&mut self, moment: Moment) {

@@ -27,6 +27,8 @@ fn limits() -> Vec<LimitSpec> {
     let each = |limit| LimitSpec { tenants: "each".to_owned(), ..limit };
     vec![
         LimitSpec { burst: 15, ..LimitSpec::rate("requests", 20, span(10)) },
+        // Of which everything is set aside while somebody waits.
+        LimitSpec { burst: 8, ..LimitSpec::rate("requests", 50, span(10)) },
         LimitSpec::rate(TOKENS, 600, span(60)),
         LimitSpec::rate("requests", 40, span(86_400)),
         LimitSpec { window: Window::Sliding, ..LimitSpec::rate("requests", 30, span(20)) },
@@ -90,6 +92,9 @@ fn history(seed: u64) -> Result<(), String> {
                 match draws.below(4) {
                     0 => world.restart(down, ahead),
                     _ => world.crash(down, ahead, known || steady),
+                }
+                if draws.below(2) == 0 {
+                    world.report_again();
                 }
             }
             _ => {}

@@ -1,6 +1,9 @@
 //! A budget, the disk that it is written to, and its callers, in true time.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Duration,
+};
 
 use permitd_budget::{
     Acquired, Budget, BudgetSpec, CheckedSpec, Event, Grant, LimitSpec, Outcome, PermitChange, PermitKey,
@@ -12,6 +15,8 @@ use crate::referee::Call;
 pub(crate) const TENANTS: [&str; 3] = ["web", "jobs", "nightly"];
 pub(crate) const TTL: Duration = Duration::from_secs(60);
 pub(crate) const SECOND: u64 = 1_000_000_000;
+/// Reports that may not have been answered when a process ends.
+const UNHEARD: usize = 20;
 /// True time begins late enough for clocks to be set back.
 pub(crate) const BEGIN: u64 = 1_000_000 * SECOND;
 
@@ -60,6 +65,8 @@ pub(crate) struct World {
     pub(crate) refused: usize,
     /// Saves that have come to their end.
     pub(crate) saves: usize,
+    /// The latest reports: whether their answers arrived is not known.
+    unheard: VecDeque<(PermitKey, Report)>,
 }
 
 impl World {
@@ -81,6 +88,7 @@ impl World {
             events: Vec::new(),
             refused: 0,
             saves: 0,
+            unheard: VecDeque::new(),
         };
         world.save();
         world
@@ -142,6 +150,10 @@ impl World {
     pub(crate) fn answer(&mut self, held: usize, report: &Report) -> bool {
         let Held { key, call } = self.held.swap_remove(held);
         let (answer, _) = self.heart.report(self.clock(), key, report, &mut self.events);
+        self.unheard.push_back((key, report.clone()));
+        if self.unheard.len() > UNHEARD {
+            self.unheard.pop_front();
+        }
         let seen = &mut self.calls[call];
         let worked = report.outcome == Outcome::Success;
         let tokens = report.actual.tokens.unwrap_or(seen.tokens);
@@ -216,6 +228,14 @@ impl World {
         self.heart = Budget::restore(&self.spec, &self.disk.budget, permits, &back, &usize::MAX);
         self.events.clear();
         self.save();
+    }
+
+    /// Callers whose reports were not answered before a crash report again.
+    pub(crate) fn report_again(&mut self) {
+        for (key, report) in self.unheard.clone() {
+            let _ = self.heart.report(self.clock(), key, &report, &mut self.events);
+            self.take_in();
+        }
     }
 
     pub(crate) fn level(&mut self, limit: usize) -> i64 {

@@ -40,7 +40,7 @@ pub(crate) struct Begun {
 ///
 /// # Errors
 /// Those of the store, and `Damaged` for rows that make no sense.
-pub(crate) fn begin(store: &mut Option<Box<dyn Store>>, reading: Reading) -> Result<Begun, StoreError> {
+pub(crate) fn begin(store: &mut Option<Box<dyn Store>>, reading: &Reading) -> Result<Begun, StoreError> {
     let mut kept = Kept::default();
     let mut seal = Seal::random();
     if let Some(store) = store {

@@ -196,7 +196,7 @@ async fn clocks_that_are_set() {
     let begin = Reading::now();
     let boot = Some(Boot { id: [7; 16], up: HOUR });
     let start = |disk: &Memory, wall, up| {
-        let reading = Reading { wall, boot: boot.map(|boot| Boot { up, ..boot }) };
+        let reading = Reading { wall, boot: boot.map(|boot| Boot { up, ..boot }), ..Reading::now() };
         Some(Origin { store: Some(Box::new(disk.clone())), reading, reload: None })
     };
     for wall in [begin.wall + 400 * DAY, Time::ZERO + DAY] {
