@@ -1,7 +1,7 @@
 //! Who calls in the storm: some by the Rust client, some by a session of their own in which everything comes twice and out of order.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     future::IntoFuture as _,
     sync::Arc,
     time::{Duration, Instant},
@@ -71,7 +71,7 @@ pub(crate) async fn polite(url: String, mut draws: Draws, log: Arc<Log>) {
 /// The same by a session in which every request and every report is sent twice, cancels come before what they cancel, and the stream
 /// breaks off at any time.
 pub(crate) async fn careless(url: String, name: String, mut draws: Draws, log: Arc<Log>) {
-    let mut asked = HashMap::new();
+    let (mut asked, mut cancelled) = (HashMap::new(), HashSet::new());
     let mut ids = 1_u64..;
     while !log.is_over() {
         let Some((send, mut answers)) = open(&url, &name).await else {
@@ -80,8 +80,9 @@ pub(crate) async fn careless(url: String, name: String, mut draws: Draws, log: A
         };
         for _ in 0..=draws.below(12) {
             let acquire = few_acquires(&mut ids, &mut draws, &mut asked);
-            // One that is not known yet, and some that are long over.
-            let cancel = (0..3).map(|_| draws.below(ids.start + 2)).collect();
+            // One that is not known yet, and some that are long over. Whoever has taken a request back makes no call for it.
+            let cancel: Vec<u64> = (0..3).map(|_| draws.below(ids.start + 2)).collect();
+            cancelled.extend(&cancel);
             if send.send(SessionRequest { acquire, cancel, ..SessionRequest::default() }).await.is_err() {
                 break;
             }
@@ -96,7 +97,8 @@ pub(crate) async fn careless(url: String, name: String, mut draws: Draws, log: A
                 }
                 *known = Some(permit.clone());
                 let (sent, now) = (*sent, Instant::now());
-                log.add(Seen { permit: permit.clone(), sent, granted: now, ended: now, made: true });
+                let made = !cancelled.contains(&request_id);
+                log.add(Seen { permit: permit.clone(), sent, granted: now, ended: now, made });
                 report.extend([success(&permit), success(&permit)]);
             }
             let twice = SessionRequest { report, ..SessionRequest::default() };
