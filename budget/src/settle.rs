@@ -46,7 +46,8 @@ impl<W: Clone> Budget<W> {
             self.outputs.learn(ended.tenant, ended.model, output);
         }
         self.learn(now, Heard::of(&ended, set, report), events);
-        let reported = self.answer(now, set, report, true);
+        // What was learned may be another limit.
+        let reported = self.answer(now, self.touched(ended.tenant, ended.model), report, true);
         self.answers.remember(serial, &reported);
         self.dispatch(now, events);
         (reported, Some(ended.waiter))
@@ -186,7 +187,7 @@ impl<W: Clone> Budget<W> {
             let set = self.touched(tenant, model);
             // It was under way for longer than a permit lives: what it says is news.
             self.learn(now, Heard::late(set, Some(model), now, report), events);
-            let reported = self.answer(now, set, report, false);
+            let reported = self.answer(now, self.touched(tenant, model), report, false);
             self.answers.remember(serial, &reported);
             self.dispatch(now, events);
             return reported;
