@@ -71,7 +71,7 @@ pub(crate) async fn polite(url: String, mut draws: Draws, log: Arc<Log>) {
 /// The same by a session in which every request and every report is sent twice, cancels come before what they cancel, and the stream
 /// breaks off at any time.
 pub(crate) async fn careless(url: String, name: String, mut draws: Draws, log: Arc<Log>) {
-    let (mut asked, mut cancelled) = (HashMap::new(), HashSet::new());
+    let (mut asked, mut cancelled) = (HashMap::new(), HashSet::<u64>::new());
     let mut ids = 1_u64..;
     while !log.is_over() {
         let Some((send, mut answers)) = open(&url, &name).await else {
