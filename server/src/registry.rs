@@ -359,12 +359,13 @@ fn match_etag(name: &BudgetName, stands: Option<&Declared>, etag: &str) -> Resul
 
 #[cfg(test)]
 mod tests {
-    use permitd_budget::{BudgetSpec, LimitSpec, Outcome, Report, Request};
+    use permitd_budget::{BudgetSpec, LimitSpec, Outcome, Report, Request, Resumed};
 
     use super::*;
     use crate::{
         alarm::{AlarmThread, Alarms},
         inbox::{Inbox, Waiter},
+        store::{Kept, StoredBudget},
     };
 
     fn registry(budgets_max: usize) -> (Registry, AlarmThread) {
@@ -453,5 +454,25 @@ mod tests {
         assert!(registry.has_permits());
         assert!(cell.report(grant.permit, &Report::new(Outcome::Success)).expect("here").0.settled);
         assert!(!registry.has_permits());
+    }
+
+    /// Goal: whoever claims a budget twice, for two reasons at once, has it once: a second heart that goes on from the same save would
+    /// grant everything again.
+    #[test]
+    fn is_seated_once() {
+        let (registry, _thread) = registry(2);
+        let registry = registry.clustered();
+        let (here, back) = (name("p/here"), Resumed::at(registry.clock().now()));
+        let kept = || {
+            let declared = Declared { spec: Arc::new(spec()), etag: "1".to_owned(), source: Source::Admin };
+            let stored = StoredBudget { name: here.clone(), declared, paused: false, deleted: false };
+            let mut kept = Kept::default();
+            kept.budgets.insert(7, (stored, None, Vec::new()));
+            kept
+        };
+        registry.seat(&here, kept(), &back, false).expect("room");
+        let first = registry.find(&here).expect("seated");
+        registry.seat(&here, kept(), &back, false).expect("it is there");
+        assert!(Arc::ptr_eq(&first, &registry.find(&here).expect("still there")));
     }
 }

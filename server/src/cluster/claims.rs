@@ -2,6 +2,7 @@
 //! granted; what it gives up in good order is written down to the unit first.
 
 use std::{
+    collections::BTreeMap,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
@@ -57,8 +58,9 @@ impl Cluster {
                     }
                 }
             }
-            let asked = std::mem::take(&mut *self.wanted.lock());
-            let due = asked.into_iter().chain(self.orphans());
+            // Each once: two claims of this server's would both hold.
+            let mut due: BTreeMap<BudgetName, bool> = self.orphans().into_iter().collect();
+            due.append(&mut self.wanted.lock());
             stream::iter(due)
                 .for_each_concurrent(CLAIMS_MAX, |(budget, asked)| {
                     let cluster = &*self;
@@ -124,7 +126,7 @@ impl Cluster {
         let kept = kept.map_err(|error| Status::data_loss(format!("{budget} at {declared_at}: {error}")))?;
         // Under the lock: a lease that was lost meanwhile has taken the claim with it.
         let now = self.standing.lock();
-        if now.is_none_or(|now| now.lease != standing.lease) {
+        if now.is_none_or(|now| now.lease != standing.lease) || self.registry.is_seated(budget) {
             return Ok(());
         }
         self.owned.claimed(budget.clone(), revision, &loaded.rows);

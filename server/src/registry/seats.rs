@@ -48,7 +48,10 @@ impl Registry {
     ) -> Result<(), RegistryError> {
         let waiter = Waiter::nobody();
         let mut index = self.index.lock();
-        index.seats.insert(name.clone());
+        if !index.seats.insert(name.clone()) {
+            // A second heart that began where this one did would grant the same again.
+            return Ok(());
+        }
         let mut is_deleted = false;
         for (id, (stored, balance, permits)) in kept.budgets {
             if stored.deleted {

@@ -38,6 +38,7 @@ const CLIENTS: usize = 6;
 /// One call as its caller saw it.
 #[derive(Clone, Debug)]
 struct Seen {
+    permit: String,
     /// Before the request was sent.
     sent: Instant,
     /// After the grant was read.
@@ -143,6 +144,7 @@ async fn call_singly(fleet: Arc<Fleet>, mut draw: Draw, seen: Arc<Mutex<Vec<Seen
                 break;
             };
             let granted = Instant::now();
+            let id = permit.permit_id.clone();
             sleep(Duration::from_millis(draw.below(40))).await;
             let used = draw.below(tokens + 1);
             let (said, used) = match draw.below(5) {
@@ -158,7 +160,7 @@ async fn call_singly(fleet: Arc<Fleet>, mut draw: Draw, seen: Arc<Mutex<Vec<Seen
             if other.reach().await {
                 drop(timeout(ANSWER_MAX, other.try_report(said)).await);
             }
-            seen.lock().expect("no panic").push(Seen { sent, granted, ended, used });
+            seen.lock().expect("no panic").push(Seen { permit, sent, granted, ended, used });
         }
     }
 }
@@ -179,6 +181,7 @@ async fn call_by_session(
             continue;
         };
         let granted = Instant::now();
+        let permit = guard.permit_id().to_owned();
         sleep(Duration::from_millis(draw.below(40))).await;
         let used = draw.below(tokens + 1);
         let ended = Instant::now();
@@ -189,12 +192,16 @@ async fn call_by_session(
             drop(timeout(ANSWER_MAX, guard.report(Report::success().tokens(used))).await);
             Some(used)
         };
-        seen.lock().expect("no panic").push(Seen { sent, granted, ended, used });
+        seen.lock().expect("no panic").push(Seen { permit, sent, granted, ended, used });
     }
 }
 
-/// No window holds more than it may, whatever happened in between.
+/// No permit was given twice, and no window holds more than it may, whatever happened in between.
 fn judge(calls: &[Seen]) {
+    let mut permits: Vec<&str> = calls.iter().map(|call| call.permit.as_str()).collect();
+    permits.sort_unstable();
+    let twice = permits.windows(2).find(|two| two[0] == two[1]);
+    assert_eq!(twice, None, "a permit is for one request");
     let made: Vec<&Seen> = calls.iter().filter(|call| call.used.is_some()).collect();
     let of = |used: fn(&Seen) -> u64| {
         made.iter().map(|call| (call.sent, call.granted, used(call))).collect::<Vec<_>>()
