@@ -160,7 +160,7 @@ async fn call_singly(fleet: Arc<Fleet>, mut draw: Draw, seen: Arc<Mutex<Vec<Seen
             if other.reach().await {
                 drop(timeout(ANSWER_MAX, other.try_report(said)).await);
             }
-            seen.lock().expect("no panic").push(Seen { permit, sent, granted, ended, used });
+            seen.lock().expect("no panic").push(Seen { permit: id, sent, granted, ended, used });
         }
     }
 }
