@@ -22,6 +22,7 @@ mod signals;
 mod store;
 mod table;
 mod token;
+mod top;
 mod usage;
 
 use std::process::ExitCode;
@@ -62,6 +63,8 @@ enum Command {
     Budgets(budgets::Budgets),
     /// Say what holds a budget back, who waits, and what would help.
     Explain(explain::Explain),
+    /// Watch budgets on a terminal by pressure, and steer them by keys.
+    Top(top::Top),
     /// See what is known of providers: how they count, limit and refuse.
     Profiles(profiles::ProfilesCommand),
     /// Look after the file that a server keeps its state in.
@@ -95,6 +98,7 @@ impl Command {
             Command::Check(check) => check.run(),
             Command::Budgets(budgets) => budgets.run(),
             Command::Explain(explain) => explain.run(),
+            Command::Top(top) => top.run(),
             Command::Profiles(profiles) => profiles.run(),
             Command::Store(store) => store.run(),
             Command::Run(run) => run.run(),
@@ -120,6 +124,7 @@ impl Command {
             Command::Check(check) => check.json,
             Command::Budgets(budgets) => budgets.json(),
             Command::Explain(explain) => explain.remote.json,
+            Command::Top(top) => top.remote.json,
             Command::Profiles(profiles) => profiles.json(),
             Command::Store(store) => store.json(),
             Command::Run(run) => run.remote.json,

@@ -151,6 +151,7 @@ async fn commands_parse() {
         "serve",
         "store",
         "token",
+        "top",
     ];
     assert_eq!(seen, all.map(str::to_owned).into(), "each command is shown somewhere");
 }

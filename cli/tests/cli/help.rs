@@ -8,8 +8,19 @@ use crate::support::{permitd, say};
 #[test]
 fn every_command_has_examples() {
     let budgets = ["list", "get", "set", "delete", "pause", "resume", "watch", "changes", "diff", "reset"];
-    let commands =
-        ["serve", "check", "budgets", "explain", "run", "batch", "acquire", "report", "completions", "store"];
+    let commands = [
+        "serve",
+        "check",
+        "budgets",
+        "explain",
+        "run",
+        "batch",
+        "acquire",
+        "report",
+        "completions",
+        "store",
+        "top",
+    ];
     let budgets = budgets.iter().map(|command| vec!["budgets", command, "--help"]);
     for arguments in commands.iter().map(|command| vec![*command, "--help"]).chain(budgets) {
         let said = say(&mut permitd(&arguments)).well();

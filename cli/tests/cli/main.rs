@@ -13,3 +13,5 @@ mod security;
 mod serve;
 mod store;
 mod support;
+mod terminal;
+mod top;

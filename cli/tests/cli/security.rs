@@ -3,14 +3,14 @@
 use crate::support::{Said, Server, TemporaryFile, certificate, permitd, say};
 
 /// A server's certificate and key, and the authority that vouches for it.
-struct Certificates {
-    authority: TemporaryFile,
+pub(crate) struct Certificates {
+    pub(crate) authority: TemporaryFile,
     cert: TemporaryFile,
     key: TemporaryFile,
 }
 
 impl Certificates {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let (cert, key, authority) = certificate();
         Self {
             authority: TemporaryFile::new(&authority),
@@ -19,7 +19,7 @@ impl Certificates {
         }
     }
 
-    fn section(&self) -> String {
+    pub(crate) fn section(&self) -> String {
         format!("[server.tls]\ncert = {:?}\nkey = {:?}\n", self.cert.path(), self.key.path())
     }
 }
