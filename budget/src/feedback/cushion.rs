@@ -94,12 +94,13 @@ impl Burst {
         self.units
     }
 
-    /// It took only `carried` of the `capacity` that we thought. False if that is nothing new.
+    /// It took only `carried` of the `capacity` that we thought. False if that is nothing new. A provider that refuses the first call has
+    /// nothing left, which says nothing of how much it holds.
     pub(crate) fn learn(&mut self, carried: u64, capacity: u64, now: Time) -> bool {
-        if carried >= capacity.min(self.units) {
+        if carried == 0 || carried >= capacity.min(self.units) {
             return false;
         }
-        (self.units, self.learned) = (carried.max(1), now);
+        (self.units, self.learned) = (carried, now);
         true
     }
 

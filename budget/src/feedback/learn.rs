@@ -305,14 +305,15 @@ impl Limit {
         }
     }
 
-    /// The provider has just said that nothing is left. No more is taken for gone than comes back in a minute, or one refusal could cost a
-    /// day; and when the wait is over, there is enough for the call that it was for.
+    /// The provider has just said that nothing is left. No more is taken for gone than what comes back in a minute, in whole units, or one
+    /// refusal could cost a day; and when the wait is over, there is enough for the call that it was for.
     fn drain(&mut self, cost: u64, now: Time) {
         let Self { rule, meter: Some(meter) } = self else { return };
         let kept_back = rule.cushion.units();
         let call = meter.parts(cost.saturating_add(kept_back));
         let until_thawed = rule.gate.frozen(now).map_or(0, |until| meter.gain_until(now, until));
-        let a_minute_less = meter.available() - meter.parts_in(MINUTE.as_nanos());
+        let a_minute = meter.parts_in(MINUTE.as_nanos());
+        let a_minute_less = meter.available() - (a_minute - a_minute % meter.parts(1).max(1));
         meter.lower_to(meter.parts(kept_back).max(call - until_thawed).max(a_minute_less));
     }
 
