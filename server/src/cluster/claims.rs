@@ -23,7 +23,10 @@ use super::{
 use crate::{
     clock::Pulse,
     config::BudgetName,
-    store::{self, etcd::Loaded},
+    store::{
+        self,
+        etcd::{Hold, Loaded},
+    },
 };
 
 /// Claims under way at once.
@@ -103,8 +106,9 @@ impl Cluster {
                 failure: vec![read(owner)],
             })
             .await?;
-        let revision = if response.succeeded {
-            response.header.map_or(0, |header| header.revision)
+        let (revision, written) = if response.succeeded {
+            let revision = response.header.map_or(0, |header| header.revision);
+            (revision, revision)
         } else {
             let found = response.responses.into_iter().find_map(|response| match response.done {
                 Some(Done::Range(range)) => range.kvs.into_iter().next(),
@@ -112,7 +116,7 @@ impl Cluster {
             });
             // An earlier claim of this server's, of which it never heard.
             let Some(found) = found.filter(|found| found.lease == standing.lease) else { return Ok(()) };
-            found.create_revision
+            (found.create_revision, found.mod_revision)
         };
         // What was to be written of it under an earlier claim is written or dropped by now, so that it never is under this one.
         if let Some(keeper) = self.registry.keeper() {
@@ -129,7 +133,8 @@ impl Cluster {
         if now.is_none_or(|now| now.lease != standing.lease) || self.registry.is_seated(budget) {
             return Ok(());
         }
-        self.owned.claimed(budget.clone(), revision, &loaded.rows);
+        let hold = Hold { owner: self.name.clone(), lease: standing.lease, revision, written };
+        self.owned.claimed(budget.clone(), hold, &loaded.rows);
         let seated = self.registry.seat(budget, kept, &back, asked);
         drop(now);
         self.directory.write().owner_is(budget.clone(), self.name.clone());

@@ -4,4 +4,5 @@ mod crowd;
 mod faults;
 mod fleet;
 mod joining;
+mod late;
 mod together;

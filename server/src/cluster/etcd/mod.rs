@@ -5,7 +5,7 @@ pub(crate) mod messages;
 
 use std::{
     future::Future,
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::atomic::{AtomicU64, AtomicUsize, Ordering},
     time::Duration,
 };
 
@@ -46,6 +46,8 @@ pub(crate) struct Etcd {
     channels: Vec<Channel>,
     /// Who answered last.
     good: AtomicUsize,
+    /// Calls to one endpoint that were given up.
+    given_up: AtomicU64,
     user: Option<(String, String)>,
     token: Mutex<Option<AsciiMetadataValue>>,
 }
@@ -81,7 +83,13 @@ impl Etcd {
             None => String::new(),
         };
         let user = config.user.clone().map(|user| (user, password.trim().to_owned()));
-        Ok(Self { channels, good: AtomicUsize::new(0), user, token: Mutex::new(None) })
+        Ok(Self {
+            channels,
+            good: AtomicUsize::new(0),
+            given_up: AtomicU64::new(0),
+            user,
+            token: Mutex::new(None),
+        })
     }
 
     /// All keys that begin with `prefix`, as of one revision, which is told too.
@@ -106,6 +114,11 @@ impl Etcd {
         let request = RangeRequest { key: key.to_vec(), ..RangeRequest::default() };
         let response: RangeResponse = self.unary("KV/Range", request).await?;
         Ok(response.kvs.into_iter().next())
+    }
+
+    /// How many calls to one endpoint were given up so far. Each may still come to etcd, however late, also after others that were made since.
+    pub(crate) fn given_up(&self) -> u64 {
+        self.given_up.load(Ordering::Relaxed)
     }
 
     pub(crate) async fn txn(&self, request: TxnRequest) -> Result<TxnResponse, Status> {
@@ -192,7 +205,10 @@ impl Etcd {
                     return Ok(answer);
                 }
                 Err(status) if is_final(&status) => return Err(status),
-                Err(status) => failed = status,
+                Err(status) => {
+                    self.given_up.fetch_add(1, Ordering::Relaxed);
+                    failed = status;
+                }
             }
         }
         Err(failed)
