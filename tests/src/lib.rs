@@ -14,6 +14,7 @@ mod raw;
 mod referee;
 mod server;
 mod session;
+mod tool;
 mod wait;
 mod words;
 
@@ -24,12 +25,13 @@ pub use folder::Folder;
 pub use http::{http_get, https_get};
 pub use line::Line;
 pub use peer::{Call, Peer};
-pub use process::{Permitd, raise_open_files, steady_port};
+pub use process::{Permitd, binary, raise_open_files, steady_port};
 pub use proxy::Proxy;
 pub use raw::{METHODS, RawCodec, call_with_bytes};
 pub use referee::{check_in_flight, check_rate};
 pub use server::Server;
 pub use session::Session;
+pub use tool::Tool;
 pub use wait::{PATIENCE, soon, until};
 pub use words::{
     DAY, HOUR, acquires, ask, budget, estimate, hello, in_flight, rate, report, span, success, tokens,

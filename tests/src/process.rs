@@ -285,8 +285,11 @@ fn collect(mut pipe: std::io::PipeReader, into: &Mutex<String>) {
     }
 }
 
-/// The binary, built as these tests are.
-fn binary() -> &'static Path {
+/// The binary, built as these tests are; building it blocks.
+///
+/// # Panics
+/// If it can't be built.
+pub fn binary() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
     BINARY.get_or_init(build)
 }

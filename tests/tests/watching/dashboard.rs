@@ -9,7 +9,7 @@ use std::{
 use permitd_tests::{Folder, Permitd, ask, http_get, tokens};
 use serde_json::Value;
 
-use crate::promtool::promtool;
+use crate::promtool::PROMTOOL;
 
 const CONFIG: &str = "[budgets.\"p/k\"]\nlimits = [\"tokens=5/1m\", \"in_flight=5\"]\n";
 /// What Grafana puts into queries, and something in its place.
@@ -73,7 +73,7 @@ fn the_dashboard_speaks_promql() {
     let rules = format!("groups:\n  - name: queries\n    rules:\n{}", rules.collect::<String>());
     let folder = Folder::new();
     fs::write(folder.path("queries.yaml"), rules).expect("a file");
-    promtool(&folder.path("."), &["check", "rules", "queries.yaml"]);
+    PROMTOOL.run(&folder.path("."), &["check", "rules", "queries.yaml"]);
 }
 
 /// With something in the place of what Grafana puts in.

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::{dashboard::check_queries, promtool::promtool};
+use crate::{dashboard::check_queries, promtool::PROMTOOL};
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/prometheus")
@@ -23,8 +23,8 @@ fn alerts(text: &str) -> Vec<&str> {
 #[test]
 #[ignore = "needs promtool: make test-alerts"]
 fn alerts_fire() {
-    promtool(&folder(), &["check", "rules", "permitd.rules.yaml"]);
-    promtool(&folder(), &["test", "rules", "permitd.rules.test.yaml"]);
+    PROMTOOL.run(&folder(), &["check", "rules", "permitd.rules.yaml"]);
+    PROMTOOL.run(&folder(), &["test", "rules", "permitd.rules.test.yaml"]);
 }
 
 /// Goal: each alert is tried with series that raise it and with series that do not, whoever runs the trial.
