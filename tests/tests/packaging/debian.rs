@@ -20,17 +20,26 @@ async fn its_configuration_serves() {
 #[ignore = "needs cargo-deb and dpkg-deb: make test-packaging"]
 fn a_package_is_made() {
     // What is built for these tests is packed as well as a release.
-    let target = binary().ancestors().nth(2).expect("the target folder").to_str().expect("text");
+    assert!(binary().exists());
     let folder = Folder::new();
     let package = folder.path("permitd.deb");
     let package = package.to_str().expect("text");
-    let arguments =
-        ["--package", "permitd", "--no-build", "--no-strip", "--profile", "dev", "--output", package];
-    CARGO_DEB.run(&path("."), &[&arguments[..], &["--target-dir", target]].concat());
+    let arguments = [
+        "--package",
+        "permitd",
+        "--no-build",
+        "--no-strip",
+        "--fast",
+        "--profile",
+        "dev",
+        "--output",
+        package,
+    ];
+    CARGO_DEB.run(&path("."), &arguments);
     let contents = DPKG_DEB.run(&path("."), &["--contents", package]);
     for file in [
         "./usr/bin/permitd",
-        "./lib/systemd/system/permitd.service",
+        "./usr/lib/systemd/system/permitd.service",
         "./etc/permitd/permitd.toml",
         "./usr/share/doc/permitd/permitd.example.toml",
     ] {
