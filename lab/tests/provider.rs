@@ -296,3 +296,31 @@ async fn a_reset_starts_anew() {
     assert!(simulator.stats().await.clients.is_empty());
     assert_eq!(send(simulator.anthropic("a", &message())).await.0, 200);
 }
+
+/// Goal: calls that wait for their turn are never refused, one after the other takes the one slot, and what can never fit is told.
+#[tokio::test]
+async fn calls_that_wait_for_their_turn_are_never_refused() {
+    let limits = Limits {
+        concurrency: Some(1),
+        input_tokens: Some(Rate::per_minute(60_000, 1_000)),
+        ..Limits::default()
+    };
+    let simulator = Simulator::start(Config {
+        limits,
+        behaviour: Behaviour { latency_median_ms: 20, ..Behaviour::default() },
+        ..Config::default()
+    })
+    .await;
+    let waiting = |turn: &'static str| simulator.anthropic("a", &message()).header("x-sim-turn", turn);
+    let calls = (0..6).map(|number| send(waiting(if number % 2 == 0 { "fair" } else { "urgent" })));
+    for (status, _, body) in futures_util::future::join_all(calls).await {
+        assert_eq!(status, StatusCode::OK, "{body}");
+    }
+    let (status, _, body) = send(waiting("fair").header("x-sim-input-tokens", "1001")).await;
+    assert_eq!(status, StatusCode::TOO_MANY_REQUESTS, "{body}");
+    let (status, _, body) = send(waiting("first")).await;
+    assert_eq!(status, StatusCode::BAD_REQUEST);
+    assert!(body["error"]["message"].as_str().is_some_and(|text| text.contains("x-sim-turn")), "{body}");
+    let counted = &simulator.stats().await.clients["a"];
+    assert_eq!((counted.ok, counted.limited), (6, 1));
+}

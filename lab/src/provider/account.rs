@@ -104,7 +104,7 @@ impl Account {
     /// # Errors
     /// The limit that refused.
     pub fn start(&mut self, now: Nanos, cost: &Cost) -> Result<(), Limited> {
-        if let Some(limited) = self.broken(now, cost) {
+        if let Some(limited) = self.obstacle(now, cost) {
             return Err(limited);
         }
         take(&mut self.requests, now, 1);
@@ -159,7 +159,8 @@ impl Account {
         }
     }
 
-    fn broken(&mut self, now: Nanos, cost: &Cost) -> Option<Limited> {
+    /// The limit that a call would break if it started now; with several, the one that takes longest to clear. Takes nothing.
+    pub fn obstacle(&mut self, now: Nanos, cost: &Cost) -> Option<Limited> {
         // The output of a call is not known when it starts: it may start as long as anything is left.
         let output = cost.output_applies.then_some(1);
         let rates = [

@@ -17,6 +17,7 @@ use super::{
     account::Levels,
     buckets::Nanos,
     shape::{Answer, Fault, Shape, Wanted},
+    turns,
     world::{Admitted, Ask, Refusal},
 };
 
@@ -26,6 +27,9 @@ pub(crate) const CLIENT_HEADER: &str = "x-sim-client";
 pub(crate) const CALL_HEADER: &str = "x-sim-call";
 /// What the input really counts for; without it, a quarter of the body's bytes.
 pub(crate) const INPUT_TOKENS_HEADER: &str = "x-sim-input-tokens";
+
+/// Asks to wait in the provider until the call fits, `fair` or `urgent`.
+pub(crate) const TURN_HEADER: &str = "x-sim-turn";
 
 /// The longest key or client name.
 const NAME_BYTES: usize = 256;
@@ -55,7 +59,11 @@ pub(crate) async fn call(shared: Arc<Shared>, shape: &'static dyn Shape, request
             return faulty(&Fault::Invalid(problem), &key);
         }
     };
-    let begun = shared.world.lock().begin(shared.now(), &ask);
+    let begun = match turn(&parts.headers) {
+        Ok(None) => shared.world.lock().begin(shared.now(), &ask),
+        Ok(Some(urgent)) => turns::admitted(&shared, &ask, urgent).await,
+        Err(problem) => return faulty(&Fault::Invalid(problem), &key),
+    };
     let admitted = match begun {
         Ok(admitted) => admitted,
         Err(Refusal::Limited(limited)) => return faulty(&Fault::Limited(limited), &key),
@@ -85,6 +93,7 @@ impl Drop for Running {
     fn drop(&mut self) {
         let now = self.shared.now();
         self.shared.world.lock().end(now, &self.call, self.answered);
+        self.shared.turns.look_again();
     }
 }
 
@@ -204,6 +213,16 @@ fn number(headers: &HeaderMap, name: &'static str, most: u64) -> Result<Option<u
     match number.filter(|number| *number <= most) {
         Some(number) => Ok(Some(number)),
         None => Err(format!("{name}: not an integer from 0 to {most}")),
+    }
+}
+
+/// Whether the call wants to wait for its turn, and whether that is urgent.
+fn turn(headers: &HeaderMap) -> Result<Option<bool>, String> {
+    match headers.get(TURN_HEADER).map(HeaderValue::as_bytes) {
+        None => Ok(None),
+        Some(b"fair") => Ok(Some(false)),
+        Some(b"urgent") => Ok(Some(true)),
+        Some(_) => Err(format!("{TURN_HEADER}: neither fair nor urgent")),
     }
 }
 

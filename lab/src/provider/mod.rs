@@ -11,7 +11,8 @@
 //! | `POST /sim/reset` | starts anew: counters, sequence numbers and full buckets |
 //!
 //! Callers may send `x-sim-client` (a name for the counters), `x-sim-call` (the number of the call, which decides its latency and
-//! output) and `x-sim-input-tokens`. Latency, output and overload are functions of the seed, the client and that number.
+//! output) and `x-sim-input-tokens`. Latency, output and overload are functions of the seed, the client and that number. A call
+//! with `x-sim-turn: fair` or `x-sim-turn: urgent` waits in the provider until it fits instead of being refused.
 
 pub mod account;
 mod anthropic;
@@ -24,6 +25,7 @@ mod openai;
 mod shape;
 mod simulation;
 mod stats;
+mod turns;
 mod world;
 
 use std::{
@@ -96,6 +98,7 @@ impl Provider {
 /// What all calls share.
 pub(crate) struct Shared {
     world: Mutex<World>,
+    turns: turns::Turns,
     bounds: Bounds,
     began: Instant,
     began_wall: Timestamp,
@@ -106,6 +109,7 @@ impl Shared {
     fn new(config: &Config) -> Self {
         Self {
             world: Mutex::new(World::new(config)),
+            turns: turns::Turns::default(),
             bounds: config.bounds,
             began: Instant::now(),
             began_wall: Timestamp::now(),

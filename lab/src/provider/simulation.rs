@@ -23,9 +23,12 @@ pub(crate) async fn limits(State(shared): State<Arc<Shared>>) -> Json<Limits> {
 
 pub(crate) async fn set_limits(State(shared): State<Arc<Shared>>, body: Bytes) -> Response {
     let now = shared.now();
-    let mut world = shared.world.lock();
-    let changed = patched(&world.limits(), &body);
-    answer(changed.inspect(|limits| world.set_limits(now, *limits)))
+    let changed = {
+        let mut world = shared.world.lock();
+        patched(&world.limits(), &body).inspect(|limits| world.set_limits(now, *limits))
+    };
+    shared.turns.look_again();
+    answer(changed)
 }
 
 pub(crate) async fn behaviour(State(shared): State<Arc<Shared>>) -> Json<Behaviour> {
@@ -46,6 +49,7 @@ pub(crate) async fn stats(State(shared): State<Arc<Shared>>) -> Json<Stats> {
 pub(crate) async fn reset(State(shared): State<Arc<Shared>>) -> StatusCode {
     let now = shared.now();
     shared.world.lock().reset(now);
+    shared.turns.look_again();
     StatusCode::NO_CONTENT
 }
 

@@ -122,6 +122,16 @@ impl World {
         })
     }
 
+    /// What keeps a call from starting now. Counts and takes nothing.
+    pub(crate) fn obstacle(&mut self, now: Nanos, ask: &Ask) -> Option<Limited> {
+        self.accounts.get_mut(&ask.key)?.0.obstacle(now, &ask.cost)
+    }
+
+    /// Nanoseconds of service that a client had.
+    pub(crate) fn served(&self, client: &str) -> u64 {
+        self.clients.get(client).map_or(0, |counters| counters.service_ns)
+    }
+
     /// Ends a call; `answered` says whether its caller stayed until the end. The output counts in either case: it was made.
     pub(crate) fn end(&mut self, now: Nanos, call: &Admitted, answered: bool) {
         if call.generation != self.generation {
