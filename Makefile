@@ -2,7 +2,7 @@
 
 CARGO ?= cargo
 
-.PHONY: help setup build static test test-alerts test-packaging test-rust test-go test-python test-java test-typescript conformance lint docs deny bench soak demo serve
+.PHONY: help setup build static test test-alerts test-packaging test-rust test-go test-python test-java test-typescript test-compare conformance lint docs deny bench compare soak demo serve
 
 help: ## This list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -19,7 +19,7 @@ setup: ## What the tests of clusters and alerts need: etcd and promtool
 	@command -v etcd >/dev/null || apt-get install -y etcd-server
 	@command -v promtool >/dev/null || apt-get install -y prometheus
 
-test: test-rust test-alerts test-packaging test-python test-typescript test-go test-java conformance ## Every test; needs Rust, Python, Node, Go, a JDK, Maven, etcd and promtool (make setup)
+test: test-rust test-alerts test-packaging test-python test-typescript test-go test-java test-compare conformance ## Every test; needs Rust, Python, Node, Go, a JDK, Maven, etcd and promtool (make setup)
 
 test-rust: ## Everything that is written in Rust; needs nothing else but etcd (make setup)
 	$(CARGO) test --workspace --all-targets
@@ -59,6 +59,11 @@ test-typescript: ## The TypeScript client's tests, against a real server; needs 
 	$(CARGO) build -p permitd -p permitd-lab
 	cd client/typescript && npm run setup && npm run lint && npm test
 
+test-compare: ## The comparison: its linter, its arithmetic, and one scenario with two of its strategies; its figures are not judged
+	$(CARGO) build -p permitd -p permitd-lab
+	client/python/prepare
+	lab/compare/check
+
 conformance: ## Every client library against the same cases: a table language x case
 	$(CARGO) run --quiet -p permitd-conformance
 
@@ -74,6 +79,13 @@ deny: ## Licences, advisories known to the tool, and sources of what we depend o
 bench: ## The heart's benchmark, then the server's against a bare echo
 	$(CARGO) bench -p permitd-budget --bench heart
 	$(CARGO) run --release -p permitd-lab -- bench
+
+compare: ## permitd against what people do today, on the same work; writes docs/comparison.md. Goes on where it was stopped
+	@command -v redis-server >/dev/null || apt-get install -y redis-server
+	$(CARGO) build --release -p permitd -p permitd-lab -p permitd-compare-client
+	cd client/typescript && npm run setup && npm run build
+	lab/compare/run run
+	lab/compare/run page
 
 soak: ## Hours, not minutes: property tests and fuzzing with many more cases, many more kills of a server under load, longer storms
 	PERMITD_PROPTEST_CASES=20000 $(CARGO) test --release -p permitd-budget

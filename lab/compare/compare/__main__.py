@@ -1,0 +1,126 @@
+"""``python -m compare run`` measures and keeps what it measured, ``page`` writes docs/comparison.md of all that was kept."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import itertools
+import json
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from . import cell, figures, page, strategies
+from .processes import Missing
+from .scenarios import SCENARIOS, scenario
+
+RESULTS = Path(__file__).resolve().parents[1] / "results.jsonl"
+#: What `--quick` runs: enough to see that everything works together.
+QUICK = (["known"], ["oracle", "permitd-python"], [1])
+
+
+def main() -> int:
+    """A command of the command line."""
+    arguments = _parser().parse_args()
+    try:
+        if arguments.command == "page":
+            page.write(_kept(arguments.results))
+        else:
+            asyncio.run(_run(arguments))
+    except Missing as missing:
+        print(f"compare: {missing}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="compare", description="permitd against what people do today, on the same work.")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="the file of runs, a line each (default: %(default)s)")
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("page", help="write docs/comparison.md and its plots of the runs in the file")
+    run = commands.add_parser("run", help="run what the file does not hold yet, and add it")
+    run.add_argument("--scenario", nargs="*", choices=[each.name for each in SCENARIOS], help="default: all")
+    run.add_argument("--strategy", nargs="*", choices=[each.name for each in strategies.ENTRIES], help="default: all")
+    run.add_argument("--seeds", nargs="*", type=int, default=[1, 2, 3], help="default: 1 2 3")
+    run.add_argument(
+        "--at-once", type=int, default=3, metavar="N", help="runs at the same time, begun together (default: %(default)s)"
+    )
+    run.add_argument("--stop-after", type=float, metavar="SECONDS", help="begin no further runs after this time")
+    run.add_argument("--quick", action="store_true", help="two strategies in one scenario, checked and not kept")
+    return parser
+
+
+async def _run(arguments: argparse.Namespace) -> None:
+    names, ways, seeds = QUICK if arguments.quick else (arguments.scenario, arguments.strategy, arguments.seeds)
+    done = set() if arguments.quick else {(run["scenario"], run["strategy"], run["seed"]) for run in _kept(arguments.results)}
+    wanted = [each for each in _cells(names, ways, seeds) if (each.scenario.name, each.strategy, each.seed) not in done]
+    began, finished = time.monotonic(), []
+    for batch in _batches(wanted, arguments.at_once):
+        if arguments.stop_after is not None and time.monotonic() - began > arguments.stop_after:
+            break
+        left = len(wanted) - len(finished)
+        print(f"{left} to go: {batch[0].scenario.title}, seed {batch[0].seed}", flush=True)
+        for digest in await _together(batch):
+            print(f"  {_line(digest)}", flush=True)
+            finished.append(digest)
+            if not arguments.quick:
+                with arguments.results.open("a") as file:
+                    file.write(json.dumps(digest) + "\n")
+    if arguments.quick:
+        _check(finished)
+
+
+def _cells(names: list | None, ways: list | None, seeds: list[int]) -> list[cell.Cell]:
+    """All of one seed and scenario, then of the next."""
+    return [
+        cell.Cell(scenario(name), way, seed)
+        for seed in seeds
+        for name in names or [each.name for each in SCENARIOS]
+        for way in ways or [each.name for each in strategies.ENTRIES]
+        if _belongs(name, way)
+    ]
+
+
+def _batches(wanted: list[cell.Cell], at_once: int) -> Iterator[list[cell.Cell]]:
+    """Only those of one scenario run together, so that they end together."""
+    for _, group in itertools.groupby(wanted, lambda each: (each.scenario.name, each.seed)):
+        same = list(group)
+        yield from (same[at : at + at_once] for at in range(0, len(same), at_once))
+
+
+def _belongs(name: str, way: str) -> bool:
+    played = scenario(name)
+    return (not played.only or way in played.only) and not (played.anthropic_only and strategies.entry(way).openai)
+
+
+async def _together(batch: list[cell.Cell]) -> list[dict]:
+    together = asyncio.Barrier(len(batch))
+    ran = await asyncio.gather(*(cell.run(each, together) for each in batch), return_exceptions=True)
+    failed = [each for each in ran if isinstance(each, BaseException) and not isinstance(each, asyncio.BrokenBarrierError)]
+    if failed:
+        raise failed[0]
+    return [figures.digest(each.scenario, each.strategy, each.seed, result) for each, result in zip(batch, ran)]
+
+
+def _line(digest: dict) -> str:
+    median = figures.percentile(digest["waits"], 0.5)
+    return (
+        f"{digest['strategy']:20} {digest['share']:6.1%} of the possible, {digest['limited']} refused of {digest['sent']}, "
+        f"Jain {digest['jain'] or 0:.3f}, median wait {median} ms, {digest['failed']} failed"
+    )
+
+
+def _check(finished: list[dict]) -> None:
+    """A quick run is a test of the harness: that work was done and counted by both sides, not how fast."""
+    for digest in finished:
+        if not digest["answered"] or not digest["waits"] or digest["failed"]:
+            raise Missing(f"{digest['strategy']} did not do its work: {digest}")
+
+
+def _kept(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,158 @@
+"""docs/comparison.md and its plots, made of the runs that were kept and of nothing else."""
+
+from __future__ import annotations
+
+from typing import Optional
+
+from . import goals, plots, strategies
+from .jobs import GREEDY_SLOTS, INTERACTIVE_RATE, SLOTS, WORKERS
+from .processes import REPOSITORY
+from .scenarios import PER_SECOND, SCENARIOS, WARM_UP, Scenario, scenario
+from .summary import Figure, Summary, summaries
+
+DOCS = REPOSITORY / "docs"
+PLOTS = DOCS / "comparison"
+#: What the plot of a limit that changes shows.
+COURSES = ("permitd-python", "backoff", "adaptive", "redis")
+HEADINGS = (
+    "strategy",
+    "share of the possible",
+    "429s per answer",
+    "wasted input",
+    "Jain's index",
+    "wait p50",
+    "p95",
+    "p99",
+    "failed jobs",
+    "CPU per answer",
+)
+
+
+def write(runs: list[dict]) -> None:
+    """Writes the page anew."""
+    played = {}
+    for each in SCENARIOS:
+        of_it = [run for run in runs if run["scenario"] == each.name]
+        if any(run["strategy"] == "oracle" for run in of_it):
+            played[each.name] = summaries(of_it, "concurrency" in each.limits)
+    PLOTS.mkdir(exist_ok=True)
+    _plots(played)
+    template = (REPOSITORY / "lab/compare/page.md").read_text()
+    text = template.format(
+        workers=WORKERS,
+        slots=SLOTS,
+        greedy=GREEDY_SLOTS,
+        interactive=f"{INTERACTIVE_RATE:g}",
+        per_second=PER_SECOND,
+        warm_up=f"{WARM_UP:g}",
+        strategies=_strategies(),
+        scenarios="\n\n".join(_scenario(scenario(name), of) for name, of in played.items()),
+        goals=goals.table(played),
+        better=goals.better(played),
+        missing=_missing(played),
+    )
+    (DOCS / "comparison.md").write_text(text)
+
+
+def _strategies() -> str:
+    rows = [f"| {entry.title} | {entry.settings} |" for entry in strategies.ENTRIES]
+    return "\n".join(["| strategy | settings, and where they come from |", "|---|---|", *rows])
+
+
+def _scenario(played: Scenario, of: dict[str, Summary]) -> str:
+    seeds = of["oracle"].seeds
+    lines = [f"### {played.title}", "", f"{played.says} {played.seconds:g} s, {seeds} {'seed' if seeds == 1 else 'seeds'}.", ""]
+    changes = len(of["oracle"].adapted)
+    adapted = ["adapted after"] if changes == 1 else [f"adapted after change {at + 1}" for at in range(changes)]
+    headings = [*HEADINGS, *adapted]
+    lines += ["| " + " | ".join(headings) + " |", "|---|" + "---:|" * (len(headings) - 1)]
+    for entry in strategies.ENTRIES:
+        if entry.name in of:
+            lines.append("| " + " | ".join([entry.title, *_cells(of[entry.name])]) + " |")
+    if (PLOTS / f"{played.name}.svg").exists():
+        lines += ["", f"![{played.title}](comparison/{played.name}.svg)"]
+    return "\n".join(lines)
+
+
+def _cells(of: Summary) -> list[str]:
+    return [
+        _percent(of.share),
+        _spread(of.limited_per_answer, "{:.2f}"),
+        _percent(of.wasted),
+        _spread(of.jain, "{:.3f}"),
+        *(_milliseconds(of.wait(part)) for part in (0.5, 0.95, 0.99)),
+        _spread(of.failed, "{:.0f}"),
+        _spread(of.cpu_ms, "{:.1f} ms"),
+        *("not" if adapted is None else _spread(adapted, "{:.1f} s") for adapted in of.adapted),
+    ]
+
+
+def _percent(figure: Figure) -> str:
+    return _spread(Figure(100 * figure.middle, 100 * figure.least, 100 * figure.most), "{:.1f} %")
+
+
+def _spread(figure: Optional[Figure], form: str) -> str:
+    if figure is None:
+        return "-"
+    middle, least, most = (form.format(value) for value in (figure.middle, figure.least, figure.most))
+    return middle if least == most else f"{middle} ({least.split()[0]} to {most.split()[0]})"
+
+
+def _milliseconds(wait: Optional[float]) -> str:
+    if wait is None:
+        return "-"
+    return f"{wait:.0f} ms" if wait < 1_000 else f"{wait / 1_000:.1f} s"
+
+
+def _missing(played: dict[str, dict[str, Summary]]) -> str:
+    gone = [f"- Not measured yet: {each.title.lower()}." for each in SCENARIOS if each.name not in played]
+    for name, of in played.items():
+        absent = [entry.title for entry in strategies.ENTRIES if entry.name not in of and _belongs(scenario(name), entry)]
+        if absent:
+            gone.append(f"- {scenario(name).title}: not measured for {', '.join(absent)}.")
+    return "\n".join(gone)
+
+
+def _belongs(played: Scenario, entry: strategies.Entry) -> bool:
+    return (not played.only or entry.name in played.only) and not (played.anthropic_only and entry.openai)
+
+
+def _plots(played: dict[str, dict[str, Summary]]) -> None:
+    if "known" in played:
+        _known(played["known"])
+    if "halves" in played:
+        _halves(scenario("halves"), played["halves"])
+
+
+def _known(of: dict[str, Summary]) -> None:
+    shown = [entry for entry in strategies.ENTRIES if entry.name in of]
+    rows = [
+        (entry.title, _kind(entry), [100 * of[entry.name].share.middle, of[entry.name].limited_per_answer.middle])
+        for entry in shown
+    ]
+    most = max(values[1] for _, _, values in rows)
+    panels = [("share of the possible", "{:.0f} %", 100.0), ("429s for each answer", "{:.2f}", max(most, 1.0))]
+    _save("share", plots.bars("The same work under the same limits", panels, rows))
+    waits = [(entry.title, _kind(entry), [of[entry.name].wait(part) or 0 for part in (0.5, 0.95, 0.99)]) for entry in shown]
+    _save("waits", plots.ranges("How long somebody waits at a screen: median, 95th and 99th percentile", waits))
+
+
+def _halves(played: Scenario, of: dict[str, Summary]) -> None:
+    limit, level = [(0.0, float(PER_SECOND))], float(PER_SECOND)
+    for change in played.changes:
+        at = change.at * played.seconds
+        limit.append((at, level))
+        level = change.patch["requests"]["per_minute"] / 60
+        limit.append((at, level))
+    limit.append((played.seconds, level))
+    shown = [entry for name in COURSES for entry in [strategies.entry(name)] if name in of]
+    lines = [(entry.title, [(at, through) for at, through, _ in of[entry.name].course if at > WARM_UP]) for entry in shown]
+    _save(played.name, plots.course("Calls a second that got through, and what the limit allowed", limit, lines))
+
+
+def _kind(entry: strategies.Entry) -> str:
+    return "best" if entry.name == "oracle" else "ours" if entry.server == "permitd" else "other"
+
+
+def _save(name: str, svg: str) -> None:
+    (PLOTS / f"{name}.svg").write_text(svg)
