@@ -136,6 +136,7 @@ async def _measure(cell: Cell, provider: Provider, server: Optional[Permitd | Re
     loop = asyncio.get_running_loop()
     began, seconds = loop.time(), cell.scenario.seconds
     first = clients[: jobs.WORKERS + 2]
+    idle_before, all_before = _processors()
     for client in first:
         _go(client, 0.0)
     meanwhile = [asyncio.create_task(_change(change, began, cell, provider, server, clients)) for change in cell.scenario.changes]
@@ -146,10 +147,12 @@ async def _measure(cell: Cell, provider: Provider, server: Optional[Permitd | Re
     samples.append({"at": loop.time() - began} | await provider.stats())
     await asyncio.gather(*meanwhile)
     ended = loop.time() - began
+    idle, everything = _processors()
     going = [client for client in clients if client.has_begun]
     cpu = sum(_cpu(client.process.pid) - client.cpu_before for client in going)
     records = await asyncio.gather(*(_stop(client) for client in going))
-    return {"seconds": ended, "samples": samples, "cpu_seconds": cpu, "records": records}
+    rest = (idle - idle_before) / (everything - all_before)
+    return {"seconds": ended, "samples": samples, "cpu_seconds": cpu, "idle_share": rest, "records": records}
 
 
 def _go(client: Running, at: float) -> None:
@@ -180,6 +183,12 @@ async def _change(
             await server.start()
     else:
         await provider.put(change.what, change.patch)
+
+
+def _processors() -> tuple[int, int]:
+    """How long this machine's processors were idle, and how long in all, in ticks."""
+    ticks = [int(field) for field in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
+    return ticks[3] + ticks[4], sum(ticks)
 
 
 def _cpu(pid: int) -> float:

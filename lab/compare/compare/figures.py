@@ -39,6 +39,7 @@ def digest(scenario: Scenario, strategy: str, seed: int, ran: dict) -> dict:
         "failed": sum(job["failed"] for job in every_job),
         "reasons": sorted({failure for record in ran["records"] for failure in record["failures"]})[:3],
         "cpu_ms_per_answer": ran["cpu_seconds"] * 1000 / total["ok"] if total["ok"] else None,
+        "idle_share": round(ran["idle_share"], 3),
         "adapted_after": [_adapted_after(samples, begins, ends) for begins, ends in _stretches(scenario)],
         "course": _course(samples),
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Optional
 
 from . import goals, plots, strategies
@@ -44,6 +45,8 @@ def write(runs: list[dict]) -> None:
         greedy=GREEDY_SLOTS,
         interactive=f"{INTERACTIVE_RATE:g}",
         per_second=PER_SECOND,
+        cores=os.cpu_count(),
+        idle=f"{min(run['idle_share'] for run in runs):.0%}".replace("%", " %"),
         warm_up=f"{WARM_UP:g}",
         strategies=_strategies(),
         scenarios="\n\n".join(_scenario(scenario(name), of) for name, of in played.items()),

@@ -36,7 +36,7 @@ def job(wanted, set_out, ended, *, failed=False, attempts=1):
 
 def digest(samples, every_job=(), of=None):
     records = [{"name": "interactive", "role": "interactive", "jobs": list(every_job), "failures": []}]
-    ran = {"seconds": samples[-1]["at"], "samples": samples, "cpu_seconds": 1.0, "records": records}
+    ran = {"seconds": samples[-1]["at"], "samples": samples, "cpu_seconds": 1.0, "idle_share": 0.5, "records": records}
     return figures.digest(of or scenario("known"), "permitd-python", 1, ran)
 
 
