@@ -44,7 +44,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--strategy", nargs="*", choices=[each.name for each in strategies.ENTRIES], help="default: all")
     run.add_argument("--seeds", nargs="*", type=int, default=[1, 2, 3], help="default: 1 2 3")
     run.add_argument(
-        "--at-once", type=int, default=3, metavar="N", help="runs at the same time, begun together (default: %(default)s)"
+        "--at-once", type=int, default=4, metavar="N", help="runs at the same time, begun together (default: %(default)s)"
     )
     run.add_argument("--stop-after", type=float, metavar="SECONDS", help="begin no further runs after this time")
     run.add_argument("--quick", action="store_true", help="two strategies in one scenario, checked and not kept")
@@ -86,7 +86,10 @@ def _batches(wanted: list[cell.Cell], at_once: int) -> Iterator[list[cell.Cell]]
     """Only those of one scenario run together, so that they end together."""
     for _, group in itertools.groupby(wanted, lambda each: (each.scenario.name, each.seed)):
         same = list(group)
-        yield from (same[at : at + at_once] for at in range(0, len(same), at_once))
+        alone = [each for each in same if strategies.entry(each.strategy).alone]
+        together = [each for each in same if each not in alone]
+        yield from (together[at : at + at_once] for at in range(0, len(together), at_once))
+        yield from ([each] for each in alone)
 
 
 def _belongs(name: str, way: str) -> bool:

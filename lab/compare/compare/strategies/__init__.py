@@ -40,6 +40,8 @@ class Entry:
     server: str = ""
     #: A virtual environment of its own, for packages that do not go together with the others'.
     environment: str = "main"
+    #: Whether it uses so much of the processors that nothing else should be measured meanwhile.
+    alone: bool = False
 
 
 _LITTLE = "calls at the same time = rate x mean latency (Little's law), from the limits that are told"
@@ -47,7 +49,7 @@ _LITTLE = "calls at the same time = rate x mean latency (Little's law), from the
 ENTRIES = [
     Entry("oracle", "oracle", "oracle:Oracle", "calls wait inside the provider for their turn: the best that can be done"),
     Entry("permitd-python", "permitd, Python", "permits:Guards", "limits declared as told, half of the burst", server="permitd"),
-    Entry("permitd-sdk", "permitd, SDK with adapter", "permits:sdk", "the anthropic package, and one line", server="permitd"),
+    Entry("permitd-sdk", "permitd, adapted SDK", "permits_sdk:Adapted", "the anthropic package and one line", server="permitd"),
     Entry("permitd-typescript", "permitd, TypeScript", "typescript", "`client.fetch`, the adapter", server="permitd"),
     Entry("permitd-rust", "permitd, Rust", "rust", "acquire, call, report", server="permitd"),
     Entry("sequential", "one after the other", "sequential:Sequential", "a loop in each process; waits as long as refusals say"),
@@ -61,8 +63,8 @@ ENTRIES = [
     Entry("semaphore", "semaphore, whole limit", "semaphores:whole", f"{_LITTLE}; then backoff"),
     Entry("semaphore-share", "semaphore, limit / N", "semaphores:share", f"{_LITTLE}, divided by eight; then backoff"),
     Entry("aiolimiter", "aiolimiter, limit / N", "aio_limiter:Limited", "requests by the second, tokens by five; then backoff"),
-    Entry("anthropic", "anthropic SDK", "sdks:anthropic", "`max_retries=10`, five times the default; its own backoff"),
-    Entry("openai", "openai SDK", "sdks:openai", "`max_retries=10`, five times the default; its own backoff", openai=True),
+    Entry("anthropic", "anthropic SDK", "sdk_anthropic:plain", "`max_retries=10`, five times the default; its own backoff"),
+    Entry("openai", "openai SDK", "sdk_openai:plain", "`max_retries=10`, five times the default; its own backoff", openai=True),
     Entry(
         "parallel",
         "parallel processor",
@@ -85,6 +87,7 @@ ENTRIES = [
         openai=True,
         server="redis",
         environment="litellm",
+        alone=True,
     ),
 ]
 

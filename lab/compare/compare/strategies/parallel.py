@@ -12,7 +12,7 @@ from .calls import Calls, Expected, is_answered
 
 PAUSE = 15.0
 ATTEMPTS = 5
-LOOK_EVERY = 0.01
+LOOK_EVERY = 0.005
 
 
 class Processor:
@@ -26,6 +26,7 @@ class Processor:
         self._rates = {unit: limits[unit]["per_minute"] / 60 / clients for unit in units}
         self._left = dict.fromkeys(units, 0.0) | {"requests": 1.0}
         self._refilled, self._refused = time.monotonic(), 0.0
+        self._next = asyncio.Lock()
 
     async def make(self, number: int, job: dict) -> None:
         for _ in range(ATTEMPTS):
@@ -38,15 +39,16 @@ class Processor:
         raise GaveUp(f"refused {ATTEMPTS} times")
 
     async def _capacity(self, job: dict) -> None:
-        while not self._takes(job):
-            await asyncio.sleep(LOOK_EVERY)
+        async with self._next:
+            while not self._takes(job):
+                await asyncio.sleep(LOOK_EVERY)
 
     def _takes(self, job: dict) -> bool:
         now = time.monotonic()
         if self._refused and now - self._refused < PAUSE:
             return False
         passed, self._refilled = now - self._refilled, now
-        # A bucket holds a minute at most, and never less than the largest call takes.
+        # A bucket holds a minute at most.
         self._left = {unit: min(left + passed * self._rates[unit], 60 * self._rates[unit]) for unit, left in self._left.items()}
         costs = self._expected.of(job)
         if any(self._left[unit] < cost for unit, cost in costs.items()):

@@ -1,16 +1,14 @@
-"""permitd, through the Python client, and through an SDK that knows nothing of it."""
+"""permitd, through the Python client."""
 
 from __future__ import annotations
 
 import httpx2
 import permitd
 import permitd.aio
-from permitd.httpx2 import AsyncPermitTransport
 
 from ..record import Record
 from . import GaveUp
-from .calls import Calls, recording
-from .sdks import Anthropic
+from .calls import Calls
 
 
 def request(assignment: dict, **more: object) -> permitd.Request:
@@ -49,19 +47,3 @@ class Guards:
                 return
             if not advice.retry:
                 raise GaveUp(f"{response.status_code}: {response.text[:100]}")
-
-
-class sdk:  # noqa: N801
-    """The `anthropic` package with the transport in front of its requests."""
-
-    def __init__(self, assignment: dict, record: Record) -> None:
-        self._assignment, self._inner = assignment, recording(httpx2, record)
-
-    async def ready(self) -> None:
-        """Connects."""
-        permits = await permitd.aio.connect(self._assignment["permitd"])
-        transport = AsyncPermitTransport(permits, request(self._assignment), inner=self._inner)
-        self._sdk = Anthropic(self._assignment, transport)
-
-    async def make(self, number: int, job: dict) -> None:
-        await self._sdk.make(number, job)
