@@ -1,5 +1,6 @@
-//! How many permits one client gets and reports in a second through its one session, from a real server on loopback that always has room.
-//! Server, client and callers share this machine's cores.
+//! How many permits one client gets and reports in a second through its one session, from a real server on loopback that always has room;
+//! how long one caller waits that is alone; and what a million permits leave behind. Server, client and callers share this machine's
+//! cores, and one process.
 //!
 //! `cargo bench -p permitd-client`, with `-- SECONDS` for longer runs.
 
@@ -22,6 +23,10 @@ use tokio::{runtime, sync::oneshot};
 
 /// Callers at the same time.
 const CONCURRENCY: [usize; 4] = [1, 16, 256, 4_096];
+/// Acquires of a caller that is alone.
+const ALONE: usize = 20_000;
+/// Permits over which memory has to stay flat, after a tenth of them.
+const PERMITS: u64 = 1_000_000;
 
 fn main() {
     // `cargo bench` passes `--bench`.
@@ -33,6 +38,8 @@ fn main() {
         for callers in CONCURRENCY {
             measure(&client, callers, Duration::from_secs(seconds)).await;
         }
+        uncontended(&client).await;
+        flat(&client).await;
         client.close().await;
     });
     stop.send(()).expect("it runs");
@@ -65,6 +72,49 @@ fn serve() -> (String, oneshot::Sender<()>) {
 }
 
 async fn measure(client: &Client, callers: usize, span: Duration) {
+    let (count, elapsed) = call_for(client, callers, span).await;
+    let rate = u128::from(count) * 1_000 / elapsed.as_millis().max(1);
+    println!("{callers:>6} callers: {rate:>9} acquired and reported/s");
+}
+
+async fn uncontended(client: &Client) {
+    let mut waits = Vec::with_capacity(ALONE);
+    for _ in 0..ALONE {
+        let began = Instant::now();
+        let guard = client.acquire("api/prod").tokens(100).await.expect("there is room");
+        waits.push(began.elapsed());
+        guard.report(Report::success()).await.expect("it is answered");
+    }
+    waits.sort_unstable();
+    println!("an acquire with nobody else: median {:?}, p99 {:?}", waits[ALONE / 2], waits[ALONE * 99 / 100]);
+}
+
+async fn flat(client: &Client) {
+    let mut resident = Vec::new();
+    for permits in [PERMITS / 10, PERMITS] {
+        let mut done = 0;
+        while done < permits {
+            done += call_for(client, 256, Duration::from_millis(500)).await.0;
+        }
+        resident.push(resident_kib());
+    }
+    println!(
+        "resident after {} permits: {} KiB, after {PERMITS} more: {} KiB",
+        PERMITS / 10,
+        resident[0],
+        resident[1]
+    );
+}
+
+/// As Linux tells it.
+fn resident_kib() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").expect("Linux");
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("it is told");
+    line.split_whitespace().nth(1).and_then(|kib| kib.parse().ok()).expect("a number")
+}
+
+/// How many permits, and in how much time.
+async fn call_for(client: &Client, callers: usize, span: Duration) -> (u64, Duration) {
     let (done, over) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
     let began = Instant::now();
     let mut calling = Vec::new();
@@ -84,6 +134,5 @@ async fn measure(client: &Client, callers: usize, span: Duration) {
     for calling in calling {
         calling.await.expect("no panic");
     }
-    let rate = u128::from(count) * 1_000 / elapsed.as_millis().max(1);
-    println!("{callers:>6} callers: {rate:>9} acquired and reported/s");
+    (count, elapsed)
 }
