@@ -34,9 +34,11 @@ func (s *session) keepTime(ctx context.Context) {
 func (s *session) alarmAt(now time.Time) time.Time {
 	switch {
 	case s.link.stream != nil:
-		return earlier(s.nextSweep, s.link.leavesAt)
+		return earlier(earlier(s.nextSweep, s.nextAgain), s.link.leavesAt)
 	case s.outage.active:
 		return s.outage.shares.NextPoll(now)
+	case !s.outage.tried:
+		return time.Time{}
 	default:
 		return s.outage.since.Add(s.settings.OutageAfter)
 	}
@@ -46,13 +48,14 @@ func (s *session) onTime(now time.Time) {
 	switch {
 	case s.link.stream != nil:
 		s.sweep(now)
+		s.askDue(now)
 		if !s.link.leavesAt.IsZero() && !now.Before(s.link.leavesAt) {
 			s.link.leavesAt = time.Time{}
 			s.leave()
 		}
 	case s.outage.active:
 		s.locally((*share.Book).Poll)
-	case now.Sub(s.outage.since) >= s.settings.OutageAfter:
+	case s.outage.tried && now.Sub(s.outage.since) >= s.settings.OutageAfter:
 		s.beginOutage(now)
 	}
 	if !s.outbox.isEmpty() {

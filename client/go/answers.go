@@ -22,6 +22,7 @@ func (s *session) welcome(resumed bool, now time.Time) {
 	for id, held := range s.held {
 		switch {
 		case held.report != nil:
+			held.extendAt = time.Time{}
 			s.outbox.reports.push(id)
 		case held.ttl > 0 && held.extendAt.IsZero():
 			// Whatever the last server thought of it, this one is asked.
@@ -44,6 +45,9 @@ func (s *session) waitingIDs() []uint64 {
 }
 
 func (s *session) take(response *wire.SessionResponse, now time.Time) {
+	if len(response.Granted)+len(response.Refused)+len(response.Reported) > 0 {
+		s.outage.proven()
+	}
 	for _, granted := range response.Granted {
 		s.granted(granted, now)
 	}
@@ -98,7 +102,7 @@ func (s *session) granted(granted *wire.Granted, now time.Time) {
 
 func (s *session) refused(refused *wire.Refused, now time.Time) {
 	if refused.PermitId != "" {
-		s.permitRefused(refused)
+		s.permitRefused(refused, now)
 		return
 	}
 	delete(s.cancelling, refused.RequestId)
@@ -109,18 +113,24 @@ func (s *session) refused(refused *wire.Refused, now time.Time) {
 		}
 		return
 	}
-	if waiting := s.waiting[refused.RequestId]; waiting != nil {
+	if waiting := s.waiting[refused.RequestId]; waiting != nil && !s.askAgain(waiting, refused, now) {
 		s.answer(waiting, acquired{err: errRefused(refused)})
 	}
 }
 
 // A report, or an extension.
-func (s *session) permitRefused(refused *wire.Refused) {
+func (s *session) permitRefused(refused *wire.Refused, now time.Time) {
 	held := s.held[refused.PermitId]
+	wait, passes := passesBy(refused)
 	switch {
 	case held == nil:
+	case passes:
+		held.extendAt = now.Add(wait)
+		s.nextSweep = earlier(s.nextSweep, held.extendAt)
 	case held.isLive():
 		held.extendAt = time.Time{}
+	case refused.Reason == reasonPermitUnknown:
+		// The refusal of an extension, while the report was on its way: that has an answer of its own.
 	case held.bare:
 		// Even the outcome alone is refused: there is nothing left to say, the permit will expire.
 		s.reported(refused.PermitId, advised{err: errRefused(refused)})
@@ -160,7 +170,7 @@ func (s *session) extendLater(held *held, now time.Time) {
 	s.nextSweep = earlier(s.nextSweep, held.extendAt)
 }
 
-// Extends the permits of guards that live long. Everything that is due soon goes along, so that a sweep is seldom: not more often than
+// Extends the permits of guards that live long, and sends reports again that were refused for now. Everything that is due soon goes along, so that a sweep is seldom: not more often than
 // eight times in a permit's life.
 func (s *session) sweep(now time.Time) {
 	if s.nextSweep.IsZero() || now.Before(s.nextSweep) {
@@ -171,7 +181,13 @@ func (s *session) sweep(now time.Time) {
 		if held.extendAt.IsZero() {
 			continue
 		}
-		if !held.extendAt.After(now.Add(held.ttl / 8)) {
+		switch {
+		case held.report != nil:
+			if !held.extendAt.After(now) {
+				s.outbox.reports.push(id)
+				held.extendAt = time.Time{}
+			}
+		case !held.extendAt.After(now.Add(held.ttl / 8)):
 			// A server that reads nothing finds each of them once.
 			if s.outbox.extends.len() < len(s.held) {
 				s.outbox.extends.push(id)

@@ -2,6 +2,7 @@ package permitd
 
 import (
 	"context"
+	"iter"
 	"sync"
 	"time"
 )
@@ -67,11 +68,24 @@ func (c *Client) ready(ctx context.Context) error {
 //
 // The error is an [*Error].
 func (c *Client) Acquire(ctx context.Context, request Request) (*Guard, error) {
-	guard, err := c.session.acquire(ctx, &request)
-	if err != nil {
+	var granted *Guard
+	take := func(guard *Guard) bool { granted = guard; return true }
+	if err := c.session.acquire(ctx, &request, 1, take); err != nil {
 		return nil, err
 	}
-	return guard, nil
+	return granted, nil
+}
+
+// AcquireMany asks for `count` permits at once, from 1 to [CountMax], each for the whole estimate. The request has one place in the
+// queue; its permits come as they become possible. The sequence, to be ranged over once, ends after the last of them or the first error,
+// which is an [*Error]. Whoever leaves the loop withdraws what has not come; guards that came are the caller's to settle.
+func (c *Client) AcquireMany(ctx context.Context, request Request, count int) iter.Seq2[*Guard, error] {
+	return func(yield func(*Guard, error) bool) {
+		err := c.session.acquire(ctx, &request, count, func(guard *Guard) bool { return yield(guard, nil) })
+		if err != nil {
+			yield(nil, err)
+		}
+	}
 }
 
 // IsConnected says whether a session stands at the moment.

@@ -51,6 +51,7 @@ const (
 	reasonNotInTime     = "NOT_IN_TIME"
 	reasonImpossible    = "LARGER_THAN_LIMIT"
 	reasonDraining      = "DRAINING"
+	reasonPermitUnknown = "PERMIT_UNKNOWN"
 	reasonClientFull    = "CLIENT_FULL"
 	reasonDeadline      = "DEADLINE_EXCEEDED"
 	reasonCancelled     = "CANCELLED"

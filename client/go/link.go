@@ -99,7 +99,7 @@ func (s *session) stands(stream *stream) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.link.stream, s.link.leavesAt = stream, time.Time{}
-	s.outage.end()
+	s.outage.end(now)
 	s.welcome(stream.first.Welcome.Resumed, now)
 	s.take(stream.first, now)
 	s.stir()

@@ -11,8 +11,12 @@ import (
 type outage struct {
 	// Zero while a stream stands.
 	since time.Time
+	// While a stream stands that has not proven itself: what `since` was before, and when the stream came; else zero.
+	unproven, came time.Time
 	// Whether the policy holds.
 	active bool
+	// Whether an attempt has ended: until then nobody can say whether there is a server, however slow this process is.
+	tried bool
 	// The last one, for people.
 	problem string
 	// Definitive ones in a row, and how many make it hopeless to wait: one for each endpoint.
@@ -27,7 +31,6 @@ type outage struct {
 func newOutage(settings *settings, now time.Time) outage {
 	return outage{
 		since:       now,
-		problem:     "not tried yet",
 		endpoints:   len(settings.endpoints),
 		shares:      share.NewBook(settings.Tenant),
 		keepsShares: settings.Outage == LocalShare,
@@ -42,16 +45,22 @@ func (o *outage) decide() {
 	}
 }
 
-// A stream stands.
-func (o *outage) end() {
+// A stream stands. It has to answer something, or to live for a while, before the time without one is forgotten: a server that welcomes
+// and parts, again and again, is none.
+func (o *outage) end(now time.Time) {
+	o.unproven, o.came = o.since, now
 	o.since, o.active, o.problem, o.definitive = time.Time{}, false, "", 0
 	o.shares.Leave()
 	o.decide()
 }
 
 func (o *outage) lost(problem *problem, now time.Time) {
+	o.tried = true
 	if o.since.IsZero() {
 		o.since = now
+		if !o.unproven.IsZero() && now.Sub(o.came) < goodLife {
+			o.since = o.unproven
+		}
 	}
 	o.problem = problem.text
 	if problem.definitive {
@@ -59,6 +68,11 @@ func (o *outage) lost(problem *problem, now time.Time) {
 	} else {
 		o.definitive = 0
 	}
+}
+
+// The server has answered something.
+func (o *outage) proven() {
+	o.unproven = time.Time{}
 }
 
 func (o *outage) isHopeless() bool {
@@ -95,14 +109,22 @@ func (s *session) beginOutage(now time.Time) {
 func (s *session) answerWithoutServer(waiting *waiting, now time.Time) {
 	switch s.settings.Outage {
 	case FailOpen:
-		s.forget(waiting)
-		s.answer(waiting, acquired{guard: unmanaged(waiting, now)})
+		for waiting.remaining > 0 {
+			s.standIn(waiting, acquired{guard: unmanaged(waiting, now)})
+		}
 	case LocalShare:
-		s.askShare(waiting)
+		s.locally(func(shares *share.Book, now time.Time) { shares.Acquire(s.askOf(waiting), now) })
 	default:
-		s.forget(waiting)
-		s.answer(waiting, acquired{err: errNoServer(s.outage.problem)})
+		s.standIn(waiting, acquired{err: errNoServer(s.outage.problem)})
 	}
+}
+
+// Answers in the server's place. One that still has the request in its queue has to be told when it is back.
+func (s *session) standIn(waiting *waiting, answer acquired) {
+	if answer.err != nil || waiting.remaining == 1 {
+		s.forget(waiting)
+	}
+	s.answer(waiting, answer)
 }
 
 func unmanaged(waiting *waiting, now time.Time) *Guard {
@@ -120,9 +142,9 @@ func unmanaged(waiting *waiting, now time.Time) *Guard {
 	}, nobody{})
 }
 
-func (s *session) askShare(waiting *waiting) {
+func (s *session) askOf(waiting *waiting) *share.Ask {
 	budget := waiting.budget()
-	ask := &share.Ask{ID: waiting.id, Budget: budget, Request: waiting.ask, Until: waiting.until, Held: func() int {
+	return &share.Ask{ID: waiting.id, Budget: budget, Request: waiting.ask, Until: waiting.until, Held: func() int {
 		live := 0
 		for _, held := range s.held {
 			if held.isLive() && held.budget == budget {
@@ -131,26 +153,28 @@ func (s *session) askShare(waiting *waiting) {
 		}
 		return live
 	}}
-	s.locally(func(shares *share.Book, now time.Time) { shares.Acquire(ask, now) })
 }
 
 // Does something with the shares, and hands out what becomes of it.
 func (s *session) locally(act func(shares *share.Book, now time.Time)) {
-	act(s.outage.shares, time.Now())
-	for _, answer := range s.outage.shares.Answers() {
-		waiting := s.waiting[answer.ID]
-		if waiting == nil {
-			continue
-		}
-		// A server that still has it in its queue has to be told when it is back.
-		s.forget(waiting)
-		switch {
-		case answer.Permit != nil:
-			s.answer(waiting, acquired{guard: s.local(waiting, answer.Permit)})
-		case answer.Refused != nil:
-			s.answer(waiting, acquired{err: errRefused(answer.Refused)})
-		default:
-			s.answer(waiting, acquired{err: errNoLocalShare(answer.Gone, s.outage.problem)})
+	shares, now := s.outage.shares, time.Now()
+	act(shares, now)
+	// The share gives one permit at a time: where several are wanted, it is asked for the next one.
+	for answers := shares.Answers(); len(answers) > 0; answers = shares.Answers() {
+		for _, answer := range answers {
+			waiting := s.waiting[answer.ID]
+			switch {
+			case waiting == nil:
+			case answer.Permit != nil:
+				s.standIn(waiting, acquired{guard: s.local(waiting, answer.Permit)})
+				if waiting.remaining > 0 {
+					shares.Acquire(s.askOf(waiting), now)
+				}
+			case answer.Refused != nil:
+				s.standIn(waiting, acquired{err: errRefused(answer.Refused)})
+			default:
+				s.standIn(waiting, acquired{err: errNoLocalShare(answer.Gone, s.outage.problem)})
+			}
 		}
 	}
 }

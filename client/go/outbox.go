@@ -58,7 +58,7 @@ func (s *session) message(now time.Time) *wire.SessionRequest {
 	}
 	for s.outbox.acquires.len() > 0 && len(message.Acquire) < acquiresMax && bytes < messageBytesMax && s.reporting < unansweredMax {
 		if waiting := s.waiting[s.outbox.acquires.pop()]; waiting != nil {
-			waiting.sent = true
+			waiting.sent, waiting.againAt = true, time.Time{}
 			ask := waiting.message(now)
 			bytes += acquireBytes(ask)
 			message.Acquire = append(message.Acquire, ask)
@@ -82,7 +82,7 @@ func (s *session) message(now time.Time) *wire.SessionRequest {
 func (w *waiting) message(now time.Time) *wire.AcquireRequest {
 	ask := &wire.AcquireRequest{
 		Provider: w.ask.Provider, Key: w.ask.Key, Tokens: w.ask.Tokens, Estimate: w.ask.Estimate, Model: w.ask.Model,
-		Tenant: w.ask.Tenant, Priority: w.ask.Priority, RequestId: w.id,
+		Tenant: w.ask.Tenant, Priority: w.ask.Priority, RequestId: w.id, Count: uint32(w.remaining),
 	}
 	if !w.until.IsZero() {
 		ask.MaxWait = durationpb.New(max(w.until.Sub(now), 0))

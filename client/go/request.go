@@ -8,6 +8,9 @@ import (
 	"github.com/permitd/permitd/client/go/internal/wire"
 )
 
+// CountMax is how many permits one request may ask for; the server's bound.
+const CountMax = 10_000
+
 // Bytes in a name; the server's bound.
 const nameBytesMax = 256
 

@@ -43,25 +43,30 @@ type session struct {
 	outbox     outbox
 	link       linkState
 	outage     outage
-	// When permits are extended next, and for when the alarm is set; zero for never.
-	nextSweep, armed time.Time
+	// When permits are extended next, when requests are asked again, and for when the alarm is set; zero for never.
+	nextSweep, nextAgain, armed time.Time
 	// Nothing new is taken; what is on its way may be answered. Then `quiet` is closed, once.
 	closing bool
 	quiet   chan struct{}
 }
 
-// A request without an answer.
+// A request without its last answer.
 type waiting struct {
+	// Another one each time it is asked again.
 	id uint64
-	// As sent, but for the wait, which shrinks.
+	// As sent, but for the wait and the count, which shrink.
 	ask     *wire.AcquireRequest
 	askedAt time.Time
 	// Until when it may wait; zero if nobody says.
 	until time.Time
-	// Has room for the one answer.
+	// Permits still to be granted.
+	remaining int
+	// Has room for every permit and an error.
 	answer chan acquired
 	// Whether the server of the present stream may know of it.
 	sent bool
+	// When it is asked again; zero unless the server refused it for now.
+	againAt time.Time
 }
 
 type acquired struct {
@@ -71,7 +76,7 @@ type acquired struct {
 
 // A permit that the server gave.
 type held struct {
-	// When it is extended; zero if never. Only while its guard lives.
+	// When it is extended, or once it is reported, when the report is sent again; zero if never.
 	extendAt time.Time
 	ttl      time.Duration
 	budget   string
@@ -97,23 +102,29 @@ func newSession(settings *settings) *session {
 	}
 }
 
-// Waits for a permit until the context ends, or the time that the request gives is over.
-func (s *session) acquire(ctx context.Context, request *Request) (*Guard, *Error) {
+// Waits for `count` permits until the context ends, or the time that the request gives is over, and has each of them taken as it
+// comes. What is not taken is withdrawn.
+func (s *session) acquire(ctx context.Context, request *Request, count int, take func(*Guard) bool) *Error {
 	ask, err := request.toWire()
 	if err != nil {
-		return nil, err
+		return err
+	}
+	if count < 1 || count > CountMax {
+		return invalid("count", "%d is outside 1 to %d", count, CountMax)
 	}
 	if ctx.Err() != nil {
-		return nil, errContext(ctx.Err())
+		return errContext(ctx.Err())
 	}
 	now := time.Now()
-	waiting := &waiting{ask: ask, askedAt: now, until: request.until(ctx, now), answer: make(chan acquired, 1)}
+	waiting := &waiting{
+		ask: ask, askedAt: now, until: request.until(ctx, now), remaining: count, answer: make(chan acquired, count+1),
+	}
 	if err := s.takeSlot(ctx, request.MaxWait); err != nil {
-		return nil, err
+		return err
 	}
 	defer func() { <-s.slots }()
 	if !s.post(waiting) {
-		return nil, errClosed()
+		return errClosed()
 	}
 	var gaveUp <-chan time.Time
 	if request.MaxWait != nil {
@@ -121,19 +132,25 @@ func (s *session) acquire(ctx context.Context, request *Request) (*Guard, *Error
 		defer timer.Stop()
 		gaveUp = timer.C
 	}
-	select {
-	case answer := <-waiting.answer:
-		if answer.err != nil {
-			return nil, answer.err
+	for range count {
+		select {
+		case answer := <-waiting.answer:
+			if answer.err != nil {
+				return answer.err
+			}
+			if !take(answer.guard.handOver()) {
+				s.cancel(waiting)
+				return nil
+			}
+		case <-ctx.Done():
+			s.cancel(waiting)
+			return errContext(ctx.Err())
+		case <-gaveUp:
+			s.cancel(waiting)
+			return errNoAnswerInTime()
 		}
-		return answer.guard.handOver(), nil
-	case <-ctx.Done():
-		s.cancel(waiting)
-		return nil, errContext(ctx.Err())
-	case <-gaveUp:
-		s.cancel(waiting)
-		return nil, errNoAnswerInTime()
 	}
+	return nil
 }
 
 func (s *session) takeSlot(ctx context.Context, maxWait *time.Duration) *Error {
@@ -181,7 +198,7 @@ func (s *session) post(waiting *waiting) bool {
 	return true
 }
 
-// Somebody does not wait any more. A grant that crossed goes back unused: nobody can have sent the call.
+// Somebody does not wait any more. Grants that crossed go back unused: nobody can have sent the calls.
 func (s *session) cancel(waiting *waiting) {
 	s.mu.Lock()
 	_, open := s.waiting[waiting.id]
@@ -191,8 +208,10 @@ func (s *session) cancel(waiting *waiting) {
 		s.stir()
 	}
 	s.mu.Unlock()
-	if !open {
-		if answer := <-waiting.answer; answer.guard != nil {
+	// Nothing more comes: answers are given under the lock, to what is open.
+	close(waiting.answer)
+	for answer := range waiting.answer {
+		if answer.guard != nil {
 			answer.guard.lease.end(&Report{Outcome: Cancelled}, nil)
 		}
 	}
@@ -217,7 +236,12 @@ func (w *waiting) budget() string {
 }
 
 func (s *session) answer(waiting *waiting, answer acquired) {
-	delete(s.waiting, waiting.id)
+	if answer.guard != nil {
+		waiting.remaining--
+	}
+	if answer.err != nil || waiting.remaining == 0 {
+		delete(s.waiting, waiting.id)
+	}
 	waiting.answer <- answer
 }
 

@@ -223,7 +223,7 @@ impl Step {
 
     /// Whoever asks for permits asks the budget `p/k`, unless the case says another.
     pub(crate) fn command(op: &str, mut fields: Fields) -> Fields {
-        if matches!(op, "acquire" | "call" | "many" | "http") {
+        if matches!(op, "acquire" | "several" | "call" | "many" | "http") {
             fields.entry("provider").or_insert("p".into());
             fields.entry("key").or_insert("k".into());
         }

@@ -2,10 +2,11 @@
 //! broken. Where a session is served, everything is granted.
 
 use std::{
+    collections::HashSet,
     convert::Infallible,
     net::SocketAddr,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicU64, Ordering},
     },
     task::{Context, Poll},
@@ -29,6 +30,12 @@ use tonic::{Request, Response, Status, Streaming, body::Body, codegen::http, ser
 
 /// How long permits live.
 const TTL: Duration = Duration::from_secs(600);
+/// How long permits live that are to be extended soon.
+const SHORT_TTL: Duration = Duration::from_millis(400);
+/// When to ask a failing server again.
+const FAILING_WAIT: Duration = Duration::from_millis(50);
+/// Requests, and reports, that a failing server refuses before it has recovered.
+const FAILING_REFUSALS: usize = 2;
 /// How wrong a clock is.
 const HOUR: Duration = Duration::from_secs(3_600);
 /// No message: the number of a field, and no end of it.
@@ -58,6 +65,12 @@ pub(crate) enum Manner {
     UndecodableOnce,
     /// Ends every session as soon as something is asked in it.
     HangsUp,
+    /// Ends every session right after its Welcome.
+    Parting,
+    /// Can't write to its store at first: refuses some requests and reports, for good as to their numbers, and takes later ones.
+    Failing,
+    /// Takes extensions without a word, and calls the permit unknown when its report has come.
+    Crossing,
     /// Leaves out whatever can be left out.
     Old,
     /// Has fields and outcomes that nobody knows yet.
@@ -76,6 +89,9 @@ pub(crate) struct Seen {
     pub(crate) acquires: AtomicU64,
     pub(crate) reports: AtomicU64,
     pub(crate) extends: AtomicU64,
+    /// What a failing server has refused: requests, whose numbers stay refused, and reports.
+    refused: Mutex<HashSet<u64>>,
+    refused_reports: AtomicU64,
 }
 
 /// It. Dropped, it is gone.
@@ -179,6 +195,9 @@ impl Front {
             if !answer.is_empty() {
                 answers.send(Ok(answer)).await.ok()?;
             }
+            if self.manner == Manner::Parting {
+                return None;
+            }
         }
         None
     }
@@ -189,16 +208,29 @@ impl Front {
         count(&self.seen.acquires, request.acquire.len());
         count(&self.seen.reports, request.report.len());
         count(&self.seen.extends, request.extend.len());
+        let refusals = self.refusals(&request);
         let welcome = request.hello.map(|hello| Welcome {
             session_id: hello.session_id,
             resumed,
             grace: (!is_old).then_some(prost_types::Duration { seconds: 10, nanos: 0 }),
         });
+        let is_refused = |request_id: u64, permit_id: &str| {
+            refusals.iter().any(|refused| {
+                refused.code == tonic::Code::Unavailable as u32
+                    && (refused.request_id, refused.permit_id.as_str()) == (request_id, permit_id)
+            })
+        };
         let granted = request
             .acquire
-            .into_iter()
-            .map(|ask| Granted { request_id: ask.request_id, permit: Some(self.permit(&ask)) });
-        let reported = request.report.into_iter().map(|report| ReportResponse {
+            .iter()
+            .filter(|ask| !is_refused(ask.request_id, ""))
+            .flat_map(|ask| (0..ask.count.max(1)).map(move |number| (ask, number)))
+            .map(|(ask, number)| Granted {
+                request_id: ask.request_id,
+                permit: Some(self.permit(ask, number)),
+            });
+        let reports = request.report.into_iter().filter(|report| !is_refused(0, &report.permit_id));
+        let reported = reports.map(|report| ReportResponse {
             permit_id: report.permit_id,
             outcome: if is_new {
                 UNKNOWN_OUTCOME
@@ -210,7 +242,7 @@ impl Front {
             settled: true,
             ..ReportResponse::default()
         });
-        let refused = request.cancel.into_iter().map(|request_id| Refused {
+        let cancelled = request.cancel.into_iter().map(|request_id| Refused {
             request_id,
             code: tonic::Code::Cancelled as u32,
             reason: "CANCELLED".to_owned(),
@@ -220,7 +252,7 @@ impl Front {
             welcome,
             granted: granted.collect(),
             reported: reported.collect(),
-            refused: refused.collect(),
+            refused: cancelled.chain(refusals.iter().cloned()).collect(),
             ..SessionResponse::default()
         };
         let mut bytes = answer.encode_to_vec();
@@ -230,23 +262,62 @@ impl Front {
         bytes
     }
 
-    fn permit(&self, ask: &permitd_proto::v1::AcquireRequest) -> Permit {
-        let permit_id = format!("fake-{}", ask.request_id);
+    /// What it refuses by its manner, besides what is cancelled.
+    fn refusals(&self, request: &SessionRequest) -> Vec<Refused> {
+        let failing = |reason: &str| Refused {
+            code: tonic::Code::Unavailable as u32,
+            reason: reason.to_owned(),
+            message: "ask again".to_owned(),
+            retry_after: Some(FAILING_WAIT.try_into().expect("a short span")),
+            ..Refused::default()
+        };
+        let mut refusals = Vec::new();
+        if self.manner == Manner::Failing {
+            let mut refused = self.seen.refused.lock().expect("nobody panics with it");
+            for request_id in request.acquire.iter().map(|ask| ask.request_id) {
+                if refused.len() < FAILING_REFUSALS {
+                    refused.insert(request_id);
+                }
+                if refused.contains(&request_id) {
+                    refusals.push(Refused { request_id, ..failing("STORE_UNAVAILABLE") });
+                }
+            }
+            for report in &request.report {
+                if self.seen.refused_reports.fetch_add(1, Ordering::SeqCst) < FAILING_REFUSALS as u64 {
+                    let permit_id = report.permit_id.clone();
+                    refusals.push(Refused { permit_id, ..failing("OWNER_UNAVAILABLE") });
+                }
+            }
+        }
+        if self.manner == Manner::Crossing {
+            refusals.extend(request.report.iter().map(|report| Refused {
+                permit_id: report.permit_id.clone(),
+                code: tonic::Code::NotFound as u32,
+                reason: "PERMIT_UNKNOWN".to_owned(),
+                ..Refused::default()
+            }));
+        }
+        refusals
+    }
+
+    fn permit(&self, ask: &permitd_proto::v1::AcquireRequest, number: u32) -> Permit {
+        let permit_id = format!("fake-{}-{number}", ask.request_id);
         if self.manner == Manner::Old {
             return Permit { permit_id, ..Permit::default() };
         }
         let now = SystemTime::now();
+        let ttl = if self.manner == Manner::Crossing { SHORT_TTL } else { TTL };
         let expires_at = match self.manner {
             Manner::Behind => now + TTL - HOUR,
             Manner::Ahead => now + TTL + HOUR,
-            _ => now + TTL,
+            _ => now + ttl,
         };
         Permit {
             permit_id,
             provider: ask.provider.clone(),
             key: ask.key.clone(),
             expires_at: Some(expires_at.into()),
-            ttl: Some(TTL.try_into().expect("a short span")),
+            ttl: Some(ttl.try_into().expect("a short span")),
             waited: Some(prost_types::Duration::default()),
             charged: Some(Usage { requests: Some(1), tokens: Some(ask.tokens), ..Usage::default() }),
         }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"log"
 	"runtime"
@@ -58,6 +59,8 @@ func (d *driver) do(command *command) {
 		d.reconnect(command)
 	case "acquire":
 		d.beside(command, d.acquire)
+	case "several":
+		d.beside(command, d.several)
 	case "call":
 		d.beside(command, d.call)
 	case "many":
@@ -191,8 +194,33 @@ func (d *driver) acquire(ctx context.Context, command *command, call *called) ev
 		return event{"event": "cancelled", "id": command.ID}
 	}
 	call.guard = guard
+	return granted(command.ID, guard)
+}
+
+// Permits of one request, each of which has an id of its own from here on.
+func (d *driver) several(ctx context.Context, command *command, call *called) event {
+	request, err := command.request()
+	if err != nil {
+		return failure("refused", command.ID, err)
+	}
+	number := 0
+	for guard, err := range d.client.AcquireMany(ctx, request, command.Count) {
+		if err != nil {
+			return failure("refused", command.ID, err)
+		}
+		number++
+		id := fmt.Sprintf("%s%d", command.ID, number)
+		d.mu.Lock()
+		d.calls[id] = &called{cancel: call.cancel, guard: guard}
+		d.mu.Unlock()
+		d.tell(granted(id, guard))
+	}
+	return event{"event": "complete", "id": command.ID}
+}
+
+func granted(id string, guard *permitd.Guard) event {
 	permit := guard.Permit()
-	return event{"event": "granted", "id": command.ID, "from": sources[permit.Source], "charged": amounts(permit.Charged)}
+	return event{"event": "granted", "id": id, "from": sources[permit.Source], "charged": amounts(permit.Charged)}
 }
 
 var sources = map[permitd.Source]string{

@@ -49,6 +49,7 @@ class Driver:
         operations: Dict[str, Callable[[Command], Awaitable[None]]] = {
             "connect": self.connect,
             "acquire": self.acquire,
+            "several": self.several,
             "cancel": self.cancel,
             "drop": self.drop,
             "report": self.report,
@@ -67,7 +68,7 @@ class Driver:
         task.add_done_callback(self.tasks.discard)
         if command["op"] == "connect":
             self.connecting = task
-        if command["op"] == "acquire":
+        if command["op"] in ("acquire", "several"):
             self.acquiring[command["id"]] = task
 
     async def connect(self, command: Command) -> None:
@@ -97,10 +98,31 @@ class Driver:
         except asyncio.CancelledError:
             tell("cancelled", id=name)
         else:
-            self.permits[name] = permit
-            tell("granted", id=name, **{"from": permit.source}, charged=amounts(permit.charged))
+            self.hold(name, permit)
         finally:
             del self.acquiring[name]
+
+    async def several(self, command: Command) -> None:
+        """Asks for several permits by one request."""
+        name, options = command["id"], request_of(command).__dict__.copy()
+        number = 0
+        try:
+            async for permit in self.ready().acquire_many(**options, count=command["count"]):
+                number += 1
+                self.hold(f"{name}{number}", permit)
+        except permitd.Error as error:
+            tell("refused", id=name, **facts(error))
+        except asyncio.CancelledError:
+            tell("cancelled", id=name)
+        else:
+            tell("complete", id=name)
+        finally:
+            del self.acquiring[name]
+
+    def hold(self, name: str, permit: permitd.aio.Permit) -> None:
+        """Keeps a permit that was granted."""
+        self.permits[name] = permit
+        tell("granted", id=name, **{"from": permit.source}, charged=amounts(permit.charged))
 
     async def cancel(self, command: Command) -> None:
         """Withdraws it, or gives the permit back."""

@@ -34,6 +34,12 @@ impl Holdings {
         self.0.lock().remove(id);
     }
 
+    /// The last of several permits was granted.
+    pub(crate) fn complete(&self, id: &str) {
+        say(&json!({ "event": "complete", "id": id }));
+        self.0.lock().remove(id);
+    }
+
     /// Withdraws what waits, and gives back what is held.
     pub(crate) fn cancel(&self, id: &str) {
         match self.0.lock().remove(id) {

@@ -65,6 +65,10 @@ impl Driver {
         match command["op"].as_str().unwrap_or_default() {
             "connect" => self.connect(read(command)).await,
             "acquire" => self.acquire(id, &read(command)),
+            "several" => {
+                let count = command["count"].as_u64().and_then(|count| u32::try_from(count).ok());
+                self.several(id, &read(command), count.unwrap_or(0));
+            }
             "cancel" => self.holdings.cancel(&id),
             "drop" => self.holdings.let_go(&id),
             "report" => self.report(id, &read(command)),
@@ -105,6 +109,24 @@ impl Driver {
                 match acquire.await {
                     Ok(guard) => holdings.granted(&id, guard),
                     Err(error) => holdings.refused(&id, &error),
+                }
+            }
+        });
+        self.holdings.waits(id, task);
+    }
+
+    fn several(&mut self, id: String, ask: &Ask, count: u32) {
+        let mut grants = self.client().acquire(ask.request()).many(count);
+        let holdings = Arc::clone(&self.holdings);
+        let task = self.running.spawn({
+            let id = id.clone();
+            async move {
+                for number in 1.. {
+                    match grants.next().await {
+                        Some(Ok(guard)) => holdings.granted(&format!("{id}{number}"), guard),
+                        Some(Err(error)) => return holdings.refused(&id, &error),
+                        None => return holdings.complete(&id),
+                    }
                 }
             }
         });

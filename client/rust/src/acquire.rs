@@ -155,9 +155,19 @@ async fn post(handle: &Arc<Handle>, request: Request, count: u32, reply: Reply) 
     let wait = request.wait_from(asked_at);
     let ask: wire::AcquireRequest = request.into_wire(count)?;
     let slot = slot(handle, asked_at, wait).await?;
-    let waiting = Waiting { ask, wait, asked_at, remaining: count, reply, sent: false, _slot: slot };
-    let request_id = handle.next_request_id();
     let mailbox = Arc::clone(handle.mailbox());
+    let request_id = mailbox.next_request_id();
+    let waiting = Waiting {
+        ask,
+        number: request_id,
+        again_at: None,
+        wait,
+        asked_at,
+        remaining: count,
+        reply,
+        sent: false,
+        _slot: slot,
+    };
     mailbox.push(Command::Acquire { request_id, waiting: Box::new(waiting) });
     Ok(Place { mailbox, request_id, answered: false })
 }

@@ -1,13 +1,6 @@
 //! The handle: cheap to clone, one session behind all clones.
 
-use std::{
-    fmt,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::{fmt, sync::Arc, time::Duration};
 
 use tokio::{
     sync::{Semaphore, watch},
@@ -151,7 +144,6 @@ impl fmt::Debug for Client {
 #[derive(Debug)]
 pub(crate) struct Handle {
     mailbox: Arc<Mailbox>,
-    next_request_id: AtomicU64,
     slots: Arc<Semaphore>,
     waiting_max: usize,
     status: watch::Receiver<Status>,
@@ -166,8 +158,7 @@ impl Handle {
         policy: OutagePolicy,
     ) -> Self {
         let slots = Arc::new(Semaphore::new(waiting_max));
-        // From 1: 0 is the wire's "none".
-        Self { mailbox, next_request_id: AtomicU64::new(1), slots, waiting_max, status, policy }
+        Self { mailbox, slots, waiting_max, status, policy }
     }
 
     pub(crate) fn mailbox(&self) -> &Arc<Mailbox> {
@@ -180,10 +171,6 @@ impl Handle {
 
     pub(crate) fn waiting_max(&self) -> usize {
         self.waiting_max
-    }
-
-    pub(crate) fn next_request_id(&self) -> u64 {
-        self.next_request_id.fetch_add(1, Ordering::Relaxed)
     }
 }
 

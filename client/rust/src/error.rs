@@ -42,6 +42,7 @@ pub(crate) mod reasons {
     pub(crate) const NOT_IN_TIME: &str = "NOT_IN_TIME";
     pub(crate) const LARGER_THAN_LIMIT: &str = "LARGER_THAN_LIMIT";
     pub(crate) const DRAINING: &str = "DRAINING";
+    pub(crate) const PERMIT_UNKNOWN: &str = "PERMIT_UNKNOWN";
     pub(crate) const CLIENT_FULL: &str = "CLIENT_FULL";
     pub(crate) const DEADLINE_EXCEEDED: &str = "DEADLINE_EXCEEDED";
     pub(crate) const INVALID_ARGUMENT: &str = "INVALID_ARGUMENT";

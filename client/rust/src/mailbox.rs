@@ -4,7 +4,7 @@
 //! cancel belongs to an acquire, and a report to a permit that was granted.
 
 use std::{
-    sync::atomic::{AtomicBool, Ordering},
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
     time::Duration,
 };
 
@@ -35,6 +35,10 @@ pub(crate) type AdviceSender = oneshot::Sender<Result<Advice, Error>>;
 pub(crate) struct Waiting {
     /// As sent, but for the wait and the count, which shrink.
     pub(crate) ask: wire::AcquireRequest,
+    /// By which the server knows it: at first its own id, and another one each time it is asked again.
+    pub(crate) number: u64,
+    /// When it is asked again, if the server refused it for now.
+    pub(crate) again_at: Option<Instant>,
     pub(crate) wait: Option<Duration>,
     pub(crate) asked_at: Instant,
     /// Permits still to be granted.
@@ -84,6 +88,7 @@ pub(crate) struct Mailbox {
     queue: Mutex<Queue>,
     wake: Notify,
     abandoned: AtomicBool,
+    next_request_id: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -95,7 +100,18 @@ struct Queue {
 impl Mailbox {
     /// Empty.
     pub(crate) fn new() -> Self {
-        Self { queue: Mutex::default(), wake: Notify::new(), abandoned: AtomicBool::new(false) }
+        Self {
+            queue: Mutex::default(),
+            wake: Notify::new(),
+            abandoned: AtomicBool::new(false),
+            // From 1: 0 is the wire's "none".
+            next_request_id: AtomicU64::new(1),
+        }
+    }
+
+    /// Never the same twice.
+    pub(crate) fn next_request_id(&self) -> u64 {
+        self.next_request_id.fetch_add(1, Ordering::Relaxed)
     }
 
     /// After the driver is gone commands are dropped, and with them their replies.

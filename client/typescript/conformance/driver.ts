@@ -36,7 +36,27 @@ const operations: Record<string, (command: Command) => Promise<Event>> = {
     try {
       const guard = await connected().acquire(budgetIn(command), { ...askIn(command), signal: interrupt.signal });
       guards.set(id, guard);
-      return { event: "granted", id, from: guard.permit.source, charged: amounts(guard.permit.charged) };
+      return granted(id, guard);
+    } catch (error) {
+      return interrupt.signal.aborted ? { event: "cancelled", id } : refusal("refused", error, id);
+    } finally {
+      asking.delete(id);
+    }
+  },
+
+  async several(command) {
+    const { id, count = 0 } = command;
+    const interrupt = new AbortController();
+    asking.set(id, interrupt);
+    try {
+      let number = 0;
+      const options = { ...askIn(command), signal: interrupt.signal };
+      for await (const guard of connected().acquireMany(budgetIn(command), count, options)) {
+        number += 1;
+        guards.set(`${id}${number}`, guard);
+        tell(granted(`${id}${number}`, guard));
+      }
+      return { event: "complete", id };
     } catch (error) {
       return interrupt.signal.aborted ? { event: "cancelled", id } : refusal("refused", error, id);
     } finally {
@@ -155,6 +175,10 @@ const CLOSING_TURN_MS = 10;
 const SILENT: Event = { event: "" };
 const RAISED = new Error("the function's own");
 
+function granted(id: string, { permit }: Guard): Event {
+  return { event: "granted", id, from: permit.source, charged: amounts(permit.charged) };
+}
+
 function connected(): Client {
   if (!client) throw new Error("not connected: connect comes first");
   return client;
@@ -175,7 +199,11 @@ function resources(): number {
 async function run(command: Command): Promise<void> {
   const operation = Object.hasOwn(operations, command.op) ? operations[command.op] : undefined;
   const event = await (operation?.(command) ?? { event: "unknown", op: command.op });
-  if (event !== SILENT) process.stdout.write(`${JSON.stringify(event)}\n`);
+  if (event !== SILENT) tell(event);
+}
+
+function tell(event: Event): void {
+  process.stdout.write(`${JSON.stringify(event)}\n`);
 }
 
 async function main(): Promise<void> {
@@ -184,7 +212,7 @@ async function main(): Promise<void> {
     const command = JSON.parse(line) as Command;
     if (command.op === "close") break;
     const running = run(command).catch((error) => {
-      process.stdout.write(`${JSON.stringify(refusal("failed", error, command.id))}\n`);
+      tell(refusal("failed", error, command.id));
     });
     // Everything else goes on side by side.
     if (command.op === "connect") await running;

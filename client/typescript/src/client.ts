@@ -38,26 +38,77 @@ export class Client implements AsyncDisposable {
    * Rejects with a `PermitError`, or with the reason of `options.signal`.
    */
   acquire(budget: string, options: AcquireOptions = {}): Promise<Guard> {
-    return new Promise((resolve, reject) => {
-      const { signal } = options;
-      signal?.throwIfAborted();
-      const asking = new Asking(this.#driver, wireRequest(budget, options, 1), options, waitOf(options));
-      const onAbort = () => end(() => reject(signal?.reason));
-      const end = (answer: () => void) => {
-        signal?.removeEventListener("abort", onAbort);
-        this.#lobby.delete(asking);
-        asking.end();
-        answer();
-        this.#admit();
-      };
-      signal?.addEventListener("abort", onAbort, { once: true });
-      asking.onGranted = (guard) => end(() => resolve(guard));
-      asking.onFailed = (error) => end(() => reject(error));
-      asking.onLate = () => asking.onFailed(this.#lobby.has(asking) ? clientFull(this.#waitingMax) : asking.lateness());
-      this.#lobby.add(asking);
+    return new Promise((resolve, reject) => this.#ask(budget, options, 1, resolve, reject));
+  }
+
+  /**
+   * Asks for `count` permits at once, from 1 to 10,000, each for the whole estimate. The request has one place in the queue; its permits
+   * come as they become possible, to be taken by `for await`. The first error ends it.
+   *
+   * Whoever leaves the loop withdraws what has not come; guards that came are the caller's to settle.
+   */
+  async *acquireMany(budget: string, count: number, options: AcquireOptions = {}): AsyncGenerator<Guard, void, void> {
+    const came: Guard[] = [];
+    let failed: unknown;
+    let tell = () => {};
+    const onGranted = (guard: Guard) => {
+      came.push(guard);
+      tell();
+    };
+    const onFailed = (error: unknown) => {
+      failed = error;
+      tell();
+    };
+    const withdraw = this.#ask(budget, options, count, onGranted, onFailed);
+    try {
+      for (let taken = 0; taken < count; taken += 1) {
+        while (came.length === 0) {
+          if (failed !== undefined) throw failed;
+          await new Promise<void>((resolve) => (tell = resolve));
+        }
+        yield came.shift() as Guard;
+      }
+    } finally {
+      withdraw();
+      for (const guard of came) guard.cancel();
+    }
+  }
+
+  /** Tells every grant, or the one failure, and gives back what withdraws the rest. */
+  #ask(
+    budget: string,
+    options: AcquireOptions,
+    count: number,
+    onGranted: (guard: Guard) => void,
+    onFailed: (error: unknown) => void,
+  ): () => void {
+    const { signal } = options;
+    signal?.throwIfAborted();
+    const asking = new Asking(this.#driver, wireRequest(budget, options, count), options, waitOf(options));
+    const onAbort = () => fail(signal?.reason);
+    let left = count;
+    const end = () => {
+      signal?.removeEventListener("abort", onAbort);
+      this.#lobby.delete(asking);
+      asking.end();
       this.#admit();
-      asking.limit(this.#lobby.has(asking));
-    });
+    };
+    const fail = (error: unknown) => {
+      end();
+      onFailed(error);
+    };
+    signal?.addEventListener("abort", onAbort, { once: true });
+    asking.onGranted = (guard) => {
+      left -= 1;
+      if (left === 0) end();
+      onGranted(guard);
+    };
+    asking.onFailed = fail;
+    asking.onLate = () => fail(this.#lobby.has(asking) ? clientFull(this.#waitingMax) : asking.lateness());
+    this.#lobby.add(asking);
+    this.#admit();
+    asking.limit(this.#lobby.has(asking));
+    return end;
   }
 
   /**

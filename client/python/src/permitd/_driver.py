@@ -44,10 +44,10 @@ class Driver:
         self._settings = settings
         self._loop = asyncio.get_running_loop()
         self.mailbox = Mailbox(self._loop, self._drain)
-        self._table = Table(settings.waiting_max, settings.outage is Outage.LOCAL_SHARE)
-        self._shares = Shares()
         # From 1: 0 is the wire's "none".
         self._request_ids = itertools.count(1)
+        self._table = Table(settings.waiting_max, settings.outage is Outage.LOCAL_SHARE, self._request_ids)
+        self._shares = Shares()
         self._session_id = uuid.uuid4().hex
         #: The endpoint in use or to be tried next.
         self._at = 0
@@ -60,9 +60,11 @@ class Driver:
         self._problem = Problem("not tried yet")
         #: Whether the outage policy holds.
         self._in_outage = False
+        #: When the last time without a session began, and when the session came that stands and has not proven itself.
+        self._lost_at = self._loop.time()
+        self._came_at: Optional[float] = None
         self._first: asyncio.Future[Optional[errors.Error]] = self._loop.create_future()
         self._timers: dict[str, asyncio.TimerHandle] = {}
-        self._after("outage", settings.outage_after, self._begin_outage)
         self._task = self._loop.create_task(self._run())
 
     # For the handles, from any thread.
@@ -196,7 +198,7 @@ class Driver:
         await session.half_close()
 
     def _on_up(self, first: sb.SessionResponse) -> None:
-        self._definitive, self._in_outage = 0, False
+        self._definitive, self._in_outage, self._came_at = 0, False, self._loop.time()
         for name in ("outage", "share"):
             self._stop_timer(name)
         self._shares.leave()
@@ -208,10 +210,12 @@ class Driver:
 
     def _on_response(self, response: sb.SessionResponse) -> None:
         now = self._loop.time()
+        if response.granted or response.refused or response.reported:
+            self._came_at = None
         for granted in response.granted:
             self._table.granted(granted, now)
         for refused in response.refused:
-            if not self._table.refused(refused) and "drain" not in self._timers:
+            if not self._table.refused(refused, now) and "drain" not in self._timers:
                 self._after("drain", DRAIN_PATIENCE, self._leave_draining)
         for answer in response.reported:
             self._table.answered(answer)
@@ -235,8 +239,13 @@ class Driver:
             self._session_id = uuid.uuid4().hex
         if problem.elsewhere or problem.definitive or not was_up:
             self._at = (self._at + 1) % len(self._settings.endpoints)
-        if was_up:
-            self._after("outage", self._settings.outage_after, self._begin_outage)
+        now = self._loop.time()
+        # A server that welcomes and parts, again and again, and answers nothing, is none.
+        if was_up and (self._came_at is None or now - self._came_at >= backoff.GOOD_LIFE):
+            self._lost_at = now
+        if not self._in_outage and "outage" not in self._timers:
+            # Not before an attempt has ended: until then nobody can say whether there is a server.
+            self._after("outage", self._lost_at + self._settings.outage_after - now, self._begin_outage)
         if self._definitive >= len(self._settings.endpoints):
             self._begin_outage()
 
@@ -312,7 +321,8 @@ class Driver:
             ask = waiting.ask
             charged = ask.estimate if ask.HasField("estimate") else pb.Usage(tokens=ask.tokens or None)
             permit = pb.Permit(provider=ask.provider, key=ask.key, charged=charged)
-            self._answer(request_id, Grant(permit, FAIL_OPEN, waited=now - waiting.asked_at))
+            for _ in range(ask.count):
+                self._answer(request_id, Grant(permit, FAIL_OPEN, waited=now - waiting.asked_at))
         elif not self._shares.acquire(
             request_id, waiting, self._settings.tenant, waiting.wait_left(now), self._live, time.monotonic_ns(), self._answer
         ):
@@ -322,6 +332,14 @@ class Driver:
     def _answer(self, request_id: int, answer: Union[Grant, errors.Error]) -> None:
         self._shares.answered(request_id, answer.hold if isinstance(answer, Grant) else None)
         self._table.answer(request_id, answer)
+        if isinstance(answer, Grant) and answer.hold is not None and self._table.waiting(request_id) is not None:
+            # The share gives one permit at a time. Not from here, for it may be about to give others.
+            self._loop.call_soon(self._ask_for_next, request_id)
+
+    def _ask_for_next(self, request_id: int) -> None:
+        if self._in_outage:
+            self._answer_without_server(request_id)
+            self._poll_shares()
 
     def _live(self, budget: str) -> int:
         return sum(1 for _, of in self._table.live() if of == budget)

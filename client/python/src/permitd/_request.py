@@ -12,6 +12,9 @@ from . import _usage
 from ._usage import Usage
 from .v1 import permit_pb2 as pb
 
+#: Permits that one request may ask for.
+COUNT_MAX = 10_000
+
 #: What the server's answer may take beyond ``max_wait``, before the client stops waiting for it, in seconds.
 ANSWER_SLACK = 1.0
 
@@ -63,8 +66,10 @@ class Request:
         provider, _, key = self.provider.partition("/")
         return provider, key
 
-    def to_wire(self) -> pb.AcquireRequest:
+    def to_wire(self, count: int = 1) -> pb.AcquireRequest:
         """Checked, but for the id and the wait."""
+        if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= COUNT_MAX:
+            raise errors.invalid("count", f"{count!r} is none of 1 to {COUNT_MAX}")
         provider, key = self.budget()
         if not _usage.check_name("provider", provider):
             raise errors.invalid("provider", "is empty; name the budget as PROVIDER/KEY, for example anthropic/prod")
@@ -74,7 +79,7 @@ class Request:
             model=_usage.check_name("model", self.model),
             tenant=_usage.check_name("tenant", self.tenant),
             priority=Priority.of(self.priority),  # type: ignore[arg-type]
-            count=1,
+            count=count,
         )
         if self.tokens is not None:
             message.tokens = _usage.check_amount("tokens", self.tokens)

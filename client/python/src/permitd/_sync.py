@@ -4,14 +4,16 @@ with :meth:`Client.close`."""
 from __future__ import annotations
 
 import asyncio
+import queue
 import threading
 import time
 from dataclasses import replace
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Callable, Coroutine, Generic, Optional, Sequence, TypeVar, Union
+from typing import TYPE_CHECKING, Any, Callable, Coroutine, Generic, Iterator, Optional, Sequence, TypeVar, Union
 
 from . import _convert as convert
 from . import _errors as errors
+from ._answers import Answers, Given
 from ._call import ATTEMPTS, Classify, Result, classify
 from ._driver import Driver
 from ._grant import Grant
@@ -90,6 +92,41 @@ class Client:
         if isinstance(given, errors.Error):
             raise given
         return Permit(given, driver)
+
+    def acquire_many(
+        self,
+        provider: str,
+        key: str = "",
+        *,
+        count: int,
+        **options: Unpack[RequestOptions],
+    ) -> Iterator[Permit]:
+        """Asks for ``count`` permits at once, up to 10,000, each for the whole estimate. The request has one place in the queue;
+        its permits come as they become possible.
+
+        Raises as :meth:`acquire`, after the permits that came. Whoever leaves the loop withdraws what has not come; permits
+        that came are the caller's.
+        """
+        request, driver = Request(provider, key, **options), self._driver
+        came: queue.SimpleQueue[Given] = queue.SimpleQueue()
+        answers = Answers(came, lambda grant: give_back(driver, grant))
+        ask, bounds = request.to_wire(count), request.bounds()
+        asked_at = time.monotonic()
+        request_id = driver.acquire(Waiting(ask, bounds.wait, asked_at, answers.put))
+        try:
+            for _ in range(count):
+                left = None if bounds.gives_up is None else max(0.0, asked_at + bounds.gives_up - time.monotonic())
+                try:
+                    given = came.get(timeout=left)
+                except queue.Empty:
+                    full = driver.is_in_backlog(request_id)
+                    raise (errors.client_full(driver.waiting_max) if full else bounds.late()) from None
+                if isinstance(given, errors.Error):
+                    raise given
+                yield Permit(given, driver)
+        finally:
+            answers.end()
+            driver.cancel(request_id)
 
     def call(
         self,

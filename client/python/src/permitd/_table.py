@@ -24,15 +24,19 @@ UNANSWERED_MAX = 100_000
 CANCELLING_MAX = 10_000
 #: The longest life of a permit that counts, in seconds.
 TTL_MAX = 86_400.0
+#: What was refused for now is not asked again before that, whatever the server says, and together with what is due within as
+#: much; in seconds.
+AGAIN = 0.01
 
-#: Takes the answer to an acquire. It settles a grant that nobody wants any more.
+#: Takes the answers to an acquire. It settles a grant that nobody wants any more.
 Reply = Callable[[Union[Grant, errors.Error]], None]
 #: Takes the answer to a report.
 AdviceReply = Callable[[Union[Advice, errors.Error]], None]
 
 
 class Waiting:
-    """An acquire without its answer."""
+    """An acquire without its last answer. Its ask tells the number by which the server knows it, and the permits still to be
+    granted."""
 
     __slots__ = ("ask", "asked_at", "reply", "sent", "wait")
 
@@ -59,7 +63,8 @@ class Held:
         #: Only with a local share.
         self.budget = budget
         self.ttl = ttl
-        #: ``None`` once the server does not know the permit any more.
+        #: Once it is reported, when the report is sent again, if it was refused for now. ``None`` once the server does not
+        #: know the permit any more.
         self.extend_at = extend_at
         self.report: Optional[pb.ReportRequest] = None
         self.reply: Optional[AdviceReply] = None
@@ -70,13 +75,19 @@ class Held:
 class Table:
     """See the module."""
 
-    def __init__(self, waiting_max: int, counts_live: bool) -> None:
+    def __init__(self, waiting_max: int, counts_live: bool, numbers: Iterator[int]) -> None:
         self._waiting_max = waiting_max
+        #: Of which none comes twice.
+        self._numbers = numbers
         #: Whether permits are counted per budget, for the local share.
         self._counts_live = counts_live
         self._waiting: Dict[int, Waiting] = {}
         #: Requests for which there is no room yet, in order.
         self._backlog: OrderedDict[int, Waiting] = OrderedDict()
+        #: Requests that the server knows by another number than their own.
+        self._renumbered: Dict[int, int] = {}
+        #: Requests that were refused for now, and when they are asked again.
+        self._again: Dict[int, float] = {}
         self._permits: Dict[str, Held] = {}
         self._reporting = 0
         #: Cancels that the server has perhaps not seen.
@@ -98,21 +109,26 @@ class Table:
         waiting = self._backlog.pop(request_id, None)
         if waiting is not None:
             return waiting
-        waiting = self._waiting.pop(request_id, None)
+        waiting = self._remove(request_id)
         if waiting is not None:
             if waiting.sent:
-                self._outbox.cancels.append(request_id)
-                self._remember_cancel(request_id)
+                self._outbox.cancels.append(waiting.ask.request_id)
+                self._remember_cancel(waiting.ask.request_id)
             self._make_use_of_room()
         return waiting
 
     def report(self, permit_id: str, report: pb.ReportRequest, reply: Optional[AdviceReply]) -> None:
-        """Sends it until it is answered."""
+        """Sends it until it is answered. The first report of a permit counts."""
         held = self._permits.get(permit_id)
         if held is None:
             held = self._permits[permit_id] = Held(None, 0.0, None)
+        elif held.report is not None:
+            # The client was closed over the permit's head, and has reported for it.
+            if reply is not None:
+                reply(errors.closed())
+            return
         report.permit_id = permit_id
-        held.report, held.reply = report, reply
+        held.report, held.reply, held.extend_at = report, reply, None
         self._reporting += 1
         self._outbox.reports.append(permit_id)
 
@@ -132,8 +148,10 @@ class Table:
         """A new session stands. With ``resumed`` the server still knows everything; without, nothing."""
         self._outbox = Outbox()
         self._outbox.acquires.extend(sorted(self._waiting))
+        self._again.clear()
         for permit_id, held in self._permits.items():
             if held.report is not None:
+                held.extend_at = None
                 self._outbox.reports.append(permit_id)
             elif held.ttl and held.extend_at is None:
                 # Whatever the last server thought of it, this one is asked.
@@ -159,28 +177,32 @@ class Table:
                 held.extend_at = extend_at
             return
         self._cancelling.discard(granted.request_id)
-        waiting = self._waiting.pop(granted.request_id, None)
+        request_id = self._renumbered.get(granted.request_id, granted.request_id)
+        waiting = self._waiting.get(request_id)
         if waiting is None:
             self.report(permit_id, pb.ReportRequest(outcome=pb.OUTCOME_CANCELLED), None)
             return
         budget = budget_name(permit.provider, permit.key) if self._counts_live else None
         self._permits[permit_id] = Held(budget, ttl, extend_at)
-        if extend_at is not None and (self.next_sweep is None or extend_at < self.next_sweep):
-            self.next_sweep = extend_at
+        if extend_at is not None:
+            self._sweep_by(extend_at)
+        self._granted_one(request_id, waiting)
         waiting.reply(Grant(permit))
-        self._make_use_of_room()
 
-    def refused(self, refused: sb.Refused) -> bool:
+    def refused(self, refused: sb.Refused, now: float) -> bool:
         """Tells whoever asked. False: the request stays for another server, since this one is about to stop."""
         retry_after = convert.from_duration(refused.retry_after) if refused.HasField("retry_after") else None
         error = errors.refused(refused.code, refused.reason, refused.message, refused.limit, retry_after)
         if refused.permit_id:
-            self._permit_refused(refused.permit_id, error)
+            self._permit_refused(refused.permit_id, error, now)
             return True
         self._cancelling.discard(refused.request_id)
         if refused.reason == "DRAINING":
             return False
-        waiting = self._waiting.pop(refused.request_id, None)
+        request_id = self._renumbered.get(refused.request_id, refused.request_id)
+        if self._ask_again(request_id, error, now):
+            return True
+        waiting = self._remove(request_id)
         if waiting is not None:
             waiting.reply(error)
             self._make_use_of_room()
@@ -198,19 +220,29 @@ class Table:
     # Time.
 
     def sweep(self, now: float) -> None:
-        """Extends the permits of guards that live long. Everything that is due soon goes along, so that a sweep is seldom:
-        not more often than eight times in a permit's life."""
+        """Extends the permits of guards that live long, and says again what was refused for now. Everything that is due soon
+        goes along, so that a sweep is seldom: for a permit not more often than eight times in its life."""
         if self.next_sweep is None or now < self.next_sweep:
             return
         self.next_sweep = None
         for permit_id, held in self._permits.items():
-            if held.report is not None or held.extend_at is None:
+            if held.extend_at is None:
                 continue
-            if held.extend_at <= now + held.ttl / 8:
+            if held.report is not None:
+                if held.extend_at <= now + AGAIN:
+                    self._outbox.reports.append(permit_id)
+                    held.extend_at = None
+                    continue
+            elif held.extend_at <= now + held.ttl / 8:
                 self._outbox.extends.append(permit_id)
                 held.extend_at = now + held.ttl / 2
-            if self.next_sweep is None or held.extend_at < self.next_sweep:
-                self.next_sweep = held.extend_at
+            self._sweep_by(held.extend_at)
+        for request_id, at in list(self._again.items()):
+            if at <= now + AGAIN:
+                del self._again[request_id]
+                self._outbox.acquires.append(request_id)
+            else:
+                self._sweep_by(at)
 
     # Going out.
 
@@ -256,9 +288,14 @@ class Table:
 
     def answer(self, request_id: int, answer: Union[Grant, errors.Error]) -> None:
         """Answers in the server's place. A server that still has it in its queue is told when it is back."""
-        waiting = self.cancel(request_id)
-        if waiting is not None:
-            waiting.reply(answer)
+        waiting = self.waiting(request_id)
+        if waiting is None:
+            return
+        if isinstance(answer, Grant) and waiting.ask.count > 1:
+            waiting.ask.count -= 1
+        else:
+            self.cancel(request_id)
+        waiting.reply(answer)
 
     def let_reporters_go(self, error: errors.Error) -> None:
         """Callers that wait for advice are told that there is none for now; the reports stay."""
@@ -281,6 +318,40 @@ class Table:
         self._waiting[request_id] = waiting
         self._outbox.acquires.append(request_id)
 
+    def _remove(self, request_id: int) -> Optional[Waiting]:
+        waiting = self._waiting.pop(request_id, None)
+        if waiting is not None:
+            self._renumbered.pop(waiting.ask.request_id, None)
+            self._again.pop(request_id, None)
+        return waiting
+
+    def _granted_one(self, request_id: int, waiting: Waiting) -> None:
+        if waiting.ask.count > 1:
+            waiting.ask.count -= 1
+        else:
+            self._remove(request_id)
+            self._make_use_of_room()
+
+    def _ask_again(self, request_id: int, error: errors.Error, now: float) -> bool:
+        """Lets a request wait on where its refusal passes within the time that it has. The server gets another number for it,
+        since the old one stays refused. False if the caller has to be told."""
+        waiting, wait = self._waiting.get(request_id), passes_after(error)
+        if waiting is None or wait is None:
+            return False
+        left = waiting.wait_left(now)
+        if left is not None and left < wait:
+            return False
+        self._renumbered.pop(waiting.ask.request_id, None)
+        waiting.ask.request_id, waiting.sent = next(self._numbers), False
+        self._renumbered[waiting.ask.request_id] = request_id
+        self._again[request_id] = now + wait
+        self._sweep_by(now + wait)
+        return True
+
+    def _sweep_by(self, at: float) -> None:
+        if self.next_sweep is None or at < self.next_sweep:
+            self.next_sweep = at
+
     def _make_use_of_room(self) -> None:
         if self._backlog and len(self._waiting) < self._waiting_max:
             self._admit(*self._backlog.popitem(last=False))
@@ -293,12 +364,19 @@ class Table:
         self._reporting -= 1
         del self._permits[permit_id]
 
-    def _permit_refused(self, permit_id: str, error: errors.Error) -> None:
-        held = self._permits.get(permit_id)
+    def _permit_refused(self, permit_id: str, error: errors.Error, now: float) -> None:
+        held, wait = self._permits.get(permit_id), passes_after(error)
         if held is None:
+            return
+        if wait is not None:
+            held.extend_at = now + wait
+            self._sweep_by(held.extend_at)
             return
         if held.report is None:
             held.extend_at = None
+        elif error.reason == "PERMIT_UNKNOWN":
+            # The refusal of an extension, while the report was on its way: that has an answer of its own.
+            return
         elif held.bare:
             # Even the outcome alone is refused: there is nothing left to say, the permit will expire.
             self._reported(permit_id)
@@ -309,6 +387,14 @@ class Table:
         reply, held.reply = held.reply, None
         if reply is not None:
             reply(error)
+
+
+def passes_after(error: errors.Error) -> Optional[float]:
+    """When asking again may help, in seconds, if the refusal passes by itself, such as of a server that can't write to its
+    store; else ``None``."""
+    if error.code != "UNAVAILABLE" or error.retry_after is None:
+        return None
+    return max(error.retry_after, AGAIN)
 
 
 def bare(report: pb.ReportRequest) -> pb.ReportRequest:

@@ -8,10 +8,11 @@ from __future__ import annotations
 import asyncio
 import time
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Awaitable, Callable, Generator, Generic, Optional, Sequence, TypeVar, Union
+from typing import TYPE_CHECKING, Any, AsyncGenerator, Awaitable, Callable, Generator, Generic, Optional, Sequence, TypeVar, Union
 
 from . import _convert as convert
 from . import _errors as errors
+from ._answers import Answers, Given
 from ._call import ATTEMPTS, Classify, Result, classify
 from ._deferred import Deferred
 from ._driver import Driver
@@ -72,6 +73,44 @@ class Client:
     def request(self, request: Request) -> Deferred[Permit]:
         """As :meth:`acquire`, for a request that was put together elsewhere."""
         return Deferred(lambda: self._acquire(request))
+
+    async def acquire_many(
+        self,
+        provider: str,
+        key: str = "",
+        *,
+        count: int,
+        **options: Unpack[RequestOptions],
+    ) -> AsyncGenerator[Permit, None]:
+        """Asks for ``count`` permits at once, up to 10,000, each for the whole estimate: ``async for permit in
+        client.acquire_many(..., count=20)``. The request has one place in the queue; its permits come as they become possible.
+
+        Raises as :meth:`acquire`, after the permits that came. Whoever leaves the loop withdraws what has not come; permits
+        that came are the caller's.
+        """
+        request = Request(provider, key, **options)
+        driver, loop = self._driver, asyncio.get_running_loop()
+        queue: asyncio.Queue[Given] = asyncio.Queue()
+        answers = Answers(queue, lambda grant: give_back(driver, grant))
+        ask, bounds = request.to_wire(count), request.bounds()
+        request_id = driver.acquire(Waiting(ask, bounds.wait, loop.time(), answers.put))
+
+        def give_up() -> None:
+            full = driver.is_in_backlog(request_id)
+            answers.put(errors.client_full(driver.waiting_max) if full else bounds.late())
+
+        timer = None if bounds.gives_up is None else loop.call_later(bounds.gives_up, give_up)
+        try:
+            for _ in range(count):
+                given = await queue.get()
+                if isinstance(given, errors.Error):
+                    raise given
+                yield Permit(given, driver)
+        finally:
+            if timer is not None:
+                timer.cancel()
+            answers.end()
+            driver.cancel(request_id)
 
     async def call(
         self,

@@ -20,6 +20,7 @@ use tokio::{
 use tonic::transport::Endpoint;
 
 use self::{
+    backoff::GOOD_LIFE,
     dial::Problem,
     link::{Link, LinkEvent},
     local::{Answer, Ask, LocalShares},
@@ -69,12 +70,38 @@ pub(crate) struct Driver {
 struct Outage {
     /// `None` while a session stands.
     since: Option<Instant>,
+    /// While a session stands that has not proven itself: what `since` was before, and when the session came.
+    unproven: Option<(Instant, Instant)>,
     /// Whether the policy holds.
     active: bool,
+    /// Whether an attempt has ended: until then nobody can say whether there is a server, however slow this process is.
+    tried: bool,
     /// The last one.
     problem: String,
     /// Definitive ones in a row.
     definitive: usize,
+}
+
+impl Outage {
+    /// A session stands. It has to answer something, or to live for a while, before the time without one is forgotten: a server that
+    /// welcomes and parts, again and again, is none.
+    fn end(&mut self, now: Instant) {
+        let unproven = self.since.map(|since| (since, now));
+        *self =
+            Self { since: None, unproven, active: false, tried: true, problem: String::new(), definitive: 0 };
+    }
+
+    /// There is no session, from now on or since before.
+    fn begin(&mut self, now: Instant) {
+        self.tried = true;
+        let unproven = self.unproven.take().filter(|(_, came)| now < *came + GOOD_LIFE);
+        self.since.get_or_insert(unproven.map_or(now, |(since, _)| since));
+    }
+
+    /// When the policy takes over, if no session comes.
+    fn due_at(&self, after: Duration) -> Option<Instant> {
+        self.since.filter(|_| self.tried && !self.active).map(|since| since + after)
+    }
 }
 
 impl Driver {
@@ -87,8 +114,10 @@ impl Driver {
             link: Link::new(&settings),
             outage: Outage {
                 since: Some(now),
+                unproven: None,
                 active: false,
-                problem: "not tried yet".to_owned(),
+                tried: false,
+                problem: String::new(),
                 definitive: 0,
             },
             leaves_at: None,
@@ -138,25 +167,23 @@ impl Driver {
 
     /// The next moment at which something has to be done unasked.
     fn wakes_at(&self) -> Option<Instant> {
-        let outage =
-            self.outage.since.filter(|_| !self.outage.active).map(|since| since + self.settings.outage_after);
+        let outage = self.outage.due_at(self.settings.outage_after);
         let sweep = self.table.next_sweep().filter(|_| self.link.is_up());
+        let again = self.table.next_again().filter(|_| self.link.is_up());
         let local = if self.outage.active { self.local.next_poll() } else { None };
-        let times = [outage, sweep, local, self.leaves_at, self.ends_at];
+        let times = [outage, sweep, again, local, self.leaves_at, self.ends_at];
         times.into_iter().flatten().min()
     }
 
     fn on_time(&mut self, now: Instant) {
         if self.link.is_up() {
             self.table.sweep(now);
+            self.table.ask_due(now);
             if self.leaves_at.is_some_and(|at| at <= now || !self.table.is_reporting()) {
                 let text = "the server is about to stop".to_owned();
                 self.on_lost(Problem { text, definitive: false, elsewhere: true });
             }
-        } else if !self.outage.active
-            && let Some(since) = self.outage.since
-            && since + self.settings.outage_after <= now
-        {
+        } else if self.outage.due_at(self.settings.outage_after).is_some_and(|at| at <= now) {
             self.begin_outage(now);
         }
         if self.outage.active && self.local.next_poll().is_some_and(|at| at <= now) {
@@ -215,7 +242,7 @@ impl Driver {
         match event {
             LinkEvent::Up { resumed, first } => {
                 let now = Instant::now();
-                self.outage = Outage { since: None, active: false, problem: String::new(), definitive: 0 };
+                self.outage.end(now);
                 self.leaves_at = None;
                 self.local.leave();
                 self.table.welcome(resumed, now);
@@ -233,11 +260,14 @@ impl Driver {
     }
 
     fn on_response(&mut self, response: wire::SessionResponse, now: Instant) {
+        if !(response.granted.is_empty() && response.refused.is_empty() && response.reported.is_empty()) {
+            self.outage.unproven = None;
+        }
         for granted in response.granted {
             self.table.granted(granted, now);
         }
         for refused in response.refused {
-            if self.table.refused(refused) == Refusing::Draining {
+            if self.table.refused(refused, now) == Refusing::Draining {
                 self.leaves_at.get_or_insert(now + DRAIN_PATIENCE);
             }
         }
@@ -254,7 +284,7 @@ impl Driver {
         let now = Instant::now();
         let was_up = self.outage.since.is_none();
         self.leaves_at = None;
-        self.outage.since.get_or_insert(now);
+        self.outage.begin(now);
         self.outage.definitive = if problem.definitive { self.outage.definitive + 1 } else { 0 };
         let hopeless = self.outage.definitive >= self.settings.endpoints.len();
         tracing::debug!(problem = problem.text, was_up, "no permitd session");

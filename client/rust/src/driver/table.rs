@@ -4,6 +4,10 @@
 //! Invariant: whatever was granted leaves this table only by an answered report. A grant that nobody waits for is reported as
 //! cancelled.
 
+mod refusals;
+#[cfg(test)]
+mod tests;
+
 use std::{
     collections::{HashMap, HashSet},
     sync::Arc,
@@ -15,8 +19,7 @@ use tokio::time::Instant;
 
 use super::outbox::Outbox;
 use crate::{
-    Advice, Error, Guard, Outcome, Permit, Report, Source, Usage, convert,
-    error::reasons,
+    Advice, Error, Guard, Permit, Report, Source, Usage, convert,
     guard::{Hold, PermitId},
     mailbox::{AdviceSender, Mailbox, Waiting},
     request::wait_left,
@@ -38,12 +41,16 @@ pub(crate) struct Table {
     /// Whether permits are counted per budget, for the local share.
     counts_live: bool,
     waiting: HashMap<u64, Box<Waiting>>,
+    /// Requests that the server knows by another number than their own.
+    renumbered: HashMap<u64, u64>,
     permits: HashMap<PermitId, Held>,
     reporting: usize,
     /// Cancels that the server has perhaps not seen.
     cancelling: HashSet<u64>,
     outbox: Outbox,
     next_sweep: Option<Instant>,
+    /// When requests are asked again that were refused for now.
+    next_again: Option<Instant>,
 }
 
 /// A permit that the server gave.
@@ -59,7 +66,19 @@ enum HeldState {
     /// With a guard. `extend_at` is `None` once the server does not know the permit any more.
     Live { extend_at: Option<Instant>, ttl: Duration },
     /// With a report that has no answer.
-    Reporting { report: Box<Report>, reply: Option<AdviceSender>, bare: bool },
+    Reporting {
+        report: Box<Report>,
+        reply: Option<AdviceSender>,
+        bare: bool,
+        /// When it is sent again, if it was refused for now.
+        again_at: Option<Instant>,
+    },
+}
+
+impl Held {
+    fn is_live(&self) -> bool {
+        matches!(self.state, HeldState::Live { .. })
+    }
 }
 
 /// What became of a refusal.
@@ -77,11 +96,13 @@ impl Table {
             mailbox,
             counts_live,
             waiting: HashMap::new(),
+            renumbered: HashMap::new(),
             permits: HashMap::new(),
             reporting: 0,
             cancelling: HashSet::new(),
             outbox: Outbox::default(),
             next_sweep: None,
+            next_again: None,
         }
     }
 
@@ -94,14 +115,20 @@ impl Table {
 
     /// Gives back what was cancelled, if it was waiting.
     pub(crate) fn cancel(&mut self, request_id: u64) -> Option<Box<Waiting>> {
-        let waiting = self.waiting.remove(&request_id)?;
-        self.forget(request_id, &waiting);
+        let waiting = self.remove(request_id)?;
+        self.forget(&waiting);
         Some(waiting)
     }
 
+    /// The first report of a permit counts. Dropping the `reply` of another one tells that the client is closed: it has reported for the
+    /// guard.
     pub(crate) fn report(&mut self, permit_id: PermitId, report: Box<Report>, reply: Option<AdviceSender>) {
-        let budget = self.permits.remove(&permit_id).and_then(|held| held.budget);
-        let state = HeldState::Reporting { report, reply, bare: false };
+        let known = self.permits.get(&permit_id);
+        if known.is_some_and(|held| !held.is_live()) {
+            return;
+        }
+        let budget = known.and_then(|held| held.budget.clone());
+        let state = HeldState::Reporting { report, reply, bare: false, again_at: None };
         self.permits.insert(Arc::clone(&permit_id), Held { state, budget });
         self.reporting += 1;
         self.outbox.report(permit_id);
@@ -133,7 +160,10 @@ impl Table {
         }
         for (permit_id, held) in &mut self.permits {
             match &mut held.state {
-                HeldState::Reporting { .. } => self.outbox.report(Arc::clone(permit_id)),
+                HeldState::Reporting { again_at, .. } => {
+                    *again_at = None;
+                    self.outbox.report(Arc::clone(permit_id));
+                }
                 // Whatever the last server thought of it, this one is asked.
                 HeldState::Live { extend_at, ttl } if !ttl.is_zero() => {
                     extend_at.get_or_insert(now);
@@ -164,7 +194,8 @@ impl Table {
         }
         let permit_id: PermitId = permit.permit_id.as_str().into();
         self.cancelling.remove(&granted.request_id);
-        let Some(waiting) = self.waiting.get_mut(&granted.request_id) else {
+        let request_id = self.own_id(granted.request_id);
+        let Some(waiting) = self.waiting.get_mut(&request_id) else {
             self.report(permit_id, Box::new(Report::cancelled()), None);
             return;
         };
@@ -185,47 +216,7 @@ impl Table {
         waiting.reply.send(Ok(Guard::new(permit, Hold::Server, Arc::clone(&self.mailbox))));
         waiting.remaining -= 1;
         if waiting.remaining == 0 {
-            self.waiting.remove(&granted.request_id);
-        }
-    }
-
-    pub(crate) fn refused(&mut self, refused: wire::Refused) -> Refusing {
-        if !refused.permit_id.is_empty() {
-            self.permit_refused(refused);
-            return Refusing::Told;
-        }
-        self.cancelling.remove(&refused.request_id);
-        if refused.reason == reasons::DRAINING {
-            return Refusing::Draining;
-        }
-        if let Some(mut waiting) = self.waiting.remove(&refused.request_id) {
-            waiting.reply.send(Err(Error::refused(refused)));
-        }
-        Refusing::Told
-    }
-
-    fn permit_refused(&mut self, refused: wire::Refused) {
-        let permit_id: PermitId = refused.permit_id.as_str().into();
-        let Some(held) = self.permits.get_mut(&permit_id) else { return };
-        match &mut held.state {
-            HeldState::Live { extend_at, .. } => *extend_at = None,
-            // Even the outcome alone is refused: there is nothing left to say, the permit will expire.
-            HeldState::Reporting { bare: true, .. } => {
-                self.reported(&permit_id, Err(Error::refused(refused)))
-            }
-            HeldState::Reporting { report, reply, bare } => {
-                let outcome = report.outcome().unwrap_or(if report.is_good() {
-                    Outcome::Success
-                } else {
-                    Outcome::Failed
-                });
-                **report = Report::new(outcome);
-                *bare = true;
-                if let Some(reply) = reply.take() {
-                    drop(reply.send(Err(Error::refused(refused))));
-                }
-                self.outbox.report(permit_id);
-            }
+            self.remove(request_id);
         }
     }
 
@@ -234,8 +225,7 @@ impl Table {
     }
 
     fn reported(&mut self, permit_id: &str, answer: Result<Advice, Error>) {
-        let known = self.permits.get(permit_id);
-        if known.is_none_or(|held| matches!(held.state, HeldState::Live { .. })) {
+        if self.permits.get(permit_id).is_none_or(Held::is_live) {
             return;
         }
         self.reporting -= 1;
@@ -253,7 +243,7 @@ impl Table {
         self.next_sweep
     }
 
-    /// Extends the permits of guards that live long. Everything that is due soon goes along, so that a sweep is seldom: not more often than
+    /// Extends the permits of guards that live long, and sends reports again that were refused for now. Everything that is due soon goes along, so that a sweep is seldom: not more often than
     /// eight times in a permit's life.
     pub(crate) fn sweep(&mut self, now: Instant) {
         if self.next_sweep.is_none_or(|at| now < at) {
@@ -261,12 +251,22 @@ impl Table {
         }
         self.next_sweep = None;
         for (permit_id, held) in &mut self.permits {
-            let HeldState::Live { extend_at, ttl } = &mut held.state else { continue };
-            if extend_at.is_some_and(|at| at <= now + *ttl / 8) {
-                self.outbox.extend(Arc::clone(permit_id));
-                *extend_at = extension(*ttl, now);
-            }
-            self.next_sweep = earlier(self.next_sweep, *extend_at);
+            let next = match &mut held.state {
+                HeldState::Live { extend_at, ttl } => {
+                    if extend_at.is_some_and(|at| at <= now + *ttl / 8) {
+                        self.outbox.extend(Arc::clone(permit_id));
+                        *extend_at = extension(*ttl, now);
+                    }
+                    *extend_at
+                }
+                HeldState::Reporting { again_at, .. } => {
+                    if again_at.take_if(|at| *at <= now).is_some() {
+                        self.outbox.report(Arc::clone(permit_id));
+                    }
+                    *again_at
+                }
+            };
+            self.next_sweep = earlier(self.next_sweep, next);
         }
     }
 
@@ -283,8 +283,9 @@ impl Table {
             |request_id| {
                 let waiting = waiting.get_mut(&request_id)?;
                 waiting.sent = true;
+                waiting.again_at = None;
                 Some(wire::AcquireRequest {
-                    request_id,
+                    request_id: waiting.number,
                     max_wait: wait_left(waiting.wait, waiting.asked_at, now),
                     count: waiting.remaining,
                     ..waiting.ask.clone()
@@ -348,14 +349,14 @@ impl Table {
     /// Guards that hold permits of `budget`.
     pub(crate) fn live(&self, budget: &str) -> u32 {
         let of_budget = |held: &&Held| held.budget.as_deref() == Some(budget);
-        let live = |held: &&Held| matches!(held.state, HeldState::Live { .. });
-        u32::try_from(self.permits.values().filter(of_budget).filter(live).count()).unwrap_or(u32::MAX)
+        let live = self.permits.values().filter(of_budget).filter(|held| held.is_live());
+        u32::try_from(live.count()).unwrap_or(u32::MAX)
     }
 
     /// The budget of a permit that the server gave and that is not reported yet.
     pub(crate) fn budget_of_live(&self, permit_id: &str) -> Option<Arc<str>> {
         let held = self.permits.get(permit_id)?;
-        matches!(held.state, HeldState::Live { .. }).then(|| held.budget.clone()).flatten()
+        held.budget.clone().filter(|_| held.is_live())
     }
 
     /// Ends everything: what waits is cancelled, what is held is reported as its guard would when dropped.
@@ -363,20 +364,31 @@ impl Table {
         for request_id in self.waiting_ids() {
             self.refuse_without_server(request_id, Error::closed());
         }
-        let live = |(_, held): &(&PermitId, &Held)| matches!(held.state, HeldState::Live { .. });
-        let live: Vec<PermitId> = self.permits.iter().filter(live).map(|(id, _)| Arc::clone(id)).collect();
+        let live = self.permits.iter().filter(|(_, held)| held.is_live());
+        let live: Vec<PermitId> = live.map(|(permit_id, _)| Arc::clone(permit_id)).collect();
         for permit_id in live {
             self.report(permit_id, Box::new(Report::failed()), None);
         }
     }
 
-    fn forget(&mut self, request_id: u64, waiting: &Waiting) {
+    fn forget(&mut self, waiting: &Waiting) {
         if waiting.sent {
-            self.outbox.cancel(request_id);
+            self.outbox.cancel(waiting.number);
             if self.cancelling.len() < CANCELLING_MAX {
-                self.cancelling.insert(request_id);
+                self.cancelling.insert(waiting.number);
             }
         }
+    }
+
+    fn remove(&mut self, request_id: u64) -> Option<Box<Waiting>> {
+        let waiting = self.waiting.remove(&request_id)?;
+        self.renumbered.remove(&waiting.number);
+        Some(waiting)
+    }
+
+    /// Of the request that the server knows by `number`.
+    fn own_id(&self, number: u64) -> u64 {
+        self.renumbered.get(&number).copied().unwrap_or(number)
     }
 }
 

@@ -8,6 +8,7 @@ import type { ExactUsage } from "../usage.js";
 import type { AcquireRequest, ReportRequest } from "../wire/permitd_v1.js";
 import type { SessionResponse } from "../wire/permitd_v1.js";
 import { Alarm } from "./alarm.js";
+import { GOOD_LIFE_MS } from "./backoff.js";
 import { Link, type LinkOptions } from "./link.js";
 import { type Problem, passing } from "./problem.js";
 import { type Reporter, Table } from "./table.js";
@@ -45,7 +46,7 @@ const DRAIN_PATIENCE_MS = 500;
 const CLOSE_WAIT_MS = 5_000;
 
 export class Driver {
-  readonly #table = new Table();
+  readonly #table = new Table(() => this.#nextNumber());
   readonly #link: Link;
   readonly #local: LocalShares;
   readonly #locals = new Map<number, LocalPermit>();
@@ -54,6 +55,8 @@ export class Driver {
   #status: Status = "connecting";
   /** Absent while a session stands. */
   #outageSince: number | undefined = performance.now();
+  /** While a session stands that has not proven itself: when it came, and when the time without one had begun. */
+  #unproven: { readonly came: number; readonly since: number } | undefined;
   /** The last one; empty until something went wrong. */
   #problem = "";
   /** Definitive problems in a row. */
@@ -76,6 +79,10 @@ export class Driver {
       granted: (requestId, permit, local) => {
         this.#locals.set(requestId, local);
         this.#table.grantWithoutServer(requestId, permit);
+        // The share gives one permit at a time.
+        if (!this.#table.waitingFor(requestId)) return;
+        this.#askedInOutage.push(requestId);
+        this.#pumpSoon();
       },
       refused: (requestId, error) => this.#table.refuseWithoutServer(requestId, error),
       live: (budget) => this.#table.live(budget),
@@ -104,15 +111,15 @@ export class Driver {
   }
 
   acquire(ask: AcquireRequest, waitMs: number | undefined, askedAt: number, asker: Asker): number {
-    const requestId = this.#nextRequestId;
-    this.#nextRequestId += 1;
+    const requestId = this.#nextNumber();
     if (this.#status === "closed") {
       asker.refused(closed());
       return requestId;
     }
     const onGranted = (permit: Permit) => asker.granted(permit, this.#holdOf(requestId, permit));
     const onRefused = (error: PermitError) => asker.refused(error);
-    this.#table.acquire(requestId, { ask, waitMs, askedAt, onGranted, onRefused, sent: false });
+    const state = { number: requestId, remaining: ask.count, sent: false };
+    this.#table.acquire(requestId, { ask, waitMs, askedAt, onGranted, onRefused, ...state });
     if (this.#status === "outage") this.#askedInOutage.push(requestId);
     this.#pumpSoon();
     return requestId;
@@ -167,6 +174,12 @@ export class Driver {
     }
   }
 
+  #nextNumber(): number {
+    const number = this.#nextRequestId;
+    this.#nextRequestId += 1;
+    return number;
+  }
+
   // Going out. Everything that is asked or reported in one turn of the event loop goes along in one message.
 
   #pumpSoon(): void {
@@ -187,7 +200,10 @@ export class Driver {
 
   // The server.
 
+  /** It has to answer something, or to live for a while, before the time without a session is forgotten. */
   #onUp(resumed: boolean, first: SessionResponse): void {
+    const came = performance.now();
+    this.#unproven = this.#outageSince === undefined ? undefined : { came, since: this.#outageSince };
     this.#outageSince = undefined;
     this.#definitive = 0;
     this.#problem = "";
@@ -200,9 +216,10 @@ export class Driver {
 
   #onResponse(response: SessionResponse): void {
     const now = performance.now();
+    if (response.granted.length + response.refused.length + response.reported.length > 0) this.#unproven = undefined;
     for (const granted of response.granted) this.#table.granted(granted, now);
     for (const said of response.refused) {
-      if (this.#table.refused(said) === "draining") this.#leavesAt ??= now + DRAIN_PATIENCE_MS;
+      if (this.#table.refused(said, now) === "draining") this.#leavesAt ??= now + DRAIN_PATIENCE_MS;
     }
     for (const answer of response.reported) this.#table.answered(answer);
     if (this.options.outage === "local_share") {
@@ -221,7 +238,11 @@ export class Driver {
   /** No session: either one broke or an attempt failed. */
   #onLost(problem: Problem): void {
     this.#leavesAt = undefined;
-    this.#outageSince ??= performance.now();
+    const now = performance.now();
+    // A server that welcomes and parts, again and again, and answers nothing, is none.
+    const isShaky = this.#unproven && now - this.#unproven.came < GOOD_LIFE_MS;
+    this.#outageSince ??= isShaky ? this.#unproven?.since : now;
+    this.#unproven = undefined;
     this.#definitive = problem.definitive ? this.#definitive + 1 : 0;
     this.#problem = problem.text;
     this.#link.retry(problem);
@@ -247,7 +268,7 @@ export class Driver {
     if (this.options.outage === "fail_closed") {
       this.#table.refuseWithoutServer(requestId, noServer(this.#problem));
     } else if (this.options.outage === "fail_open") {
-      this.#table.grantWithoutServer(requestId, unmanaged(ask, waiting.askedAt));
+      while (waiting.remaining > 0) this.#table.grantWithoutServer(requestId, unmanaged(ask, waiting.askedAt));
     } else {
       const left = waiting.waitMs === undefined ? undefined : waiting.waitMs - (performance.now() - waiting.askedAt);
       if (!this.#local.acquire(requestId, ask, left && Math.max(0, left), nanos())) {

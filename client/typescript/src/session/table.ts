@@ -4,6 +4,8 @@
 // Bounded by its contents: requests by the client's `waitingMax`, permits and reports by the server's bound on the permits of a session.
 //
 // Invariant: whatever was granted leaves this table only by an answered report. A grant that nobody waits for is reported as cancelled.
+import { status } from "@grpc/grpc-js";
+
 import { dateOf, durationOf, millisOf } from "../convert.js";
 import { closed, type PermitError, refused, reportKept } from "../errors.js";
 import { budgetName, type Permit } from "../permit.js";
@@ -18,10 +20,17 @@ const TTL_MS_MAX = 86_400_000;
 /** Cancels that are remembered for the case that the session breaks. */
 const CANCELLING_MAX = 10_000;
 
-/** An acquire without its answer. */
+/** What was refused for now is not asked again before that, whatever the server says, and together with what is due within as much. */
+const AGAIN_MS = 10;
+
+/** An acquire without its last answer. */
 export interface Waiting {
-  /** As sent, but for the wait, which shrinks. */
+  /** As sent, but for the wait and the count, which shrink. */
   readonly ask: AcquireRequest;
+  /** By which the server knows it: at first its own id, and another one each time it is asked again. */
+  number: number;
+  /** Permits still to be granted. */
+  remaining: number;
   readonly waitMs: number | undefined;
   readonly askedAt: number;
   readonly onGranted: (permit: Permit) => void;
@@ -51,12 +60,18 @@ interface Reporting {
   readonly state: "reporting";
   report: ReportRequest;
   reporter: Reporter | undefined;
+  /** When it is sent again, if it was refused for now. */
+  againAt: number | undefined;
   /** Whether it says the outcome alone, since more was refused. */
   bare: boolean;
 }
 
 export class Table {
   readonly #waiting = new Map<number, Waiting>();
+  /** Requests that the server knows by another number than their own. */
+  readonly #renumbered = new Map<number, number>();
+  /** Requests that were refused for now, and when they are asked again. */
+  readonly #again = new Map<number, number>();
   readonly #permits = new Map<string, Held>();
   readonly #live = new Map<string, number>();
   #reporting = 0;
@@ -64,6 +79,9 @@ export class Table {
   readonly #cancelling = new Set<number>();
   #outbox = new Outbox();
   #nextSweep: number | undefined;
+
+  /** `nextNumber` never gives the same twice. */
+  constructor(private readonly nextNumber: () => number) {}
 
   // What the handles want.
 
@@ -74,12 +92,10 @@ export class Table {
 
   /** Gives back what was cancelled, if it was waiting. */
   cancel(requestId: number): Waiting | undefined {
-    const waiting = this.#waiting.get(requestId);
-    if (!waiting) return undefined;
-    this.#waiting.delete(requestId);
-    if (waiting.sent) {
-      this.#outbox.cancel(requestId);
-      this.#remember(requestId);
+    const waiting = this.#remove(requestId);
+    if (waiting?.sent) {
+      this.#outbox.cancel(waiting.number);
+      this.#remember(waiting.number);
     }
     return waiting;
   }
@@ -92,7 +108,7 @@ export class Table {
       return;
     }
     if (held) this.#count(held.budget, -1);
-    this.#permits.set(report.permitId, { state: "reporting", report, reporter, bare: false });
+    this.#permits.set(report.permitId, { state: "reporting", report, reporter, againAt: undefined, bare: false });
     this.#reporting += 1;
     this.#outbox.report(report.permitId);
   }
@@ -110,12 +126,16 @@ export class Table {
   /** A new session stands. With `resumed` the server still knows everything; without, nothing. */
   welcome(resumed: boolean, now: number): void {
     this.#outbox = new Outbox();
+    this.#again.clear();
     for (const [requestId, waiting] of this.#waiting) {
       this.#outbox.acquire(requestId);
       if (!resumed) waiting.sent = false;
     }
     for (const [permitId, held] of this.#permits) {
-      if (held.state === "reporting") this.#outbox.report(permitId);
+      if (held.state === "reporting") {
+        held.againAt = undefined;
+        this.#outbox.report(permitId);
+      }
       // Whatever the last server thought of it, this one is asked.
       else if (held.ttlMs > 0) held.extendAt ??= now;
     }
@@ -127,7 +147,7 @@ export class Table {
   granted(granted: Granted, now: number): void {
     const { permit } = granted;
     if (!permit) return;
-    const requestId = Number(granted.requestId);
+    const number = Number(granted.requestId);
     const ttlMs = Math.min(permit.ttl ? millisOf(permit.ttl) : 0, TTL_MS_MAX);
     const held = this.#permits.get(permit.permitId);
     if (held) {
@@ -135,13 +155,15 @@ export class Table {
       if (held.state === "live") held.extendAt = extension(ttlMs, now);
       return;
     }
-    this.#cancelling.delete(requestId);
+    this.#cancelling.delete(number);
+    const requestId = this.#renumbered.get(number) ?? number;
     const waiting = this.#waiting.get(requestId);
     if (!waiting) {
       this.report(wireReport(permit.permitId, { outcome: "cancelled" }), undefined);
       return;
     }
-    this.#waiting.delete(requestId);
+    waiting.remaining -= 1;
+    if (waiting.remaining === 0) this.#remove(requestId);
     const budget = budgetName(permit.provider, permit.key);
     const extendAt = extension(ttlMs, now);
     this.#permits.set(permit.permitId, { state: "live", extendAt, ttlMs, budget });
@@ -159,17 +181,16 @@ export class Table {
   }
 
   /** `draining`: the request stays, for another server, since this one is about to stop. */
-  refused(said: Refused): "told" | "draining" {
+  refused(said: Refused, now: number): "told" | "draining" {
     if (said.permitId !== "") {
-      this.#permitRefused(said);
+      this.#permitRefused(said, now);
       return "told";
     }
-    const requestId = Number(said.requestId);
-    this.#cancelling.delete(requestId);
+    const number = Number(said.requestId);
+    this.#cancelling.delete(number);
     if (said.reason === "DRAINING") return "draining";
-    const waiting = this.#waiting.get(requestId);
-    this.#waiting.delete(requestId);
-    waiting?.onRefused(refused(said));
+    const requestId = this.#renumbered.get(number) ?? number;
+    if (!this.#askAgain(requestId, said, now)) this.#remove(requestId)?.onRefused(refused(said));
     return "told";
   }
 
@@ -185,19 +206,34 @@ export class Table {
   }
 
   /**
-   * Extends the permits of guards that live long. Everything that is due soon goes along, so that a sweep is seldom: not more often than
-   * eight times in a permit's life.
+   * Extends the permits of guards that live long, and says again what was refused for now. Everything that is due soon goes along, so that
+   * a sweep is seldom: for a permit not more often than eight times in its life.
    */
   sweep(now: number): void {
     if (this.#nextSweep === undefined || now < this.#nextSweep) return;
     this.#nextSweep = undefined;
     for (const [permitId, held] of this.#permits) {
-      if (held.state !== "live") continue;
+      if (held.state === "reporting") {
+        if (held.againAt !== undefined && held.againAt <= now + AGAIN_MS) {
+          this.#outbox.report(permitId);
+          held.againAt = undefined;
+        }
+        this.#nextSweep = earlier(this.#nextSweep, held.againAt);
+        continue;
+      }
       if (held.extendAt !== undefined && held.extendAt <= now + held.ttlMs / 8) {
         this.#outbox.extend(permitId);
         held.extendAt = extension(held.ttlMs, now);
       }
       this.#nextSweep = earlier(this.#nextSweep, held.extendAt);
+    }
+    for (const [requestId, at] of this.#again) {
+      if (at <= now + AGAIN_MS) {
+        this.#again.delete(requestId);
+        this.#outbox.acquire(requestId);
+      } else {
+        this.#nextSweep = earlier(this.#nextSweep, at);
+      }
     }
   }
 
@@ -214,9 +250,9 @@ export class Table {
         const waiting = this.#waiting.get(requestId);
         if (!waiting) return undefined;
         waiting.sent = true;
-        const { ask, waitMs, askedAt } = waiting;
-        const maxWait = waitMs === undefined ? undefined : durationOf(waitMs - (now - askedAt));
-        return { ...ask, requestId: BigInt(requestId), maxWait };
+        const { ask, number, remaining, waitMs } = waiting;
+        const maxWait = waitMs === undefined ? undefined : durationOf(waitLeft(waiting, now));
+        return { ...ask, requestId: BigInt(number), count: remaining, maxWait };
       },
       report: (permitId) => {
         const held = this.#permits.get(permitId);
@@ -239,8 +275,10 @@ export class Table {
 
   /** Grants a waiting request in the server's place; a server that still has it in its queue is told when it is back. */
   grantWithoutServer(requestId: number, permit: Permit): void {
-    const waiting = this.cancel(requestId);
+    const waiting = this.#waiting.get(requestId);
     if (!waiting) return;
+    waiting.remaining -= 1;
+    if (waiting.remaining === 0) this.cancel(requestId);
     if (permit.source === "local_share") this.#count(budgetName(permit.provider, permit.key), 1);
     waiting.onGranted(permit);
   }
@@ -276,8 +314,15 @@ export class Table {
     }
   }
 
-  #permitRefused(said: Refused): void {
+  #permitRefused(said: Refused, now: number): void {
     const held = this.#permits.get(said.permitId);
+    const waitMs = passesAfter(said);
+    if (held && waitMs !== undefined) {
+      if (held.state === "live") held.extendAt = now + waitMs;
+      else held.againAt = now + waitMs;
+      this.#nextSweep = earlier(this.#nextSweep, now + waitMs);
+      return;
+    }
     if (held?.state === "live") {
       held.extendAt = undefined;
       return;
@@ -294,6 +339,32 @@ export class Table {
       held.reporter = undefined;
       this.#outbox.report(said.permitId);
     }
+  }
+
+  /**
+   * Lets a request wait on where its refusal passes within the time that it has. The server gets another number for it, since the old one
+   * stays refused. False if the caller has to be told.
+   */
+  #askAgain(requestId: number, said: Refused, now: number): boolean {
+    const waiting = this.#waiting.get(requestId);
+    const waitMs = passesAfter(said);
+    if (!waiting || waitMs === undefined || waitLeft(waiting, now) < waitMs) return false;
+    this.#renumbered.delete(waiting.number);
+    waiting.number = this.nextNumber();
+    waiting.sent = false;
+    this.#renumbered.set(waiting.number, requestId);
+    this.#again.set(requestId, now + waitMs);
+    this.#nextSweep = earlier(this.#nextSweep, now + waitMs);
+    return true;
+  }
+
+  #remove(requestId: number): Waiting | undefined {
+    const waiting = this.#waiting.get(requestId);
+    if (!waiting) return undefined;
+    this.#waiting.delete(requestId);
+    this.#renumbered.delete(waiting.number);
+    this.#again.delete(requestId);
+    return waiting;
   }
 
   /** A report is through; gives back who waits for that. */
@@ -317,6 +388,16 @@ export class Table {
 }
 
 const NOTHING: ExactUsage = { other: {} };
+
+/** What is left of the time that the request may wait, in milliseconds. */
+function waitLeft({ waitMs, askedAt }: Waiting, now: number): number {
+  return waitMs === undefined ? Infinity : waitMs - (now - askedAt);
+}
+
+/** When asking again may help, if the refusal passes by itself, such as of a server that can't write to its store. */
+function passesAfter({ code, retryAfter }: Refused): number | undefined {
+  return code === status.UNAVAILABLE && retryAfter ? Math.max(millisOf(retryAfter), AGAIN_MS) : undefined;
+}
 
 /** Half of its life after `now`. A permit without a life is not extended. */
 function extension(ttlMs: number, now: number): number | undefined {

@@ -2,6 +2,7 @@ package dev.permitd.conformance;
 
 import com.google.gson.JsonObject;
 import dev.permitd.client.ClientBuilder;
+import dev.permitd.client.Grants;
 import dev.permitd.client.Guard;
 import dev.permitd.client.OutagePolicy;
 import dev.permitd.client.PermitClient;
@@ -28,6 +29,7 @@ import java.util.Set;
 import java.util.concurrent.CancellationException;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.CompletionException;
+import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.ExecutorService;
 import java.util.concurrent.Executors;
 import java.util.concurrent.ForkJoinPool;
@@ -43,7 +45,13 @@ final class Application {
     /** For what blocks. */
     private final ExecutorService blocking = Executors.newSingleThreadExecutor();
 
-    private final Map<String, CompletableFuture<Guard>> asked = new HashMap<>();
+    private final Map<String, CompletableFuture<Guard>> asked = new ConcurrentHashMap<>();
+
+    /** Requests for several permits. */
+    private final Map<String, Grants> several = new HashMap<>();
+
+    /** Those of them that were cancelled. */
+    private final Set<String> withdrawn = ConcurrentHashMap.newKeySet();
 
     /** What was reported, cancelled or dropped. */
     private final Set<String> settled = new HashSet<>();
@@ -116,7 +124,44 @@ final class Application {
                 answers);
     }
 
+    /** The permits of one request, each of which has an id of its own from there on. */
+    void several(Fields command) {
+        String id = command.text("id");
+        Grants grants;
+        try {
+            grants = client().acquireMany(command.request(), command.number("count").orElseThrow());
+        } catch (PermitException problem) {
+            answers.execute(() -> events.refused(id, problem));
+            return;
+        }
+        several.put(id, grants);
+        blocking.execute(() -> {
+            try {
+                int number = 0;
+                for (var guard = grants.next(); guard.isPresent(); guard = grants.next()) {
+                    number++;
+                    String own = id + number;
+                    Guard granted = guard.get();
+                    asked.put(own, CompletableFuture.completedFuture(granted));
+                    answers.execute(() -> events.granted(own, granted));
+                }
+                boolean isWithdrawn = withdrawn.contains(id);
+                answers.execute(() -> events.write(Events.event(isWithdrawn ? "cancelled" : "complete", id)));
+            } catch (PermitException problem) {
+                answers.execute(() -> events.refused(id, problem));
+            } catch (InterruptedException impossible) {
+                throw new IllegalStateException("nobody interrupts it", impossible);
+            }
+        });
+    }
+
     void cancel(String id) {
+        Grants grants = several.remove(id);
+        if (grants != null) {
+            withdrawn.add(id);
+            grants.close();
+            return;
+        }
         CompletableFuture<Guard> asking = asked.get(id);
         if (asking.cancel(false) || asking.isCompletedExceptionally()) {
             return;

@@ -42,6 +42,7 @@ public final class Driver {
         switch (op) {
             case "connect" -> application.connect(command);
             case "acquire" -> application.acquire(command);
+            case "several" -> application.several(command);
             case "cancel" -> application.cancel(command.text("id"));
             case "drop" -> application.drop(command.text("id"));
             case "report" -> application.report(command);

@@ -6,6 +6,7 @@ import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.Future;
 import java.util.concurrent.ScheduledThreadPoolExecutor;
 import java.util.concurrent.TimeUnit;
+import java.util.concurrent.atomic.AtomicLong;
 import permitd.v1.PermitOuterClass.ReportResponse;
 import permitd.v1.Session.Granted;
 import permitd.v1.Session.LocalShare;
@@ -42,6 +43,9 @@ final class Driver implements Link.Events {
     private final Link link;
     private final Outage outage = new Outage(System.nanoTime());
 
+    /** From 1: 0 is the wire's "none". */
+    private final AtomicLong nextNumber = new AtomicLong(1);
+
     /** Requests that the server is not asked for yet, in order. */
     private final Map<Long, Waiting> parked = new LinkedHashMap<>();
 
@@ -68,8 +72,8 @@ final class Driver implements Link.Events {
         thread.setRemoveOnCancelPolicy(true);
         thread.setExecuteExistingDelayedTasksAfterShutdownPolicy(false);
         transport = new Transport(thread, settings.keepalive(), threads);
-        table = new Table(this::guard, settings.executor());
-        standIn = new StandIn(settings, table, guards);
+        table = new Table(this::guard, settings.executor(), this::nextNumber);
+        standIn = new StandIn(settings, table, guards, asked -> thread.execute(() -> onWantingMore(asked)));
         link = new Link(settings, thread, transport, this);
         thread.execute(() -> {
             link.dial();
@@ -85,6 +89,11 @@ final class Driver implements Link.Events {
 
     boolean isConnected() {
         return isConnected;
+    }
+
+    /** For a request; never the same twice. */
+    long nextNumber() {
+        return nextNumber.getAndIncrement();
     }
 
     void acquire(Waiting asked) {
@@ -297,7 +306,7 @@ final class Driver implements Link.Events {
 
     @Override
     public void onUp(boolean resumed, SessionResponse first) {
-        outage.end();
+        outage.end(System.nanoTime());
         leavesAt = null;
         standIn.local().leave();
         table.welcome(resumed, System.nanoTime());
@@ -309,11 +318,14 @@ final class Driver implements Link.Events {
     @Override
     public void onResponse(SessionResponse response) {
         long now = System.nanoTime();
+        if (response.getGrantedCount() + response.getRefusedCount() + response.getReportedCount() > 0) {
+            outage.proven();
+        }
         for (Granted granted : response.getGrantedList()) {
             table.granted(granted, now);
         }
         for (Refused refused : response.getRefusedList()) {
-            if (table.refused(refused) && leavesAt == null) {
+            if (table.refused(refused, now) && leavesAt == null) {
                 leavesAt = now + DRAIN_PATIENCE;
             }
         }
@@ -363,6 +375,13 @@ final class Driver implements Link.Events {
         }
         table.letReportersGo(outage.problem);
         table.allWaiting().forEach(asked -> standIn.answer(asked, outage.problem, now));
+    }
+
+    private void onWantingMore(Waiting asked) {
+        if (outage.isActive && table.waiting(asked.id()) == asked) {
+            standIn.answer(asked, outage.problem, System.nanoTime());
+        }
+        turn();
     }
 
     private Guard guard(Permit permit) {

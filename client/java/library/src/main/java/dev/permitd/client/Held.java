@@ -14,8 +14,14 @@ final class Held {
     /** Whether the server knows of it: if not, extending it is of no use. */
     boolean isKnown = true;
 
-    /** When to extend it next; counts only while it has a guard and a ttl, and is known. */
+    /**
+     * When to extend it next; counts only while it has a guard and a ttl, and is known. Or when to send its report again, if that was
+     * refused for now.
+     */
     long extendAt;
+
+    /** Whether its report is to be sent again. */
+    boolean isRefusedForNow;
 
     /** Null while its guard lives. */
     ReportRequest report;

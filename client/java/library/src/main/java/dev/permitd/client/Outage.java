@@ -5,6 +5,11 @@ final class Outage {
     /** When it began; null while a session stands. */
     Long since;
 
+    /** While a session stands that has not proven itself: when the time without one had begun, and when it came; else null. */
+    private Long unprovenSince;
+
+    private long came;
+
     /** Whether the policy holds. */
     boolean isActive;
 
@@ -22,12 +27,23 @@ final class Outage {
         since = now;
     }
 
-    void end() {
+    /**
+     * A session stands. It has to answer something, or to live for a while, before the time without one is forgotten: a server that
+     * welcomes and parts, again and again, is none.
+     */
+    void end(long now) {
+        unprovenSince = since;
+        came = now;
         isTried = true;
         since = null;
         isActive = false;
         problem = "";
         definitive = 0;
+    }
+
+    /** The server has answered something. */
+    void proven() {
+        unprovenSince = null;
     }
 
     /** Whether the policy takes over now. */
@@ -40,7 +56,8 @@ final class Outage {
         boolean wasUp = since == null;
         isTried = true;
         if (wasUp) {
-            since = now;
+            boolean isShaky = unprovenSince != null && now - came < Backoff.GOOD_LIFE;
+            since = isShaky ? unprovenSince : now;
         }
         this.problem = problem.text();
         definitive = problem.isDefinitive() ? definitive + 1 : 0;

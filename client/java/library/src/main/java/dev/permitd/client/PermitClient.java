@@ -7,7 +7,6 @@ import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.CompletionStage;
 import java.util.concurrent.ExecutionException;
 import java.util.concurrent.Executor;
-import java.util.concurrent.atomic.AtomicLong;
 import java.util.function.Function;
 
 /**
@@ -25,9 +24,6 @@ import java.util.function.Function;
 public final class PermitClient implements AutoCloseable {
     private final Settings settings;
     private final Driver driver;
-
-    /** From 1: 0 is the wire's "none". */
-    private final AtomicLong nextRequestId = new AtomicLong(1);
 
     PermitClient(Settings settings) {
         this.settings = settings;
@@ -53,7 +49,7 @@ public final class PermitClient implements AutoCloseable {
     public Guard acquire(Request request) throws PermitException, InterruptedException {
         CompletableFuture<Guard> answer = new CompletableFuture<>();
         // Nobody else sees this future, so that the driver may complete it by itself.
-        Waiting asked = ask(request, answer, Runnable::run);
+        Waiting asked = ask(request, 1, new Waiting.One(answer), Runnable::run);
         driver.acquire(asked);
         try {
             return answer.get();
@@ -84,7 +80,7 @@ public final class PermitClient implements AutoCloseable {
         CompletableFuture<Guard> answer = new CompletableFuture<>();
         Waiting asked;
         try {
-            asked = ask(request, answer, settings.executor());
+            asked = ask(request, 1, new Waiting.One(answer), settings.executor());
         } catch (PermitException invalid) {
             answer.completeExceptionally(invalid);
             return answer;
@@ -96,6 +92,21 @@ public final class PermitClient implements AutoCloseable {
         });
         driver.acquire(asked);
         return answer;
+    }
+
+    /**
+     * Asks for several permits of a budget at once, each for the whole estimate. The request has one place in the queue; its permits
+     * come as they become possible.
+     *
+     * @param count 1 to {@link Request#COUNT_MAX}
+     * @throws PermitException the request makes no sense
+     */
+    public Grants acquireMany(Request request, int count) throws PermitException {
+        var came = new Grants.Came();
+        // Taking one only puts it into a queue, so that the driver may do it by itself.
+        Waiting asked = ask(request, count, came, Runnable::run);
+        driver.acquire(asked);
+        return new Grants(count, came, () -> driver.cancel(asked.id()));
     }
 
     /**
@@ -144,10 +155,13 @@ public final class PermitClient implements AutoCloseable {
         }
     }
 
-    private Waiting ask(Request request, CompletableFuture<Guard> answer, Executor executor) throws PermitException {
+    private Waiting ask(Request request, int count, Waiting.Taker taker, Executor executor) throws PermitException {
         Objects.requireNonNull(request, "request");
-        var wire = request.toWire().toBuilder().setRequestId(nextRequestId.getAndIncrement()).build();
-        return new Waiting(wire, request, System.nanoTime(), answer, executor);
+        if (count < 1 || count > Request.COUNT_MAX) {
+            throw PermitException.invalid("count", count + " is outside 1 to " + Request.COUNT_MAX);
+        }
+        var wire = request.toWire().toBuilder().setRequestId(driver.nextNumber()).setCount(count).build();
+        return new Waiting(wire, request, System.nanoTime(), taker, executor);
     }
 
     private static PermitException thrown(ExecutionException wrapped) {

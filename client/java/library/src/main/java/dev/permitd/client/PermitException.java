@@ -26,6 +26,7 @@ public final class PermitException extends IOException {
     /** Reasons that this library acts on, or gives itself; all others come from the server. */
     static final String NOT_IN_TIME = "NOT_IN_TIME";
     static final String LARGER_THAN_LIMIT = "LARGER_THAN_LIMIT";
+    static final String PERMIT_UNKNOWN = "PERMIT_UNKNOWN";
     static final String DRAINING = "DRAINING";
 
     private enum Kind {

@@ -19,6 +19,9 @@ import permitd.v1.PermitOuterClass.AcquireRequest;
  * }</pre>
  */
 public final class Request {
+    /** Permits that one request may ask for: the server's bound. */
+    public static final int COUNT_MAX = 10_000;
+
     /** Bytes in a name, as UTF-8. The server's bound. */
     static final int NAME_BYTES_MAX = 256;
 

@@ -3,6 +3,7 @@ package dev.permitd.client;
 import java.time.Duration;
 import java.util.Optional;
 import java.util.concurrent.CompletableFuture;
+import java.util.function.Consumer;
 import permitd.v1.PermitOuterClass.AcquireRequest;
 
 /** Answers requests in the server's place, by the outage policy. Belongs to the driver's thread. */
@@ -11,8 +12,11 @@ final class StandIn implements LocalShares.Answers {
     private final Table table;
     private final Guards guards;
     private final LocalShares local = new LocalShares(this);
+    private final Consumer<Waiting> later;
 
-    StandIn(Settings settings, Table table, Guards guards) {
+    /** {@code later} has a request answered that wants more than it got: a share gives one permit at a time. */
+    StandIn(Settings settings, Table table, Guards guards, Consumer<Waiting> later) {
+        this.later = later;
         this.settings = settings;
         this.table = table;
         this.guards = guards;
@@ -27,7 +31,11 @@ final class StandIn implements LocalShares.Answers {
     void answer(Waiting asked, String problem, long now) {
         switch (settings.policy()) {
             case FAIL_CLOSED -> refuse(asked, PermitException.noServer(problem));
-            case FAIL_OPEN -> grant(asked, new Guard(unmanaged(asked, now), Guard.Unmanaged.INSTANCE));
+            case FAIL_OPEN -> {
+                while (!asked.isAnswered()) {
+                    grant(asked, new Guard(unmanaged(asked, now), Guard.Unmanaged.INSTANCE));
+                }
+            }
             case LOCAL_SHARE -> {
                 String budget = Budgets.name(asked.ask.getProvider(), asked.ask.getKey());
                 if (!local.acquire(asked, settings.tenant(), table.live(budget), now)) {
@@ -45,6 +53,9 @@ final class StandIn implements LocalShares.Answers {
             guard.cancel();
         } else {
             grant(asked, guard);
+            if (!asked.isAnswered()) {
+                later.accept(asked);
+            }
         }
     }
 
@@ -65,7 +76,9 @@ final class StandIn implements LocalShares.Answers {
 
     /** A server that still has the request in its queue is told when it is back. */
     private void grant(Waiting asked, Guard guard) {
-        table.cancel(asked.id());
+        if (asked.remaining == 1) {
+            table.cancel(asked.id());
+        }
         asked.grant(guard);
     }
 

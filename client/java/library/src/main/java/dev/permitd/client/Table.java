@@ -1,5 +1,6 @@
 package dev.permitd.client;
 
+import io.grpc.Status;
 import java.util.Collection;
 import java.util.HashMap;
 import java.util.LinkedHashSet;
@@ -10,6 +11,7 @@ import java.util.TreeMap;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.Executor;
 import java.util.function.Function;
+import java.util.function.LongSupplier;
 import permitd.v1.PermitOuterClass.AcquireRequest;
 import permitd.v1.PermitOuterClass.ReportRequest;
 import permitd.v1.PermitOuterClass.ReportResponse;
@@ -31,11 +33,23 @@ final class Table {
     /** Cancels that are remembered for the case that the session breaks. */
     private static final int CANCELLING_MAX = 10_000;
 
+    /**
+     * What was refused for now is not asked again before that, whatever the server says, and together with what is due within as much;
+     * in nanoseconds.
+     */
+    private static final long AGAIN = 10_000_000L;
+
     /** The longest life of a permit that counts, in nanoseconds: a day. */
     private static final long TTL_MAX = 86_400_000_000_000L;
 
     /** By id, and so in the order in which they asked. */
     private final TreeMap<Long, Waiting> waiting = new TreeMap<>();
+
+    /** Requests that the server knows by another number than their own. */
+    private final Map<Long, Long> renumbered = new HashMap<>();
+
+    /** Requests that were refused for now, and when they are asked again. */
+    private final Map<Long, Long> again = new HashMap<>();
 
     private final Map<String, Held> permits = new HashMap<>();
     private int reporting;
@@ -50,9 +64,11 @@ final class Table {
 
     private final Function<Permit, Guard> guards;
     private final Executor executor;
+    private final LongSupplier numbers;
 
-    /** Makes guards of permits by {@code guards}, and hands advice over by {@code executor}. */
-    Table(Function<Permit, Guard> guards, Executor executor) {
+    /** Makes guards of permits by {@code guards}, and hands advice over by {@code executor}. {@code numbers} never repeat. */
+    Table(Function<Permit, Guard> guards, Executor executor, LongSupplier numbers) {
+        this.numbers = numbers;
         this.guards = guards;
         this.executor = executor;
     }
@@ -66,10 +82,10 @@ final class Table {
 
     /** Gives back what was cancelled, or null if it did not wait. */
     Waiting cancel(long requestId) {
-        Waiting gone = waiting.remove(requestId);
+        Waiting gone = remove(requestId);
         if (gone != null && gone.isSent) {
-            outbox.cancel(requestId);
-            remember(requestId);
+            outbox.cancel(gone.number);
+            remember(gone.number);
         }
         return gone;
     }
@@ -85,6 +101,7 @@ final class Table {
         held.report = report.toWire(permitId);
         held.assumed = report.assumedOutcome();
         held.reply = reply;
+        held.isRefusedForNow = false;
         reporting++;
         outbox.report(permitId);
     }
@@ -107,9 +124,11 @@ final class Table {
     /** A new session stands. With {@code resumed} the server still knows everything; without, nothing. */
     void welcome(boolean resumed, long now) {
         outbox.clear();
+        again.clear();
         waiting.keySet().forEach(outbox::acquire);
         permits.forEach((permitId, held) -> {
             if (!held.isLive()) {
+                held.isRefusedForNow = false;
                 outbox.report(permitId);
             } else if (!held.isKnown) {
                 // Whatever the last server thought of it, this one is asked.
@@ -135,11 +154,14 @@ final class Table {
         Held known = permits.get(permit.getPermitId());
         if (known != null) {
             // Sent again on resume, or with a new end.
-            known.extendAt = now + ttl / 2;
+            if (known.isLive()) {
+                known.extendAt = now + ttl / 2;
+            }
             return;
         }
         cancelling.remove(granted.getRequestId());
-        Waiting asked = waiting.remove(granted.getRequestId());
+        long requestId = renumbered.getOrDefault(granted.getRequestId(), granted.getRequestId());
+        Waiting asked = waiting.get(requestId);
         if (asked == null) {
             report(permit.getPermitId(), Report.cancelled(), null);
             return;
@@ -149,29 +171,86 @@ final class Table {
         if (held.isExtended()) {
             sweepBy(held.extendAt);
         }
+        if (asked.remaining == 1) {
+            remove(requestId);
+        }
         asked.grant(guards.apply(Permit.fromWire(permit)));
     }
 
     /** Whether the server is about to stop; the request stays then, for another one. */
-    boolean refused(Refused refused) {
+    boolean refused(Refused refused, long now) {
         if (!refused.getPermitId().isEmpty()) {
-            permitRefused(refused);
+            permitRefused(refused, now);
             return false;
         }
         cancelling.remove(refused.getRequestId());
         if (refused.getReason().equals(PermitException.DRAINING)) {
             return true;
         }
-        Waiting asked = waiting.remove(refused.getRequestId());
-        if (asked != null) {
-            asked.refuse(PermitException.refused(refused));
+        long requestId = renumbered.getOrDefault(refused.getRequestId(), refused.getRequestId());
+        if (!askAgain(requestId, refused, now)) {
+            Waiting asked = remove(requestId);
+            if (asked != null) {
+                asked.refuse(PermitException.refused(refused));
+            }
         }
         return false;
     }
 
-    private void permitRefused(Refused refused) {
+    /**
+     * Lets a request wait on where its refusal passes within the time that it has. The server gets another number for it, since the old
+     * one stays refused. False if the caller has to be told.
+     */
+    private boolean askAgain(long requestId, Refused refused, long now) {
+        Waiting asked = waiting.get(requestId);
+        if (asked == null || !passes(refused)) {
+            return false;
+        }
+        long wait = passesAfter(refused);
+        long left = asked.waitLeft(now);
+        if (left >= 0 && left < wait) {
+            return false;
+        }
+        renumbered.remove(asked.number);
+        asked.number = numbers.getAsLong();
+        asked.isSent = false;
+        renumbered.put(asked.number, requestId);
+        again.put(requestId, now + wait);
+        sweepBy(now + wait);
+        return true;
+    }
+
+    /** Whether the refusal passes by itself, such as of a server that can't write to its store. */
+    private static boolean passes(Refused refused) {
+        return refused.getCode() == Status.Code.UNAVAILABLE.value() && refused.hasRetryAfter();
+    }
+
+    private static long passesAfter(Refused refused) {
+        return Math.max(Spans.nanos(Spans.fromWire(refused.getRetryAfter())), AGAIN);
+    }
+
+    private Waiting remove(long requestId) {
+        Waiting gone = waiting.remove(requestId);
+        if (gone != null) {
+            renumbered.remove(gone.number);
+            again.remove(requestId);
+        }
+        return gone;
+    }
+
+    private void permitRefused(Refused refused, long now) {
         Held held = permits.get(refused.getPermitId());
         if (held == null) {
+            return;
+        }
+        if (passes(refused)) {
+            held.isRefusedForNow = !held.isLive();
+            held.extendAt = now + passesAfter(refused);
+            sweepBy(held.extendAt);
+            return;
+        }
+        if (!held.isLive() && refused.getReason().equals(PermitException.PERMIT_UNKNOWN)) {
+            // The refusal of an extension, while the report was on its way: that has an answer of its own.
             return;
         }
         if (held.isLive()) {
@@ -226,8 +305,8 @@ final class Table {
     }
 
     /**
-     * Extends the permits of guards that live long. Everything that is due soon goes along, so that a sweep is seldom: not more often
-     * than eight times in a permit's life.
+     * Extends the permits of guards that live long, and says again what was refused for now. Everything that is due soon goes along, so
+     * that a sweep is seldom: for a permit not more often than eight times in its life.
      */
     void sweep(long now) {
         if (nextSweep == null || now - nextSweep < 0) {
@@ -235,6 +314,14 @@ final class Table {
         }
         nextSweep = null;
         permits.forEach((permitId, held) -> {
+            if (held.isRefusedForNow) {
+                if (held.extendAt - (now + AGAIN) <= 0) {
+                    held.isRefusedForNow = false;
+                    outbox.report(permitId);
+                } else {
+                    sweepBy(held.extendAt);
+                }
+            }
             if (!held.isExtended()) {
                 return;
             }
@@ -243,6 +330,15 @@ final class Table {
                 held.extendAt = now + held.ttl / 2;
             }
             sweepBy(held.extendAt);
+        });
+        again.entrySet().removeIf(due -> {
+            boolean isDue = due.getValue() - (now + AGAIN) <= 0;
+            if (isDue) {
+                outbox.acquire(due.getKey());
+            } else {
+                sweepBy(due.getValue());
+            }
+            return isDue;
         });
     }
 
@@ -269,8 +365,7 @@ final class Table {
             return null;
         }
         asked.isSent = true;
-        long left = asked.waitLeft(now);
-        return left < 0 ? asked.ask : asked.ask.toBuilder().setMaxWait(Spans.toWire(left)).build();
+        return asked.message(now);
     }
 
     private ReportRequest reportOf(String permitId) {
