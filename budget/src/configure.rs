@@ -35,11 +35,14 @@ impl<W: Clone> Budget<W> {
         self.dispatch(now, events);
     }
 
-    /// The limits that a declaration makes; without any, one that is to be found out.
+    /// The limits that a declaration makes, with those that hold tenants to their part; without any, one that is to be found out.
     pub(crate) fn declared_limits(spec: &CheckedSpec, now: Time) -> Vec<Limit> {
         match spec.limits.as_slice() {
             [] => vec![Self::unknown_limit(now)],
-            declared => declared.iter().map(|limit| Limit::declared(limit, now)).collect(),
+            declared => {
+                let declared = declared.iter().cloned().chain(spec.caps());
+                declared.map(|limit| Limit::declared(&limit, now)).collect()
+            }
         }
     }
 

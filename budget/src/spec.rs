@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, ops::Deref, time::Duration};
 use crate::{
     counting::{Counting, CountingSpec, Settled},
     glob::Glob,
+    limit::EACH,
     time::{Time, nanos},
 };
 
@@ -127,6 +128,15 @@ pub struct TenantSpec {
     pub weight: u32,
     /// 0 means the budget's.
     pub max_waiting: u32,
+    /// The most that it may have of each limit that all tenants share, in per cent of what is declared; 0 and 100 mean all.
+    pub max_percent: u32,
+}
+
+impl TenantSpec {
+    /// Whether it may not have all of the budget.
+    fn is_capped(self) -> bool {
+        (1..100).contains(&self.max_percent)
+    }
 }
 
 /// A [`BudgetSpec`] that makes sense. Only [`BudgetSpec::check`] makes one.
@@ -180,8 +190,19 @@ impl BudgetSpec {
             let problem = format!("{} tenants; at most {}", self.tenants.len(), bounds::DECLARED_TENANTS);
             return Err(SpecError::new("tenants", problem));
         }
-        for name in self.tenants.keys() {
-            check_name(&format!("tenants[{}]", shorten(name)), name, false)?;
+        for (name, tenant) in &self.tenants {
+            let at = format!("tenants[{}]", shorten(name));
+            check_name(&at, name, false)?;
+            self.check_cap(&at, name, *tenant)?;
+        }
+        let caps = self.caps().count();
+        if self.limits.len() + caps > bounds::LIMITS {
+            let problem = format!(
+                "{} limits and {caps} parts of them that tenants are held to; a budget has at most {} together",
+                self.limits.len(),
+                bounds::LIMITS
+            );
+            return Err(SpecError::new("tenants", problem));
         }
         if self.queue.max_waiting > bounds::WAITING {
             return Err(SpecError::new("queue.max_waiting", format!("at most {}", bounds::WAITING)));
@@ -199,6 +220,35 @@ impl BudgetSpec {
             counting.check(&format!("counting[{at}]"))?;
         }
         Ok(CheckedSpec(self))
+    }
+
+    fn check_cap(&self, at: &str, name: &str, tenant: TenantSpec) -> Result<(), SpecError> {
+        let error = |problem: String| Err(SpecError::new(format!("{at}.max_percent"), problem));
+        if tenant.max_percent > 100 {
+            return error(format!("{} %; at most 100", tenant.max_percent));
+        }
+        if !tenant.is_capped() {
+            return Ok(());
+        }
+        if name == EACH || name.contains(['*', '?']) {
+            return error(
+                "the tenant's name is one for many, so no part is its own; give it another name".to_owned(),
+            );
+        }
+        let twin = |cap: &LimitSpec| self.limits.iter().position(|limit| limit.same_identity(cap));
+        match self.caps().filter(|cap| cap.tenants == name).find_map(|cap| twin(&cap)) {
+            Some(twin) => error(format!("limits[{twin}] bounds the same for this tenant; keep one of them")),
+            None => Ok(()),
+        }
+    }
+
+    /// What tenants with a [`TenantSpec::max_percent`] are held to: a limit of their own for each that all tenants share.
+    pub fn caps(&self) -> impl Iterator<Item = LimitSpec> {
+        let capped = self.tenants.iter().filter(|(_, tenant)| tenant.is_capped());
+        capped.flat_map(|(name, tenant)| {
+            let shared = self.limits.iter().filter(|limit| limit.tenants.is_empty());
+            shared.map(|limit| limit.part_of(name, tenant.max_percent))
+        })
     }
 
     /// How calls to a model are counted.
@@ -250,6 +300,21 @@ impl LimitSpec {
     #[must_use]
     pub fn in_flight(amount: u64) -> Self {
         Self { per: None, ..Self::rate(crate::usage::IN_FLIGHT, amount, Duration::ZERO) }
+    }
+
+    /// So many per cent of it, for one tenant; of anything at least 1. How the provider judges it within the window is for the limit
+    /// itself to follow.
+    fn part_of(&self, tenant: &str, percent: u32) -> Self {
+        let part = |whole: u64| {
+            let part = u128::from(whole) * u128::from(percent) / 100;
+            u64::try_from(part).unwrap_or(u64::MAX).max(u64::from(whole > 0))
+        };
+        let window = match self.window {
+            Window::Quantised { .. } => Window::Sliding,
+            window => window,
+        };
+        let (amount, burst) = (part(self.amount), part(self.burst));
+        Self { amount, burst, window, tenants: tenant.to_owned(), ..self.clone() }
     }
 
     /// Whether both bound the same thing, so that one is a change of the other.

@@ -47,7 +47,7 @@ impl Tenant {
     /// Takes a declaration in; meters of limits that stay are kept and those of new limits start full.
     pub(crate) fn configure(&mut self, name: &str, spec: &CheckedSpec, limits: &[Limit], now: Time) {
         let declared = spec.tenants.get(name).copied().unwrap_or_default();
-        let TenantSpec { weight, max_waiting } = declared;
+        let TenantSpec { weight, max_waiting, .. } = declared;
         (self.weight, self.max_waiting) = (weight.max(1), max_waiting);
         self.limits = 0;
         for (at, limit) in limits.iter().enumerate() {

@@ -30,20 +30,39 @@ pub(crate) fn limit(text: &str) -> Result<LimitSpec, String> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Tenant {
     pub(crate) name: String,
-    pub(crate) weight: u32,
-    pub(crate) max_waiting: u32,
+    pub(crate) wire: v1::Tenant,
 }
 
-/// `NAME=WEIGHT` or `NAME=WEIGHT:MAX_WAITING`. The name may have an equals sign, since the last one counts.
+/// `NAME=WEIGHT[:MAX_WAITING][:PERCENT%]`. The name may have an equals sign, since the last one counts.
 pub(crate) fn tenant(text: &str) -> Result<Tenant, String> {
-    let example = "write it like web=3, or web=3:500 to let at most 500 of its requests wait";
+    let example = "write it like web=3, web=3:500 to let at most 500 of its requests wait, or web=3:40% to give it at most \
+                   40 % of each limit";
     let (name, numbers) = text.rsplit_once('=').ok_or_else(|| format!("no weight; {example}"))?;
-    let (weight, max_waiting) = numbers.split_once(':').unwrap_or((numbers, "0"));
+    let (weight, bounds) = numbers.split_once(':').unwrap_or((numbers, ""));
     let number = |text: &str| text.parse::<u32>().map_err(|_| format!("{text:?} is no number; {example}"));
     if name.is_empty() {
         return Err(format!("no name; {example}"));
     }
-    Ok(Tenant { name: name.to_owned(), weight: number(weight)?, max_waiting: number(max_waiting)? })
+    let mut wire = v1::Tenant { weight: number(weight)?, ..v1::Tenant::default() };
+    for bound in bounds.split_terminator(':') {
+        match bound.strip_suffix('%') {
+            Some(percent) => wire.max_percent = number(percent)?,
+            None => wire.max_waiting = number(bound)?,
+        }
+    }
+    Ok(Tenant { name: name.to_owned(), wire })
+}
+
+/// What [`tenant`] reads of such a tenant behind its name.
+pub(crate) fn tenant_text(tenant: &v1::Tenant) -> String {
+    let mut text = tenant.weight.max(1).to_string();
+    if tenant.max_waiting != 0 {
+        text += &format!(":{}", tenant.max_waiting);
+    }
+    if tenant.max_percent != 0 {
+        text += &format!(":{}%", tenant.max_percent);
+    }
+    text
 }
 
 /// `NAME=AMOUNT` of a unit.
@@ -74,18 +93,28 @@ pub(crate) fn shown(limit: &v1::Limit) -> Shown {
 
 #[cfg(test)]
 mod tests {
-    use super::{Tenant, tenant, unit_amount};
+    use super::{Tenant, tenant, tenant_text, unit_amount, v1};
 
     /// Goal: tenants as people write them.
     #[test]
     fn reads_tenants() {
-        let read =
-            |name: &str, weight, max_waiting| Ok(Tenant { name: name.to_owned(), weight, max_waiting });
-        assert_eq!(tenant("web=3"), read("web", 3, 0));
-        assert_eq!(tenant("a=b=3:500"), read("a=b", 3, 500));
-        for (text, hint) in
-            [("web", "no weight"), ("=3", "no name"), ("web=x", "no number"), ("web=-1", "no number")]
-        {
+        let read = |name: &str, weight, max_waiting, max_percent| {
+            Ok(Tenant { name: name.to_owned(), wire: v1::Tenant { weight, max_waiting, max_percent } })
+        };
+        assert_eq!(tenant("web=3"), read("web", 3, 0, 0));
+        assert_eq!(tenant("a=b=3:500"), read("a=b", 3, 500, 0));
+        assert_eq!(tenant("a=3:40%"), read("a", 3, 0, 40));
+        for written in ["a=1", "a=3:40%", "a=3:500", "a=2:500:7%"] {
+            let read = tenant(written).expect(written);
+            assert_eq!(format!("a={}", tenant_text(&read.wire)), written, "what is shown is what is read");
+        }
+        for (text, hint) in [
+            ("web", "no weight"),
+            ("=3", "no name"),
+            ("web=x", "no number"),
+            ("web=-1", "no number"),
+            ("web=1:x%", "no number"),
+        ] {
             let problem = tenant(text).expect_err(text);
             assert!(problem.contains(hint), "{text}: {problem}");
         }

@@ -26,7 +26,8 @@ fn request(waiter: u64) -> Request<'static, u64> {
 /// Goal: the queue takes as many as declared, per budget and per tenant, then says so, and takes again when somebody leaves.
 #[test]
 fn queues_are_bounded() {
-    let tenants = [("small".to_owned(), TenantSpec { weight: 1, max_waiting: 2 })].into();
+    let tenants =
+        [("small".to_owned(), TenantSpec { weight: 1, max_waiting: 2, ..TenantSpec::default() })].into();
     let queue = QueueSpec { max_waiting: 5, ..QueueSpec::default() };
     let limits = vec![LimitSpec::in_flight(1)];
     let spec = BudgetSpec { limits, queue, tenants, ..BudgetSpec::default() }.check().expect("makes sense");
@@ -141,7 +142,7 @@ fn wild_spec() -> impl Strategy<Value = CheckedSpec> {
                 limits.push(limit);
             }
         }
-        let tenants = [("web".to_owned(), TenantSpec { weight, max_waiting: 0 })].into();
+        let tenants = [("web".to_owned(), TenantSpec { weight, ..TenantSpec::default() })].into();
         BudgetSpec { limits, tenants, permit_ttl, ..BudgetSpec::default() }
             .check()
             .expect("within the bounds")

@@ -52,7 +52,8 @@ struct Day {
 
 impl Day {
     fn new(limits: Vec<LimitSpec>, seed: u64) -> Self {
-        let tenants = [("chat".to_owned(), TenantSpec { weight: 3, max_waiting: 50 })].into();
+        let tenants =
+            [("chat".to_owned(), TenantSpec { weight: 3, max_waiting: 50, ..TenantSpec::default() })].into();
         let permit_ttl = Some(Duration::from_secs(45));
         let spec =
             BudgetSpec { limits, tenants, permit_ttl, ..BudgetSpec::default() }.check().expect("makes sense");

@@ -4,7 +4,7 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use permitd_budget::{
-    Amounts, CheckedSpec, Event, Grant, LimitSpec, Priority, Reason, Refusal, Ticket, Time,
+    Amounts, CheckedSpec, Event, Grant, LimitSpec, Priority, Reason, Refusal, Ticket, Time, Window,
 };
 
 use crate::meter::{Meter, Side, capacity, instant};
@@ -79,8 +79,7 @@ pub(crate) use ensure;
 
 impl Model {
     pub(crate) fn new(spec: &CheckedSpec, now: Time, exact: bool) -> Self {
-        let limits =
-            spec.limits.iter().map(|limit| Limit { spec: limit.clone(), meters: Vec::new() }).collect();
+        let limits = bounds_of(spec).into_iter().map(|spec| Limit { spec, meters: Vec::new() }).collect();
         Self {
             now,
             spec: spec.clone(),
@@ -372,7 +371,7 @@ impl Model {
         self.epoch += 1;
         let before = std::mem::take(&mut self.limits);
         let (mut added, mut unknown) = (Vec::new(), Vec::new());
-        for (at, limit) in spec.limits.iter().enumerate() {
+        for (at, limit) in bounds_of(spec).iter().enumerate() {
             let known = before.iter().find(|old| old.spec.same_identity(limit));
             let mut meters = known.map(|old| old.meters.clone()).unwrap_or_default();
             for (_, meter) in &mut meters {
@@ -425,6 +424,26 @@ impl Model {
         let own = max_wait.or(default).map(|wait| instant(self.now + wait));
         own.into_iter().chain(gives_up.map(instant)).min()
     }
+}
+
+/// What is declared, and behind it, tenant by tenant, the parts of what all share that some are held to.
+fn bounds_of(spec: &CheckedSpec) -> Vec<LimitSpec> {
+    let mut bounds = spec.limits.clone();
+    for (name, tenant) in spec.tenants.iter().filter(|(_, tenant)| tenant.max_percent % 100 != 0) {
+        for whole in spec.limits.iter().filter(|limit| limit.tenants.is_empty()) {
+            let percent = u64::from(tenant.max_percent);
+            let mut part = LimitSpec { tenants: name.clone(), ..whole.clone() };
+            part.amount = (whole.amount * percent / 100).max(1);
+            if whole.burst > 0 {
+                part.burst = (whole.burst * percent / 100).max(1);
+            }
+            if matches!(whole.window, Window::Quantised { .. }) {
+                part.window = Window::Sliding;
+            }
+            bounds.push(part);
+        }
+    }
+    bounds
 }
 
 /// Up to the next multiple of the grain.

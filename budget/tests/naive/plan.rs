@@ -179,10 +179,12 @@ fn spec(scale: u64) -> impl Strategy<Value = CheckedSpec> {
     let limits = prop::collection::vec(limit(scale), 1..6);
     let tenants = prop::collection::btree_map(select(TENANTS.map(str::to_owned).to_vec()), tenant(), 0..3);
     let ttl = option::of((1_u64..100).prop_map(Duration::from_secs));
-    (limits, queue(), tenants, ttl).prop_map(|(drawn, queue, tenants, permit_ttl)| {
+    (limits, queue(), tenants, ttl).prop_map(|(drawn, queue, mut tenants, permit_ttl)| {
         let mut limits: Vec<LimitSpec> = Vec::new();
         for limit in drawn {
             if !limits.iter().any(|known| known.same_identity(&limit)) {
+                // What has a limit of its own is not held to a part as well.
+                tenants.entry(limit.tenants.clone()).and_modify(|tenant| tenant.max_percent = 0);
                 limits.push(limit);
             }
         }
@@ -193,8 +195,13 @@ fn spec(scale: u64) -> impl Strategy<Value = CheckedSpec> {
 }
 
 fn tenant() -> impl Strategy<Value = TenantSpec> {
-    (0_u32..6, select(vec![0_u32, 0, 1, 3]))
-        .prop_map(|(weight, max_waiting)| TenantSpec { weight, max_waiting })
+    // Some are held to a part as well.
+    const PERCENT: [u32; 6] = [0, 0, 100, 1, 30, 99];
+    (0_u32..6, select(vec![0_u32, 0, 1, 3])).prop_map(|(weight, max_waiting)| TenantSpec {
+        weight,
+        max_waiting,
+        max_percent: PERCENT[weight as usize],
+    })
 }
 
 fn queue() -> impl Strategy<Value = QueueSpec> {

@@ -61,7 +61,8 @@ pub(crate) fn race(
     in_flight: usize,
     seed: u64,
 ) -> Vec<Served> {
-    let weight = |rival: &Rival| (rival.tenant.clone(), TenantSpec { weight: rival.weight, max_waiting: 0 });
+    let weight =
+        |rival: &Rival| (rival.tenant.clone(), TenantSpec { weight: rival.weight, ..TenantSpec::default() });
     let tenants = rivals.iter().map(weight).collect();
     let spec = BudgetSpec { limits, tenants, ..BudgetSpec::default() }
         .check()

@@ -45,7 +45,7 @@ fn comings_and_goings(tenants: &[Drawn], seed: u64) -> Result<(), String> {
     let declared = tenants
         .iter()
         .enumerate()
-        .map(|(at, (weight, _))| (name(at), TenantSpec { weight: *weight, max_waiting: 0 }));
+        .map(|(at, (weight, _))| (name(at), TenantSpec { weight: *weight, ..TenantSpec::default() }));
     let limits = vec![tokens_per_minute(6_000, 500)];
     let spec = BudgetSpec { limits, tenants: declared.collect(), ..BudgetSpec::default() }
         .check()

@@ -95,7 +95,11 @@ impl Driver {
             "tenant" => {
                 let said = pairs(&words[1..]);
                 let number = |name: &str| said.get(name).map_or(0, |value| value.parse().expect("a number"));
-                let tenant = TenantSpec { weight: number("weight"), max_waiting: number("max_waiting") };
+                let tenant = TenantSpec {
+                    weight: number("weight"),
+                    max_waiting: number("max_waiting"),
+                    max_percent: number("max_percent"),
+                };
                 self.declared.tenants.insert(words[0].to_owned(), tenant);
             }
             _ => {

@@ -24,7 +24,7 @@ Examples:
   permitd budgets set anthropic/prod --limit in_flight=5 \\
       --limit 'output_tokens=20k/1m,models=claude-opus-*'
   permitd budgets set github/ci --limit requests=5000/1h,window=fixed --limit in_flight=80
-  permitd budgets set openai/team --limit requests=500/1m --tenant web=3 --tenant nightly=1:5000
+  permitd budgets set openai/team --limit requests=500/1m --tenant web=3 --tenant nightly=1:5000:40%
 
 A limit is unit=amount/window, with options behind commas. A call has to fit all limits.
   unit           requests, tokens, input_tokens, output_tokens, in_flight, or any other name
@@ -64,8 +64,9 @@ pub(super) struct Set {
     /// No limits at all: permits are counted, and nothing waits.
     #[arg(long, conflicts_with_all = ["limits", "tier"])]
     unlimited: bool,
-    /// A tenant with a weight other than 1, and perhaps a bound on its waiting requests. Can be repeated.
-    #[arg(long = "tenant", value_name = "NAME=WEIGHT[:MAX_WAITING]", value_parser = tenant)]
+    /// A tenant with a weight other than 1, and perhaps a bound on its waiting requests, and the most that it may have of each limit.
+    /// Can be repeated.
+    #[arg(long = "tenant", value_name = "NAME=WEIGHT[:MAX_WAITING][:PERCENT%]", value_parser = tenant)]
     tenants: Vec<Tenant>,
     /// How many requests may wait. Default: 100,000.
     #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
@@ -152,8 +153,7 @@ impl Set {
         };
         let mut tenants = BTreeMap::new();
         for tenant in &self.tenants {
-            let wire = v1::Tenant { weight: tenant.weight, max_waiting: tenant.max_waiting };
-            if tenants.insert(tenant.name.clone(), wire).is_some() {
+            if tenants.insert(tenant.name.clone(), tenant.wire).is_some() {
                 return Err(Failure::new(format!("--tenant {} is given twice", tenant.name)).exit_code(2));
             }
         }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::{
     format::{grouped, moment, span, span_text},
-    limits::shown,
+    limits::{shown, tenant_text},
     table::{Align, Table},
 };
 
@@ -158,8 +158,7 @@ pub(super) fn facts(budget: &v1::Budget) -> Vec<Fact> {
         facts.push(Fact { flag: "limit", about: shown.name, value: shown.text });
     }
     for (name, tenant) in &budget.tenants {
-        let part = if tenant.max_waiting == 0 { String::new() } else { format!(":{}", tenant.max_waiting) };
-        let value = format!("{name}={}{part}", tenant.weight.max(1));
+        let value = format!("{name}={}", tenant_text(tenant));
         facts.push(Fact { flag: "tenant", about: name.clone(), value });
     }
     if let Some(queue) = &budget.queue {
@@ -241,7 +240,9 @@ pub(crate) fn state_json(state: &v1::BudgetState) -> Value {
 /// What is declared about a budget, as JSON.
 pub(super) fn budget_json(budget: &v1::Budget) -> Value {
     let tenants = budget.tenants.iter().map(|(name, tenant)| {
-        (name.clone(), json!({ "weight": tenant.weight.max(1), "max_waiting": tenant.max_waiting }))
+        (name.clone(), json!({
+            "weight": tenant.weight.max(1), "max_waiting": tenant.max_waiting, "max_percent": tenant.max_percent,
+        }))
     });
     let queue = budget.queue.unwrap_or_default();
     json!({
@@ -286,7 +287,7 @@ mod tests {
             provider: "anthropic".to_owned(),
             key: "prod".to_owned(),
             limits: vec![limit, glob],
-            tenants: [("a b".to_owned(), v1::Tenant { weight: 3, max_waiting: 7 })].into(),
+            tenants: [("a b".to_owned(), v1::Tenant { weight: 3, max_waiting: 7, max_percent: 0 })].into(),
             queue: Some(v1::Queue { overflow: v1::Overflow::Reject.into(), ..v1::Queue::default() }),
             etag: "e1".to_owned(),
             ..v1::Budget::default()

@@ -187,6 +187,9 @@ fn budget(spec: &BudgetSpec) -> Table {
             if tenant.max_waiting != 0 {
                 entries.insert("max_waiting".to_owned(), number(tenant.max_waiting.into()));
             }
+            if tenant.max_percent != 0 {
+                entries.insert("max_percent".to_owned(), number(tenant.max_percent.into()));
+            }
             (name.clone(), entries.into())
         })
         .collect();

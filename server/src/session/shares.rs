@@ -15,7 +15,7 @@ use permitd_proto::v1::{Limit, LocalShare};
 
 use super::outgoing::Outgoing;
 use crate::{
-    cell::{Cell, Declared},
+    cell::Cell,
     shared::Shared,
     wire::{budget, encode},
 };
@@ -134,8 +134,8 @@ impl Used {
         }
         // Nothing safe may be left. Whoever had a share has to know then.
         let Some(spec) = divide(&declared.spec, divisor) else { return self.revoke(out) };
-        let part = Declared { spec: Arc::new(spec), ..declared.clone() };
-        self.send(budget::write(self.cell.name(), &part).limits, valid_for, out);
+        let limits = spec.limits.iter().cloned().chain(spec.caps());
+        self.send(limits.map(|limit| budget::write_limit(&limit)).collect(), valid_for, out);
         self.sent = Some(Sent { divisor, etag: declared.etag, renew: now + valid_for / 2 });
     }
 

@@ -31,7 +31,8 @@ pub(crate) fn read(budget: &v1::Budget) -> Result<(BudgetName, CheckedSpec), Fau
         },
         tenants: tenants
             .map(|(name, tenant)| {
-                (name.clone(), TenantSpec { weight: tenant.weight, max_waiting: tenant.max_waiting })
+                let v1::Tenant { weight, max_waiting, max_percent } = *tenant;
+                (name.clone(), TenantSpec { weight, max_waiting, max_percent })
             })
             .collect(),
         permit_ttl: read_span("permit_ttl", budget.permit_ttl.as_ref())?.filter(|ttl| !ttl.is_zero()),
@@ -60,7 +61,8 @@ pub(crate) fn write(name: &BudgetName, declared: &Declared) -> v1::Budget {
         }),
         tenants: tenants
             .map(|(name, tenant)| {
-                (name.clone(), v1::Tenant { weight: tenant.weight, max_waiting: tenant.max_waiting })
+                let TenantSpec { weight, max_waiting, max_percent } = *tenant;
+                (name.clone(), v1::Tenant { weight, max_waiting, max_percent })
             })
             .collect(),
         permit_ttl: spec.permit_ttl.map(encode::duration),
@@ -171,7 +173,8 @@ fn read_queue(queue: &v1::Queue) -> Result<QueueSpec, Fault> {
 }
 
 fn write_limit_state(limit: LimitSnapshot, declared: &Declared) -> v1::LimitState {
-    let is_declared = declared.spec.limits.iter().any(|known| known.same_identity(&limit.configured));
+    let is_declared = declared.spec.limits.iter().any(|known| known.same_identity(&limit.configured))
+        || declared.spec.caps().any(|cap| cap.same_identity(&limit.configured));
     let source = match limit.source {
         Source::Declared if is_declared => declared.source.name(),
         Source::Declared => "profile",
@@ -277,7 +280,10 @@ mod tests {
                 max_wait: Some(prost_types::Duration::default()),
                 overflow: v1::Overflow::Reject.into(),
             }),
-            tenants: BTreeMap::from([("web".to_owned(), v1::Tenant { weight: 3, max_waiting: 7 })]),
+            tenants: BTreeMap::from([(
+                "web".to_owned(),
+                v1::Tenant { weight: 3, max_waiting: 7, max_percent: 40 },
+            )]),
             permit_ttl: Some(MINUTE),
             etag: "e".to_owned(),
             ..budget(vec![])

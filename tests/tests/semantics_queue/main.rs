@@ -2,5 +2,6 @@
 
 mod amounts;
 mod order;
+mod parts;
 mod support;
 mod waiting;

@@ -415,7 +415,10 @@ type Tenant struct {
 	// The tenant's part relative to the others; 0 means 1.
 	Weight uint32 `protobuf:"varint,1,opt,name=weight,proto3" json:"weight,omitempty"`
 	// 0 means the budget's.
-	MaxWaiting    uint32 `protobuf:"varint,2,opt,name=max_waiting,json=maxWaiting,proto3" json:"max_waiting,omitempty"`
+	MaxWaiting uint32 `protobuf:"varint,2,opt,name=max_waiting,json=maxWaiting,proto3" json:"max_waiting,omitempty"`
+	// The most that the tenant may have of each declared limit that all tenants share, in per cent; 0 and 100 mean all. The state shows
+	// what that comes to as limits of the tenant.
+	MaxPercent    uint32 `protobuf:"varint,3,opt,name=max_percent,json=maxPercent,proto3" json:"max_percent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -460,6 +463,13 @@ func (x *Tenant) GetWeight() uint32 {
 func (x *Tenant) GetMaxWaiting() uint32 {
 	if x != nil {
 		return x.MaxWaiting
+	}
+	return 0
+}
+
+func (x *Tenant) GetMaxPercent() uint32 {
+	if x != nil {
+		return x.MaxPercent
 	}
 	return 0
 }
@@ -806,11 +816,13 @@ const file_permitd_v1_budget_proto_rawDesc = "" +
 	"\vmax_waiting\x18\x01 \x01(\rR\n" +
 	"maxWaiting\x124\n" +
 	"\bmax_wait\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\amaxWait\x120\n" +
-	"\boverflow\x18\x03 \x01(\x0e2\x14.permitd.v1.OverflowR\boverflow\"A\n" +
+	"\boverflow\x18\x03 \x01(\x0e2\x14.permitd.v1.OverflowR\boverflow\"b\n" +
 	"\x06Tenant\x12\x16\n" +
 	"\x06weight\x18\x01 \x01(\rR\x06weight\x12\x1f\n" +
 	"\vmax_waiting\x18\x02 \x01(\rR\n" +
-	"maxWaiting\"\xc6\x03\n" +
+	"maxWaiting\x12\x1f\n" +
+	"\vmax_percent\x18\x03 \x01(\rR\n" +
+	"maxPercent\"\xc6\x03\n" +
 	"\vBudgetState\x12*\n" +
 	"\x06budget\x18\x01 \x01(\v2\x12.permitd.v1.BudgetR\x06budget\x12.\n" +
 	"\x06limits\x18\x02 \x03(\v2\x16.permitd.v1.LimitStateR\x06limits\x12\x18\n" +
