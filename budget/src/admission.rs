@@ -100,7 +100,7 @@ pub(crate) fn obstacle(
     let mut rate: Option<(Time, usize)> = None;
     let mut slots: Option<usize> = None;
     for at in members(set) {
-        let each = limits[at].is_each();
+        let is_own = limits[at].is_own();
         let Some((rule, meter)) = meter_of(limits, tenant, at) else { continue };
         let need = rule.need(meter, rule.cost(amounts));
         if let Some(until) = rule.gate.closed_until(now) {
@@ -115,7 +115,7 @@ pub(crate) fn obstacle(
             true => Some(if rule.reserved.until > now { rule.reserved.until } else { Time::MAX }),
             false => meter.ready_at(now, beside),
         };
-        match (each, ready) {
+        match (is_own, ready) {
             // Until a permit of the tenant ends is the longest of all.
             (true, ready) => later(&mut own, ready.unwrap_or(Time::MAX), at),
             (false, Some(ready)) => later(&mut rate, ready, at),

@@ -3,6 +3,9 @@
 
 use crate::spec::bounds;
 
+/// What stands for others.
+pub(crate) const WILD: [char; 2] = ['*', '?'];
+
 /// A pattern over models, tenants or budget names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Glob(Box<str>);
@@ -51,6 +54,11 @@ impl Glob {
             }
         }
         pattern[p..].iter().all(|c| *c == '*')
+    }
+
+    /// Whether it stands for nothing but itself.
+    pub(crate) fn is_one_name(&self) -> bool {
+        !self.0.is_empty() && !self.0.contains(WILD)
     }
 
     /// Whether every name matches.

@@ -156,6 +156,11 @@ impl Limit {
         self.meter.is_none()
     }
 
+    /// Whether it bounds tenants one by one, so that whoever it holds back holds up nobody else.
+    pub(crate) fn is_own(&self) -> bool {
+        self.is_each() || self.rule.tenants.is_one_name()
+    }
+
     pub(crate) fn matches_model(&self, model: &str) -> bool {
         self.rule.models.matches(model)
     }

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, ops::Deref, time::Duration};
 
 use crate::{
     counting::{Counting, CountingSpec, Settled},
-    glob::Glob,
+    glob::{Glob, WILD},
     limit::EACH,
     time::{Time, nanos},
 };
@@ -230,7 +230,7 @@ impl BudgetSpec {
         if !tenant.is_capped() {
             return Ok(());
         }
-        if name == EACH || name.contains(['*', '?']) {
+        if name == EACH || name.contains(WILD) {
             return error(
                 "the tenant's name is one for many, so no part is its own; give it another name".to_owned(),
             );
