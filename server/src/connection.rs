@@ -22,10 +22,13 @@ use tonic::transport::server::Connected;
 use crate::{
     pace::Paces,
     tls::{Certificate, Socket},
+    turns::{self, Round},
 };
 
 /// HTTP/2's preface, which every client sends first.
 const PREFACE_BYTES: usize = 24;
+/// What one turn reads at most, about, so that no client can keep a thread.
+const BYTES_PER_TURN: usize = 64 * 1024;
 /// How long a client may take to send it, a TLS handshake before it included. Later on, pings find out who is gone.
 const PREFACE_WAIT: Duration = Duration::from_secs(10);
 
@@ -54,6 +57,7 @@ impl Drop for Room {
 pub(crate) struct Peer {
     certificate: Arc<OnceLock<Certificate>>,
     pub(crate) paces: Paces,
+    pub(crate) round: Round,
 }
 
 impl Peer {
@@ -69,7 +73,10 @@ pub(crate) struct Connection {
     stream: Socket,
     /// Until the preface has come: how much of it is missing, and when that is too late.
     preface: Option<(usize, Pin<Box<Sleep>>)>,
+    /// Bytes that were read since there was nothing more to read, or since others had their turn.
+    read_on: usize,
     paces: Paces,
+    round: Round,
     _room: Room,
 }
 
@@ -82,7 +89,8 @@ impl Connection {
         room: Room,
     ) -> io::Result<Self> {
         let preface = Some((PREFACE_BYTES, Box::pin(sleep(PREFACE_WAIT))));
-        Ok(Self { stream: Socket::new(TcpStream::from_std(stream)?, tls), preface, paces, _room: room })
+        let stream = Socket::new(TcpStream::from_std(stream)?, tls);
+        Ok(Self { stream, preface, read_on: 0, paces, round: Round::default(), _room: room })
     }
 }
 
@@ -90,7 +98,7 @@ impl Connected for Connection {
     type ConnectInfo = Peer;
 
     fn connect_info(&self) -> Peer {
-        Peer { certificate: self.stream.certificate(), paces: self.paces.clone() }
+        Peer { certificate: self.stream.certificate(), paces: self.paces.clone(), round: self.round.clone() }
     }
 }
 
@@ -100,13 +108,20 @@ impl AsyncRead for Connection {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if self.read_on >= BYTES_PER_TURN {
+            self.read_on = 0;
+            turns::end(context);
+            return Poll::Pending;
+        }
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(context, buffer);
+        let bytes = buffer.filled().len() - before;
+        self.read_on = if read.is_pending() { 0 } else { self.read_on + bytes };
         let Some((missing, late)) = &mut self.preface else { return read };
         if read.is_pending() && late.as_mut().poll(context).is_ready() {
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
-        *missing = missing.saturating_sub(buffer.filled().len() - before);
+        *missing = missing.saturating_sub(bytes);
         if *missing == 0 {
             self.preface = None;
         }
@@ -146,9 +161,13 @@ impl AsyncWrite for Connection {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
+    use std::{fs, future::poll_fn};
 
-    use tokio::{io::AsyncReadExt as _, net::TcpListener, sync::Semaphore};
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _},
+        net::TcpListener,
+        sync::Semaphore,
+    };
 
     use super::*;
     use crate::{config::TlsConfig, tls::Tls};
@@ -187,5 +206,45 @@ mod tests {
             drop((connection, silent));
             assert_eq!(room.available_permits(), 1, "its room is another's");
         }
+    }
+
+    /// Goal: however much comes, one turn reads no more than its part, and all of it is read.
+    #[tokio::test]
+    async fn reading_ends_its_turns() {
+        const SENT: usize = 32 * BYTES_PER_TURN;
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("bound");
+        let (sender, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
+        let (mut sender, (accepted, _)) = (sender.expect("it listens"), accepted.expect("it came"));
+        let sending = tokio::spawn(async move { sender.write_all(&vec![1; SENT]).await });
+        let permit = Arc::new(Semaphore::new(1)).try_acquire_owned().expect("room");
+        let room = Room::take(permit, Gauge::default());
+        let stream = accepted.into_std().expect("a socket");
+        let mut connection = Connection::adopt(stream, None, Paces::default(), room).expect("adopted");
+        let mut bytes = vec![0; BYTES_PER_TURN / 2];
+        let (mut read, mut most) = (0, 0);
+        while read < SENT {
+            // One turn: until it has to wait.
+            let turn = poll_fn(|context| {
+                let mut turn = 0;
+                loop {
+                    let mut buffer = ReadBuf::new(&mut bytes);
+                    match Pin::new(&mut connection).poll_read(context, &mut buffer) {
+                        Poll::Ready(done) => done.expect("sound"),
+                        Poll::Pending if turn == 0 => return Poll::Pending,
+                        Poll::Pending => return Poll::Ready(turn),
+                    }
+                    if buffer.filled().is_empty() {
+                        return Poll::Ready(turn);
+                    }
+                    turn += buffer.filled().len();
+                }
+            });
+            let turn = turn.await;
+            (read, most) = (read + turn, most.max(turn));
+        }
+        sending.await.expect("no panic").expect("sent");
+        assert_eq!(read, SENT);
+        assert!(most < BYTES_PER_TURN + BYTES_PER_TURN / 2, "{most} bytes in one turn");
     }
 }

@@ -49,6 +49,7 @@ mod service;
 mod session;
 mod shared;
 mod traces;
+mod turns;
 mod wire;
 mod worker;
 

@@ -23,6 +23,7 @@ use crate::{
     service::Permits,
     shared::Shared,
     tls::Tls,
+    turns::TurnLayer,
 };
 
 /// Connections handed to one worker that it has not taken yet.
@@ -30,6 +31,8 @@ const HANDOVER_MAX: usize = 64;
 /// HTTP/2 windows: large enough for a full message at once.
 const STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
 const CONNECTION_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
+/// Tasks that a worker runs before it looks at the network: each may take as long as a turn does.
+const EVENT_INTERVAL: u32 = 16;
 /// Before accepting again when the system has no more sockets to give.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(50);
 
@@ -67,7 +70,8 @@ impl Workers {
         for number in 0..count {
             let (handover, handed_over) = mpsc::channel(HANDOVER_MAX);
             let (finish, finished) = oneshot::channel();
-            let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+            let runtime =
+                runtime::Builder::new_current_thread().enable_all().event_interval(EVENT_INTERVAL).build()?;
             let (config, tls, stop) = (shared.config.clone(), shared.tls.clone(), stop.clone());
             let gate = shared
                 .gate
@@ -183,6 +187,7 @@ async fn serve(
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .http2_keepalive_interval(Some(config.keepalive.interval))
         .http2_keepalive_timeout(Some(config.keepalive.timeout))
+        .layer(TurnLayer)
         .layer(option_layer((bounds.calls_per_second > 0).then_some(PaceLayer)))
         .layer(option_layer(gate))
         .add_routes(routes)

@@ -249,6 +249,28 @@ async fn s38_cancels() {
     server.stop().await;
 }
 
+/// Goal (38): however large a message is, it is handled in the order of a small one: a report in it frees the slot that one of its
+/// acquires takes, and what it asks for it may take back.
+#[tokio::test]
+async fn s38_large_messages_keep_the_order() {
+    const LAST: u64 = 1_000;
+    let server = with_grace(LONG).await;
+    let mut session = server.session("").await;
+    session.ask(1, ask("k")).await;
+    let held = session.permit(1).await;
+    let many = (2..=LAST).map(|request_id| AcquireRequest { request_id, ..ask("k") }).collect();
+    let report = vec![success(&held.permit_id)];
+    session.send(SessionRequest { report, cancel: (3..=LAST).collect(), ..acquires(many) }).await;
+    let next = session.permit(2).await;
+    for request_id in 3..=LAST {
+        assert_eq!(session.refusal(request_id).await.code, Code::Cancelled, "{request_id}");
+    }
+    session.settle(&next).await;
+    let state = server.state("k").await;
+    assert_eq!((state.in_flight, state.waiting), (0, 0));
+    server.stop().await;
+}
+
 /// Goal (38): of several permits, a cancel takes back what still waits; what was granted stays with its holder.
 #[tokio::test]
 async fn s38_cancelling_the_rest() {

@@ -1,6 +1,7 @@
 //! What a session's stream brings: its messages, read no faster than its connection may go, and how it ended.
 
 use std::{
+    collections::VecDeque,
     future::Future as _,
     pin::Pin,
     sync::{
@@ -14,7 +15,7 @@ use futures_core::Stream as _;
 use tokio::time::{Instant, Sleep, sleep};
 use tonic::{Status, Streaming};
 
-use super::message::Incoming;
+use super::{message::Incoming, parts::take_apart};
 use crate::pace::Pace;
 
 /// How a request body ended: set by whoever reads the body, since the decoder shows a reset as an ordinary end.
@@ -32,6 +33,8 @@ impl Ending {
 pub(crate) struct Inbound {
     messages: Streaming<Incoming>,
     ending: Ending,
+    /// What is left of a large message.
+    parts: VecDeque<Incoming>,
     /// `None` if it may go as fast as it likes.
     pace: Option<Pace>,
     /// Nothing more is read before then.
@@ -40,19 +43,25 @@ pub(crate) struct Inbound {
 
 impl Inbound {
     pub(crate) fn new(messages: Streaming<Incoming>, ending: Ending, pace: Option<Pace>) -> Self {
-        Self { messages, ending, pace, pause: None }
+        Self { messages, ending, parts: VecDeque::new(), pace, pause: None }
     }
 
-    /// The next message, once it may be read.
+    /// The next message, or part of a large one, once it may be read.
     pub(super) fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Incoming, Status>>> {
         if let Some(pause) = &mut self.pause {
             ready!(pause.as_mut().poll(context));
             self.pause = None;
         }
-        Pin::new(&mut self.messages).poll_next(context)
+        if self.parts.is_empty() {
+            match ready!(Pin::new(&mut self.messages).poll_next(context)) {
+                Some(Ok(message)) if message.items.are_many() => self.parts = take_apart(&message.bytes)?,
+                other => return Poll::Ready(other),
+            }
+        }
+        Poll::Ready(self.parts.pop_front().map(Ok))
     }
 
-    /// The latest message had so many items.
+    /// What was read last had so many items.
     pub(super) fn had(&mut self, items: usize) {
         let wait = self.pace.as_ref().and_then(|pace| pace.spend(Instant::now(), items));
         self.pause = wait.map(|wait| Box::pin(sleep(wait)));

@@ -12,6 +12,7 @@ mod inbound;
 mod ledger;
 mod message;
 mod outgoing;
+mod parts;
 mod shares;
 mod stream;
 mod table;

@@ -15,15 +15,17 @@ use tonic::Status;
 
 use super::{
     codec::Written,
+    core::Core,
     greeting::{greet, hello_missing, second_hello},
     inbound::Inbound,
     table::{Session, taken_over},
 };
-use crate::{auth::Caller, inbox::Delivery, metrics::Stopwatch, shared::Shared, status::Fault};
+use crate::{auth::Caller, inbox::Delivery, metrics::Stopwatch, shared::Shared, status::Fault, turns};
 
-/// Messages that one turn reads, and items after which it reads no further one, so that no client can keep a thread.
+/// Messages that one turn reads, and items after which it reads no further one, so that no client can keep a thread. A message with
+/// more items than [`super::parts::ITEMS_MAX`] comes in parts.
 const MESSAGES_PER_TURN: usize = 32;
-const ITEMS_PER_TURN: usize = 2_000;
+const ITEMS_PER_TURN: usize = 64;
 
 /// How long a stream may stay without a Hello.
 const HELLO_WAIT: Duration = Duration::from_secs(10);
@@ -48,6 +50,13 @@ enum Phase {
         half_closed: bool,
     },
     Ended,
+}
+
+/// What a turn reads with.
+struct Reading<'a> {
+    shared: &'a Shared,
+    inbound: &'a mut Inbound,
+    stopwatch: &'a mut Stopwatch,
 }
 
 /// What a turn came to.
@@ -104,42 +113,11 @@ impl SessionStream {
             return Turn::Fail(taken_over().into_status());
         }
         session.inbox.read_by(context.waker());
-        let mut may_have_more = !*half_closed;
-        let mut items = 0;
-        let (times, watch) = (&shared.metrics.messages, &mut self.stopwatch);
-        let mut rewritten = Vec::new();
-        for _ in 0..MESSAGES_PER_TURN {
-            if *half_closed || items >= ITEMS_PER_TURN || state.core.out.is_full() {
-                break;
-            }
-            match self.inbound.poll_next(context) {
-                Poll::Ready(Some(Ok(message))) => match times.reading(watch, || message.read(&mut rewritten))
-                {
-                    Ok(message) if message.hello.is_some() => {
-                        return Turn::Fail(second_hello().into_status());
-                    }
-                    Ok(message) => {
-                        let had = state.core.handle(shared, message);
-                        times.handled(watch);
-                        self.inbound.had(had);
-                        items += had;
-                    }
-                    Err(status) => return Turn::Fail(status),
-                },
-                Poll::Ready(Some(Err(status))) => return Turn::Fail(status),
-                Poll::Ready(None) if self.inbound.is_broken() => {
-                    return Turn::Fail(Status::cancelled("the stream was reset"));
-                }
-                Poll::Ready(None) => {
-                    *half_closed = true;
-                    may_have_more = false;
-                }
-                Poll::Pending => {
-                    may_have_more = false;
-                    break;
-                }
-            }
-        }
+        let reading = Reading { shared, inbound: &mut self.inbound, stopwatch: &mut self.stopwatch };
+        let may_have_more = match reading.read(context, &mut state.core, half_closed) {
+            Ok(may_have_more) => may_have_more,
+            Err(status) => return Turn::Fail(status),
+        };
         session.inbox.take(&mut self.deliveries);
         state.core.take_in(shared, &mut self.deliveries);
         if std::mem::take(&mut state.due) {
@@ -171,6 +149,47 @@ impl SessionStream {
     }
 }
 
+impl Reading<'_> {
+    /// Reads what one turn may, and does it. Tells whether there may be more; if there would be in the same turn, that has ended.
+    fn read(
+        self,
+        context: &mut Context<'_>,
+        core: &mut Core,
+        half_closed: &mut bool,
+    ) -> Result<bool, Status> {
+        let Self { shared, inbound, stopwatch } = self;
+        let times = &shared.metrics.messages;
+        let mut rewritten = Vec::new();
+        let (mut messages, mut items) = (0, 0);
+        while !*half_closed && !core.out.is_full() {
+            if messages >= MESSAGES_PER_TURN || items >= ITEMS_PER_TURN {
+                turns::end(context);
+                return Ok(true);
+            }
+            match inbound.poll_next(context) {
+                Poll::Ready(Some(message)) => {
+                    let message = message?;
+                    let message = times.reading(stopwatch, || message.read(&mut rewritten))?;
+                    if message.hello.is_some() {
+                        return Err(second_hello().into_status());
+                    }
+                    let had = core.handle(shared, message);
+                    times.handled(stopwatch);
+                    inbound.had(had);
+                    messages += 1;
+                    items += had;
+                }
+                Poll::Ready(None) if inbound.is_broken() => {
+                    return Err(Status::cancelled("the stream was reset"));
+                }
+                Poll::Ready(None) => *half_closed = true,
+                Poll::Pending => return Ok(false),
+            }
+        }
+        Ok(!*half_closed)
+    }
+}
+
 impl Stream for SessionStream {
     type Item = Result<Written, Status>;
 
@@ -178,13 +197,16 @@ impl Stream for SessionStream {
         let this = self.get_mut();
         let turn = match this.phase {
             Phase::New(_) => std::task::ready!(this.begin(context)),
-            Phase::Open { .. } => this.turn(context),
+            Phase::Open { .. } => {
+                std::task::ready!(turns::poll(context));
+                this.turn(context)
+            }
             Phase::Ended => return Poll::Ready(None),
         };
         match turn {
             Turn::Say(response) => Poll::Ready(Some(Ok(response))),
             Turn::Yield => {
-                context.waker().wake_by_ref();
+                turns::end(context);
                 Poll::Pending
             }
             Turn::Wait => Poll::Pending,
