@@ -2,13 +2,18 @@
 //! answers are delivered. Every way in does the same five things: lock, call the heart, set the alarm for what happens by
 //! itself, unlock, deliver the events.
 
+mod declared;
+mod delivery;
 mod exemplars;
 mod kept;
+mod state;
 mod traced;
 
+pub use declared::{Declared, Source};
 pub(crate) use exemplars::{Exemplar, Exemplars};
 pub(crate) use kept::CellSave;
-use traced::Finished;
+pub(crate) use state::{IN_FLIGHT_MAX, NotTaken};
+use state::{Life, State};
 
 use std::{
     fmt, mem,
@@ -17,22 +22,19 @@ use std::{
 
 use parking_lot::Mutex;
 use permitd_budget::{
-    Acquired, Budget, CheckedSpec, Event, Grant, Outcome, PermitKey, Place, Pressure, Reason, Refusal,
-    Report, Reported, Request, Snapshot, Standing, Ticket, Time,
+    Acquired, Budget, Event, Grant, PermitKey, Place, Reason, Report, Reported, Request, Snapshot, Standing,
+    Ticket, Time,
 };
 
 use crate::{
     alarm::{Alarms, Bell, Ring},
     clock::Clock,
     config::BudgetName,
-    inbox::{Delivery, Inbox, News, Waiter},
+    inbox::Waiter,
     metrics::Contention,
     profile::{Profile, Profiles},
     store::Keeper,
 };
-
-/// Unreported permits of one budget. Past it, acquires are refused until some are reported or expire.
-pub(crate) const IN_FLIGHT_MAX: u32 = 4_000_000;
 
 /// One budget.
 pub struct Cell {
@@ -49,81 +51,6 @@ pub struct Cell {
     /// Sessions that hold or will soon hold a local share.
     sharers: AtomicU32,
     state: Mutex<State>,
-}
-
-/// What an administrator or the configuration says about a budget.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Declared {
-    /// What was declared.
-    pub spec: Arc<CheckedSpec>,
-    /// Changes with every change.
-    pub etag: String,
-    /// Who declared it.
-    pub source: Source,
-}
-
-/// Who declared a budget.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Source {
-    /// An administrator.
-    Admin,
-    /// The configuration, by name or as its provider's default.
-    Config,
-}
-
-impl Source {
-    /// The wire's name.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Source::Admin => "admin",
-            Source::Config => "config",
-        }
-    }
-}
-
-/// Why a cell took no request.
-#[derive(Debug)]
-pub(crate) enum NotTaken {
-    /// The budget was deleted, or went to another server; one of the same name may have come since.
-    Gone,
-    /// [`IN_FLIGHT_MAX`] permits are unreported.
-    TooManyPermits,
-    /// By the heart.
-    Refused(Refusal),
-}
-
-struct State {
-    heart: Budget<Waiter>,
-    life: Life,
-    declared: Declared,
-    /// Whether the declaration has to be written down.
-    declared_anew: bool,
-    /// Whether, once deleted, that has to be remembered: the configuration declares it.
-    leaves_a_mark: bool,
-    /// In which hurry the keeper was told that it changed since it was last saved, if it was.
-    noted: Option<Pressure>,
-    /// When the alarm is set, if it is.
-    alarm: Option<Time>,
-    /// Traces for the waits that were counted, once there are any.
-    exemplars: Option<Exemplars>,
-    /// Sampled requests that have ended. Empty between calls.
-    finished: Vec<Finished>,
-    /// Empty between calls; keeps its room.
-    events: Vec<Event<Waiter>>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Life {
-    Serving,
-    /// Takes reports, grants nothing more.
-    Draining,
-    /// Takes reports, grants nothing more, and its name is free again.
-    Deleted,
-    /// Another server's, or about to be: takes nothing. In good order, it is written down once more.
-    Away {
-        in_order: bool,
-    },
 }
 
 /// What all budgets of a server stand on.
@@ -434,106 +361,6 @@ impl Cell {
             self.alarms.set(self.bell, before, next, self.this.clone() as Weak<dyn Ring>);
         }
     }
-
-    /// Delivers without the lock. What nobody takes any more goes back, which may grant to others: hence the loop.
-    fn deliver(&self, mut events: Vec<Event<Waiter>>) {
-        loop {
-            let returned = self.put_all(&mut events);
-            if returned.is_empty() {
-                return;
-            }
-            let mut state = self.contention.lock(&self.state);
-            let now = self.clock.now();
-            state.give_back(now, &returned, &mut events);
-            self.set_alarm(&mut state);
-            self.note(&mut state);
-            state.note_events(now, &events);
-            let finished = mem::take(&mut state.finished);
-            drop(state);
-            Self::tell_finished(finished);
-        }
-    }
-
-    /// Puts every event into its inbox and wakes each reader once. Hands back the permits that nobody takes.
-    fn put_all(&self, events: &mut Vec<Event<Waiter>>) -> Vec<PermitKey> {
-        let mut returned = Vec::new();
-        let mut sleepers: Vec<Arc<Inbox>> = Vec::new();
-        for event in events.drain(..) {
-            let (waiter, what) = match event {
-                Event::Granted { waiter, grant, .. } => (waiter, News::Granted { cell: self.id, grant }),
-                Event::Refused { waiter, refusal } => (waiter, News::Refused(refusal)),
-                Event::Expired { waiter, permit } => (waiter, News::Ended(permit)),
-            };
-            match waiter.inbox.put(Delivery { request_id: waiter.request_id, what }) {
-                Ok(true) => sleepers.push(waiter.inbox),
-                Ok(false) => {}
-                Err(Delivery { what: News::Granted { grant, .. }, .. }) => returned.push(grant.permit),
-                Err(_) => {}
-            }
-        }
-        for inbox in sleepers {
-            inbox.wake();
-        }
-        returned
-    }
-}
-
-impl State {
-    fn is_away(&self) -> bool {
-        matches!(self.life, Life::Away { .. })
-    }
-
-    fn acquire(
-        &mut self,
-        now: Time,
-        request: Request<'_, Waiter>,
-        events: &mut Vec<Event<Waiter>>,
-    ) -> Result<Acquired, NotTaken> {
-        let trace = request.waiter.trace.clone();
-        let answer = match self.life {
-            Life::Deleted | Life::Away { .. } => Err(NotTaken::Gone),
-            Life::Draining => Err(NotTaken::Refused(Refusal::new(Reason::Draining))),
-            Life::Serving if self.heart.in_flight() >= IN_FLIGHT_MAX => Err(NotTaken::TooManyPermits),
-            Life::Serving => self.heart.acquire(now, request, events).map_err(NotTaken::Refused),
-        };
-        self.note_answer(now, trace, &answer);
-        answer
-    }
-
-    /// Settles a permit. What the response tells of limits is about the models that share them with the permit's own.
-    fn report(
-        &mut self,
-        profile: &Profile,
-        now: Time,
-        permit: PermitKey,
-        report: &Report,
-        events: &mut Vec<Event<Waiter>>,
-    ) -> (Reported, Option<Waiter>) {
-        if report.observed.is_empty() {
-            return self.heart.report(now, permit, report, events);
-        }
-        let mut report = report.clone();
-        match self.heart.model_of(permit).map(|model| profile.sharing(model)) {
-            Some(models) => {
-                let open = report.observed.iter_mut().filter(|observed| observed.models.is_empty());
-                open.for_each(|observed| observed.models = models.into());
-            }
-            // It ended before: nobody knows any more whose limits these are.
-            None => report.observed.clear(),
-        }
-        self.heart.report(now, permit, &report, events)
-    }
-
-    fn give_back(&mut self, now: Time, permits: &[PermitKey], events: &mut Vec<Event<Waiter>>) {
-        // What is written down of it last is what it was when it left.
-        if self.is_away() {
-            return;
-        }
-        let unused = Report::new(Outcome::Cancelled);
-        for &permit in permits {
-            self.heart.report(now, permit, &unused, events);
-        }
-    }
 }
 
 impl Ring for Cell {
@@ -543,56 +370,5 @@ impl Ring for Cell {
             state.alarm = state.alarm.filter(|&set| set != at);
             let _ = state.heart.poll(now, events);
         });
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use permitd_budget::{BudgetSpec, LimitSpec, Priority, Usage};
-
-    use super::*;
-
-    fn request(inbox: &Arc<Inbox>, request_id: u64) -> Request<'static, Waiter> {
-        Request {
-            tenant: "t",
-            model: "",
-            priority: Priority::Standard,
-            estimate: Usage::default(),
-            count: 1,
-            max_wait: None,
-            gives_up: None,
-            waiter: Waiter { inbox: Arc::clone(inbox), request_id, trace: None },
-        }
-    }
-
-    /// Goal: a grant that nobody takes any more goes back by itself, and on to the next in line, however many are gone.
-    #[test]
-    fn undeliverable_grants_go_on() {
-        let clock = Clock::start();
-        let (alarms, _thread) = Alarms::start("alarms", clock).expect("a thread");
-        let spec = BudgetSpec { limits: vec![LimitSpec::in_flight(1)], ..BudgetSpec::default() };
-        let spec = Arc::new(spec.check().expect("a sound spec"));
-        let declared = Declared { spec, etag: String::new(), source: Source::Admin };
-        let footing = Footing::in_memory(clock, alarms);
-        let cell = Cell::new(1, "p/k".parse().expect("a name"), declared, &footing);
-        let (gone, alive) = (Arc::new(Inbox::default()), Arc::new(Inbox::default()));
-        let Ok(Acquired::Granted(first)) = cell.acquire(request(&alive, 0)) else {
-            panic!("granted at once")
-        };
-        for request_id in 1..1_000 {
-            assert!(matches!(cell.acquire(request(&gone, request_id)), Ok(Acquired::Waiting(_))));
-        }
-        assert!(matches!(cell.acquire(request(&alive, 1_000)), Ok(Acquired::Waiting(_))));
-        gone.close();
-        let (reported, _) = cell.report(first.permit, &Report::new(Outcome::Success)).expect("here");
-        assert!(reported.settled);
-        let mut deliveries = Vec::new();
-        alive.take(&mut deliveries);
-        let [Delivery { request_id: 1_000, what: News::Granted { cell: 1, grant } }] = deliveries.as_slice()
-        else {
-            panic!("one grant, not {deliveries:?}")
-        };
-        assert!(cell.grant(grant.permit).is_some());
-        assert_eq!(cell.in_flight(), 1);
     }
 }
