@@ -29,6 +29,13 @@ pub struct Crowd {
     pub polite: Polite,
 }
 
+/// Open sessions.
+struct Sessions {
+    requests: Vec<mpsc::Sender<SessionRequest>>,
+    /// Why some ended, which none should.
+    ended: mpsc::Receiver<String>,
+}
+
 /// What it came to.
 #[derive(Clone, Copy, Debug)]
 pub struct Crowded {
@@ -57,10 +64,12 @@ impl Crowd {
         Ok(Crowded { crowd: self, resident, waits })
     }
 
+    /// Without pings, for a slow machine: where it takes longer to come round to everybody than a peer may take to answer, a server
+    /// lets go of peers that are well.
     fn config(self) -> String {
         let Self { connections, waiting, .. } = self;
         format!(
-            "[server.bounds]\nconnections = {most}\nsessions = {most}\n\
+            "[server.keepalive]\ninterval = \"1h\"\n[server.bounds]\nconnections = {most}\nsessions = {most}\n\
              [budgets.\"siege/crowd\"]\nlimits = [\"in_flight=1\"]\npermit_ttl = \"24h\"\n\
              queue.max_waiting = {waiting}\n\
              [providers.bench]\nlimits = [\"requests=1000M/1s\", \"in_flight=1M\"]\n",
@@ -68,7 +77,8 @@ impl Crowd {
         )
     }
 
-    async fn connect(self, server: SocketAddr) -> Result<Vec<mpsc::Sender<SessionRequest>>, Error> {
+    async fn connect(self, server: SocketAddr) -> Result<Sessions, Error> {
+        let (end, ended) = mpsc::channel(self.connections.max(1));
         let mut opening: JoinSet<Result<_, Error>> = JoinSet::new();
         let mut sessions = Vec::with_capacity(self.connections);
         for opened in 0..self.connections {
@@ -77,39 +87,48 @@ impl Crowd {
             {
                 sessions.push(session??);
             }
+            let end = end.clone();
             opening.spawn(async move {
                 let mut client = PermitServiceClient::new(connect(server).await?);
                 let (send, requests) = mpsc::channel(2);
                 send.send(hello()).await?;
                 let mut answers = client.session(ReceiverStream::new(requests)).await?.into_inner();
                 answers.message().await?.ok_or("no welcome")?;
-                // Read until the end, as clients do.
-                tokio::spawn(async move { while let Ok(Some(_)) = answers.message().await {} });
+                // Read until the end, as clients do. Nobody listens once all have asked.
+                tokio::spawn(async move {
+                    let why = loop {
+                        match answers.message().await {
+                            Ok(Some(_)) => {}
+                            Ok(None) => break "the server closed it".to_owned(),
+                            Err(status) => break status.message().to_owned(),
+                        }
+                    };
+                    let _ = end.send(why).await;
+                });
                 Ok(send)
             });
         }
         while let Some(session) = opening.join_next().await {
             sessions.push(session??);
         }
-        Ok(sessions)
+        Ok(Sessions { requests: sessions, ended })
     }
 
-    async fn ask(
-        self,
-        server: SocketAddr,
-        sessions: &mut [mpsc::Sender<SessionRequest>],
-    ) -> Result<(), Error> {
+    async fn ask(self, server: SocketAddr, sessions: &mut Sessions) -> Result<(), Error> {
         // One is granted.
         let mut left = self.waiting + 1;
-        for (number, session) in sessions.iter().enumerate() {
-            let mut own = left.div_ceil(sessions.len() - number);
+        for (number, session) in sessions.requests.iter().enumerate() {
+            let mut own = left.div_ceil(self.connections - number);
             left -= own;
             let mut ids = 1..;
             while own > 0 {
                 let part = own.min(MESSAGE);
                 own -= part;
                 let acquire = ids.by_ref().take(part).map(|id| waiting(number, id)).collect();
-                session.send(SessionRequest { acquire, ..SessionRequest::default() }).await?;
+                let sent = session.send(SessionRequest { acquire, ..SessionRequest::default() }).await;
+                if sent.is_err() {
+                    return Err(sessions.why().await);
+                }
             }
         }
         let mut admin = AdminServiceClient::new(connect(server).await?);
@@ -123,12 +142,23 @@ impl Crowd {
             if state.refused_total > 0 {
                 return Err(format!("{} were refused", state.refused_total).into());
             }
+            if !sessions.ended.is_empty() {
+                return Err(sessions.why().await);
+            }
             if state.waiting == before {
                 eprintln!("{} of {} wait", state.waiting, self.waiting);
             }
             before = state.waiting;
             sleep(Duration::from_secs(1)).await;
         }
+    }
+}
+
+impl Sessions {
+    /// Why the first of those that ended did.
+    async fn why(&mut self) -> Error {
+        let why = self.ended.recv().await;
+        format!("a session ended: {}", why.as_deref().unwrap_or("nobody knows why")).into()
     }
 }
 
