@@ -2,7 +2,7 @@
 
 use std::{
     future::Future,
-    io::{self, Write as _},
+    io::{self, IsTerminal as _, Write as _},
     net::SocketAddr,
     path::PathBuf,
     process::ExitCode,
@@ -81,7 +81,9 @@ impl Serve {
         let filter = EnvFilter::try_new(&self.log).map_err(|error| {
             Failure::new(format!("--log {:?} is no filter", self.log)).because(error).exit_code(2)
         })?;
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).init();
+        // Colours are for people: in files and journals they would stand between the words.
+        let log = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(io::stderr().is_terminal());
+        log.with_writer(io::stderr).init();
         let config = self.config()?;
         if let Some(Exposed { address, lacks }) = config.exposed() {
             let failure = Failure::new(format!("{address} can be reached from other machines"));

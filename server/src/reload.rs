@@ -7,7 +7,7 @@ use tokio::{sync::mpsc, task};
 
 use crate::{
     auth::Gate,
-    config::{AuthConfig, Config, ConfigError},
+    config::{Config, ConfigError},
     files::Watched,
     registry::{File, Registry},
 };
@@ -69,12 +69,24 @@ fn put_in_force(read: Result<Config, ConfigError>, begun: &Config, registry: &Re
                 identities,
                 "the configuration was read again and is in force"
             );
-            let auth = AuthConfig { jwt: config.auth.jwt, ..begun.auth.clone() };
-            let (budgets, providers) = (begun.budgets.clone(), begun.providers.clone());
-            if (Config { budgets, providers, auth, ..config }) != *begun {
-                tracing::warn!("what changed beside budgets, providers and identities needs a restart");
+            let late = not_followed(begun, &config).join(", ");
+            if !late.is_empty() {
+                tracing::warn!(
+                    sections = late,
+                    "what changed there needs a restart; until then it is as before"
+                );
             }
         }
         Err(error) => tracing::error!(%error, "the configuration was not put in force; nothing changed"),
     }
+}
+
+/// The sections that changed and are not followed, or of which a part is not.
+fn not_followed(begun: &Config, read: &Config) -> Vec<&'static str> {
+    let sections = [
+        ("server", begun.server != read.server),
+        ("auth.jwt", begun.auth.jwt != read.auth.jwt),
+        ("cluster", begun.cluster != read.cluster),
+    ];
+    sections.into_iter().filter_map(|(section, changed)| changed.then_some(section)).collect()
 }

@@ -5,7 +5,6 @@ use std::{
     fs::{self, File, OpenOptions, TryLockError},
     io,
     ops::Bound,
-    panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
 };
 
@@ -14,6 +13,7 @@ use redb::{Builder, Database, ReadableDatabase as _, ReadableTable as _, TableDe
 
 use super::{
     EachRow, Store, StoreError, Table, Write,
+    caught::caught,
     disk::{Disk, Medium},
 };
 
@@ -79,15 +79,15 @@ impl Embedded {
         let disk = Disk::on_trial(medium).map_err(|error| StoreError::unavailable(&self.place, error))?;
         let backend = disk.clone();
         // redb finds most damage by checksums. Where it trips over some, that is no more than damage either.
-        let opened = catch_unwind(AssertUnwindSafe(|| {
+        let opened = caught(|| {
             let mut database = Builder::new().set_cache_size(CACHE_BYTES).create_with_backend(backend)?;
             let sound = database.check_integrity()?;
             Ok::<_, redb::DatabaseError>((database, sound))
-        }));
+        });
         let (database, sound) = match opened {
-            Ok(Ok(opened)) => opened,
-            Ok(Err(error)) => return Err(damaged(&error)),
-            Err(_) => return Err(damaged(&"its pages contradict each other")),
+            Some(Ok(opened)) => opened,
+            Some(Err(error)) => return Err(damaged(&error)),
+            None => return Err(damaged(&"its pages contradict each other")),
         };
         if !sound {
             return Err(damaged(&"a checksum is wrong"));

@@ -2,6 +2,7 @@
 //! tables. A [`Store`] writes any number of rows at once, all or none; everything else about it is in one place each: what the rows
 //! say in `rows`, when they are written in `keeper`, what a new process makes of them in `start`.
 
+mod caught;
 mod disk;
 mod embedded;
 pub(crate) mod etcd;

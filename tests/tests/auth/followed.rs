@@ -77,3 +77,20 @@ async fn roles_are_followed_and_nothing_else_opens_a_server() {
     assert!(is_let_in(&watching).await && !is_let_in(&server).await, "nothing changed");
     server.stop().await;
 }
+
+/// Goal: what a file changes beside what is followed is named as waiting for a restart, and the rest of the file is in force.
+#[tokio::test]
+async fn what_needs_a_restart_is_named() {
+    let server = Permitd::start(&config(&[ADMIN])).await;
+    let watcher = ("watcher", "watcher's token", &[Role::Observe][..]);
+    let jwt =
+        "[auth.jwt]\njwks = \"nowhere.json\"\nissuer = \"https://issuer.test\"\naudience = \"permitd\"\n";
+    follow(&server, &(config(&[ADMIN, watcher]) + jwt)).await;
+    until("the log to name it", async || server.log().contains("auth.jwt")).await;
+    let log = server.log();
+    let line = log.lines().find(|line| line.contains("needs a restart")).expect("told");
+    assert!(line.contains("auth.jwt") && !line.contains("cluster") && !line.contains("server,"), "{line}");
+    assert!(!log.contains('\u{1b}'), "no colours where nobody sees them: {log}");
+    assert!(is_let_in(&server.with_token(watcher.1)).await, "the rest is in force");
+    server.stop().await;
+}
