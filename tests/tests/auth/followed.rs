@@ -83,8 +83,8 @@ async fn roles_are_followed_and_nothing_else_opens_a_server() {
 async fn what_needs_a_restart_is_named() {
     let server = Permitd::start(&config(&[ADMIN])).await;
     let watcher = ("watcher", "watcher's token", &[Role::Observe][..]);
-    let jwt =
-        "[auth.jwt]\njwks = \"nowhere.json\"\nissuer = \"https://issuer.test\"\naudience = \"permitd\"\n";
+    let jwt = "[auth.identities.issued]\nsubjects = [\"somebody\"]\nroles = [\"observe\"]\n\
+               [auth.jwt]\njwks = \"nowhere.json\"\nissuer = \"https://issuer.test\"\naudience = \"permitd\"\n";
     follow(&server, &(config(&[ADMIN, watcher]) + jwt)).await;
     until("the log to name it", async || server.log().contains("auth.jwt")).await;
     let log = server.log();
