@@ -261,6 +261,7 @@ async fn s38_large_messages_keep_the_order() {
     let many = (2..=LAST).map(|request_id| AcquireRequest { request_id, ..ask("k") }).collect();
     let report = vec![success(&held.permit_id)];
     session.send(SessionRequest { report, cancel: (3..=LAST).collect(), ..acquires(many) }).await;
+    assert!(session.next_reported().await.settled);
     let next = session.permit(2).await;
     for request_id in 3..=LAST {
         assert_eq!(session.refusal(request_id).await.code, Code::Cancelled, "{request_id}");
