@@ -63,7 +63,8 @@ export class Client implements AsyncDisposable {
     try {
       for (let taken = 0; taken < count; taken += 1) {
         while (came.length === 0) {
-          if (failed !== undefined) throw failed;
+          // The reason of a signal may be anything.
+          if (failed !== undefined) await Promise.reject(failed);
           await new Promise<void>((resolve) => (tell = resolve));
         }
         yield came.shift() as Guard;

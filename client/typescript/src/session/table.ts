@@ -396,7 +396,7 @@ function waitLeft({ waitMs, askedAt }: Waiting, now: number): number {
 
 /** When asking again may help, if the refusal passes by itself, such as of a server that can't write to its store. */
 function passesAfter({ code, retryAfter }: Refused): number | undefined {
-  return code === status.UNAVAILABLE && retryAfter ? Math.max(millisOf(retryAfter), AGAIN_MS) : undefined;
+  return code === Number(status.UNAVAILABLE) && retryAfter ? Math.max(millisOf(retryAfter), AGAIN_MS) : undefined;
 }
 
 /** Half of its life after `now`. A permit without a life is not extended. */
