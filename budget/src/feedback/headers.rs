@@ -159,17 +159,19 @@ impl Limit {
         self.apply_pace(moment);
     }
 
-    /// The provider says that at most `most` were left when it had taken in a call of `cost` that was granted at `granted`.
+    /// The provider says that at most `most` were left, some time between `granted`, when it may have taken in the call of `cost`, and now,
+    /// when it has answered. Nobody tells when, so the one holds that leaves more: what was granted meanwhile is in our own level, and taking
+    /// it off again would be quota that nobody gets.
     fn lower_level(&mut self, most: u64, cost: u64, granted: Time, moment: Moment) {
         let Self { rule, meter: Some(meter) } = self else { return };
         let history = rule.history.get_or_insert_default();
         let Some(since) = history.granted_since(granted, rule.traffic.net) else { return };
         meter.advance(moment.time);
         let refilled = if meter.is_bucket() { meter.gain_until(granted, moment.time) } else { 0 };
-        let most = meter.parts(most).saturating_add(refilled);
         let used = meter.parts(u64::try_from(since - i128::from(cost)).unwrap_or(0));
         if meter.counts_since(granted) {
-            meter.lower_to(most.saturating_sub(used));
+            let most = meter.parts(most);
+            meter.lower_to(most.max(most.saturating_add(refilled).saturating_sub(used)));
         }
     }
 }

@@ -14,10 +14,8 @@ use super::{
 };
 use crate::wire::reader::{Reader, bytes, number};
 
-/// Items of a message that is not taken apart: what busy clients send by themselves.
+/// Items of one part, and of a message that is not taken apart: what busy clients send by themselves.
 pub(super) const ITEMS_MAX: usize = 128;
-/// Items of one part.
-const PART: usize = 64;
 
 /// Fields of a `SessionRequest`.
 const HELLO: u64 = bytes(1);
@@ -93,7 +91,7 @@ impl Filling {
     fn add(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
         write(&mut self.part);
         self.items += 1;
-        if self.items == PART {
+        if self.items == ITEMS_MAX {
             self.finish();
         }
     }
