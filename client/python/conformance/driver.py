@@ -24,6 +24,8 @@ from permitd.httpx import AsyncPermitTransport
 
 #: Bytes in one command.
 LINE_BYTES_MAX = 16 * 1024 * 1024
+#: Seconds until what was closed has ended.
+END_MAX = 10.0
 
 Command = Dict[str, Any]
 
@@ -243,17 +245,26 @@ class Driver:
             await client.close()
         if self.tasks:
             await asyncio.wait(self.tasks)
-        # gRPC's thread ends with the last of its objects, some of which wait for the collector.
-        gc.collect()
-        tasks = asyncio.all_tasks() - {asyncio.current_task()}
-        threads = [thread for thread in threading.enumerate() if thread is not threading.main_thread()]
-        for left in (*tasks, *threads):
-            print("left behind:", left, file=sys.stderr)
-        tell("closed", leaked=len(tasks) + len(threads))
+        # gRPC's own tasks end a turn of the loop later.
+        patience = asyncio.get_running_loop().time() + END_MAX
+        while (left := left_behind()) and asyncio.get_running_loop().time() < patience:
+            await asyncio.sleep(0.01)
+        for one in left:
+            print("left behind:", one, file=sys.stderr)
+        tell("closed", leaked=len(left))
 
     def ready(self) -> permitd.aio.Client:
         """The client, which the case has connected."""
         return self.clients[-1]
+
+
+def left_behind() -> list[object]:
+    """Tasks and threads beside those of this program."""
+    # gRPC's thread ends with the last of its objects, some of which wait for the collector.
+    gc.collect()
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    threads = [thread for thread in threading.enumerate() if thread is not threading.main_thread()]
+    return [*tasks, *threads]
 
 
 class Nobody:
