@@ -33,10 +33,22 @@ impl fmt::Debug for Reload {
 pub(crate) async fn follow(reload: Reload, begun: Config, registry: Arc<Registry>, gate: Gate) {
     let Reload { file, load, mut asked } = reload;
     let watched = Watched::new([file]);
+    let begun = Arc::new(begun);
     let again = {
-        let (load, registry, begun) = (Arc::clone(&load), Arc::clone(&registry), Arc::new(begun));
+        let (load, begun) = (Arc::clone(&load), Arc::clone(&begun));
         move || put_in_force(load(), &begun, &registry, &gate)
     };
+    // What was changed since the server read it, and before it was watched.
+    let caught_up = {
+        let again = again.clone();
+        move || {
+            if load().ok().as_ref() != Some(&*begun) {
+                again();
+            }
+        }
+    };
+    // It fails only where the server stops.
+    let _ = task::spawn_blocking(caught_up).await;
     let when_asked = {
         let again = again.clone();
         async move {
