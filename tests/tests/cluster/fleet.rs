@@ -85,6 +85,13 @@ impl Fleet {
         soon("a declared budget", declared).await;
     }
 
+    /// Waits until every server knows the budget: a change is everywhere within a second, not at once.
+    pub(crate) async fn is_known(&self, key: &str) {
+        for place in 0..self.len() {
+            until("a budget known", async || self.server(place).try_state(key).await.is_ok()).await;
+        }
+    }
+
     /// The place of the server that owns the budget, as the metrics of the servers tell.
     pub(crate) async fn owner(&self, key: &str) -> Option<usize> {
         let wanted = format!("permitd_waiting{{provider=\"p\",key=\"{key}\"");

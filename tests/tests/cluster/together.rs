@@ -16,6 +16,7 @@ use crate::fleet::Fleet;
 async fn any_server_takes_any_call() {
     let fleet = Fleet::start(3, 1).await;
     fleet.server(0).set("k", vec![in_flight(3)]).await;
+    fleet.is_known("k").await;
     let mut permits = Vec::new();
     for place in 0..3 {
         permits.push(fleet.server(place).granted(ask("k")).await);
@@ -51,6 +52,7 @@ async fn a_session_spans_owners() {
     let mut owners = Vec::new();
     for key in &keys {
         owners.push(fleet.owned(key).await);
+        fleet.is_known(key).await;
     }
     owners.sort_unstable();
     owners.dedup();
@@ -102,6 +104,7 @@ async fn a_session_spans_owners() {
 async fn a_session_moves() {
     let fleet = Fleet::start(3, 1).await;
     fleet.server(0).set("k", vec![in_flight(1)]).await;
+    fleet.is_known("k").await;
     let owner = fleet.owned("k").await;
     let (one, other) = ((owner + 1) % 3, (owner + 2) % 3);
     let mut session = Session::open(fleet.server(one).channel().await, hello("mover")).await;
@@ -178,6 +181,7 @@ async fn a_server_that_stops_hands_over() {
     let fleet = Fleet::start(2, 1).await;
     let limits = vec![permitd_tests::rate("requests", 100, permitd_tests::DAY), in_flight(9)];
     fleet.server(0).set("k", limits).await;
+    fleet.is_known("k").await;
     let owner = fleet.owned("k").await;
     let (stops, stays) = (fleet.server(owner), fleet.server(1 - owner));
     let mut permits = Vec::new();
