@@ -2,6 +2,8 @@
 //! proxy that breaks connections. Everything is reached over real sockets, and judged by what the wire says.
 
 mod authority;
+mod calls;
+mod draws;
 mod etcd;
 mod facts;
 mod folder;
@@ -19,6 +21,8 @@ mod wait;
 mod words;
 
 pub use authority::{Authority, Issued};
+pub use calls::{Plan, Seen, every_kind, judge};
+pub use draws::Draws;
 pub use etcd::Etcd;
 pub use facts::{Facts, facts, refused_facts};
 pub use folder::Folder;

@@ -5,11 +5,11 @@
 
 use std::{env, net::SocketAddr, sync::Arc, time::Duration};
 
-use permitd_tests::{Etcd, Proxy, budget, in_flight, until};
+use permitd_tests::{Draws, Etcd, Proxy, budget, every_kind, in_flight, until};
 use tokio::time::sleep;
 
 use crate::{
-    crowd::{Crowd, Draw, shared_budget},
+    crowd::Crowd,
     fleet::{Fleet, config},
 };
 
@@ -82,7 +82,7 @@ impl Field {
         self.fleet.owned("k").await
     }
 
-    async fn suffer(&self, fault: Fault, draw: &mut Draw) {
+    async fn suffer(&self, fault: Fault, draw: &mut Draws) {
         let (fleet, etcd) = (&self.fleet, &self.fleet.etcd);
         match fault {
             Fault::OwnerKilled => {
@@ -135,10 +135,10 @@ impl Field {
 async fn suffer_all(faults: impl IntoIterator<Item = Fault>, seed: u64) {
     println!("seed {seed}");
     let field = Field::new().await;
-    field.fleet.declare(shared_budget()).await;
+    field.fleet.declare(every_kind(Vec::new())).await;
     let crowd = Crowd::begin(&field.fleet, seed);
     crowd.goes_on("the beginning").await;
-    let mut draw = Draw(seed);
+    let mut draw = Draws(seed);
     let mut acknowledged = Vec::new();
     for (number, fault) in faults.into_iter().enumerate() {
         println!("{number}: {fault:?} after {} calls", crowd.calls());
@@ -177,7 +177,7 @@ async fn faults_at_random() {
     let faults =
         env::var("PERMITD_FAULTS").map_or(3, |text| text.parse().expect("PERMITD_FAULTS is a number"));
     let seed = seed();
-    let mut draw = Draw(seed);
+    let mut draw = Draws(seed);
     suffer_all(
         (0..faults).map(|_| FAULTS[draw.below(FAULTS.len() as u64) as usize]).collect::<Vec<_>>(),
         seed,

@@ -9,51 +9,18 @@ use std::{
     time::{Duration, Instant},
 };
 
-use permitd_proto::v1::{AcquireRequest, Budget, Limit, Outcome, ReportRequest, Usage, Window};
+use permitd_proto::v1::{Limit, Window};
 use permitd_tests::{
-    DAY, Folder, Permitd, ask, budget, check_in_flight, check_rate, in_flight, rate, report, span,
-    steady_port, success, until,
+    DAY, Draws, Folder, Permitd, Plan, Seen, budget, every_kind, in_flight, judge, rate, steady_port, until,
 };
 use tokio::{task::JoinSet, time::sleep};
 
-const SECOND: Duration = Duration::from_secs(1);
-const MINUTE: Duration = Duration::from_secs(60);
-const SLOTS: u64 = 12;
 const DAILY: u64 = 86_400_000;
 /// What the day's limit comes to in a second.
 const DAILY_A_SECOND: u64 = 1_000;
 const CALLERS: u64 = 16;
-const TTL: Duration = Duration::from_secs(5);
 /// Clocks of this test and of the server are the same, read at different moments; a new process may be off by what its clock drifts.
 const CLOCK: Duration = Duration::from_millis(2);
-
-/// One call as its caller saw it.
-#[derive(Clone, Debug)]
-struct Seen {
-    /// Before the request was sent.
-    sent: Instant,
-    /// After the grant was read.
-    granted: Instant,
-    /// When it was over.
-    ended: Instant,
-    /// Its tokens; `None` for a call that was never made.
-    used: Option<u64>,
-}
-
-fn limits() -> Vec<Limit> {
-    vec![
-        Limit { burst: 60, ..rate("requests", 3_000, MINUTE) },
-        Limit { window: Window::Sliding.into(), ..rate("requests", 450, SECOND * 10) },
-        Limit {
-            window: Window::Fixed.into(),
-            phase: Some(prost_types::Timestamp::default()),
-            ..rate("tokens", 9_000, SECOND * 10)
-        },
-        in_flight(SLOTS),
-        // Never short, and nothing of it comes back meanwhile: what it has lost in the end is what crashes cost.
-        Limit { window: Window::Sliding.into(), ..rate("requests", DAILY, DAY) },
-    ]
-}
 
 /// Asks, calls, reports, until told to stop; whatever fails because nobody is there is tried again.
 async fn caller(
@@ -62,52 +29,17 @@ async fn caller(
     seen: Arc<Mutex<Vec<Seen>>>,
     stop: Arc<Mutex<bool>>,
 ) {
-    let mut draw = number;
-    let mut below = |most: u64| {
-        draw = draw.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (draw >> 33) % most
-    };
+    let mut draws = Draws(number);
     while !*stop.lock().expect("no panic") {
         let peer = Arc::clone(&server.lock().expect("no panic"));
-        let tokens = 1 + below(80);
-        let request = AcquireRequest { tokens, max_wait: span(SECOND), ..ask("k") };
-        let sent = Instant::now();
-        let Ok(permit) = peer.try_granted(request).await else {
+        let Some((call, said)) = Plan::draw(&mut draws).follow(&peer).await else {
             sleep(Duration::from_millis(5)).await;
             continue;
         };
-        let granted = Instant::now();
-        sleep(Duration::from_millis(below(40))).await;
-        let used = below(tokens + 1);
-        let said = match below(5) {
-            0 => report(&permit.permit_id, Outcome::Cancelled),
-            _ => ReportRequest {
-                actual: Some(Usage { tokens: Some(used), ..Usage::default() }),
-                ..success(&permit.permit_id)
-            },
-        };
-        let used = if said.outcome == i32::from(Outcome::Cancelled) { None } else { Some(used) };
-        let ended = Instant::now();
         // Said once; if nobody heard, the permit ends by itself. The call is over all the same.
         drop(peer.try_report(said).await);
-        seen.lock().expect("no panic").push(Seen { sent, granted, ended: ended.min(granted + TTL), used });
+        seen.lock().expect("no panic").push(call);
     }
-}
-
-/// No window holds more than it may, whatever happened in between.
-fn judge(calls: &[Seen]) {
-    let made: Vec<&Seen> = calls.iter().filter(|call| call.used.is_some()).collect();
-    let of = |used: fn(&Seen) -> u64| {
-        made.iter().map(|call| (call.sent, call.granted, used(call))).collect::<Vec<_>>()
-    };
-    let within = |most: f64| move |stretch| if stretch < SECOND * 10 { most } else { f64::INFINITY };
-    let requests = of(|_| 1);
-    check_rate("bucket", &requests, CLOCK, |stretch| 60.0 + 50.0 * stretch.as_secs_f64());
-    check_rate("sliding", &requests, CLOCK, within(450.0));
-    // Around the edge of two fixed windows twice the amount may fall.
-    check_rate("fixed", &of(|call| call.used.unwrap_or(0)), CLOCK, within(18_000.0));
-    let calls = calls.iter().map(|call| (call.granted, call.ended));
-    check_in_flight("in_flight", calls, SLOTS.cast_signed());
 }
 
 /// What is gone of the day's limit that no call has used.
@@ -130,8 +62,9 @@ async fn killed_again_and_again() {
     let (folder, port) = (Folder::new(), steady_port());
     let config = format!("[server]\ndata = \"{}\"\n", folder.path("data").display());
     let server = Permitd::start_at(port, &config).await;
-    let declared = Budget { permit_ttl: span(TTL), ..budget("k", limits()) };
-    server.declare(declared).await;
+    // Never short, and nothing of it comes back meanwhile: what it has lost in the end is what crashes cost.
+    let daily = Limit { window: Window::Sliding.into(), ..rate("requests", DAILY, DAY) };
+    server.declare(every_kind(vec![daily])).await;
     let server = Arc::new(Mutex::new(Arc::new(server)));
     let (seen, stop) = (Arc::new(Mutex::new(Vec::new())), Arc::new(Mutex::new(false)));
     let mut crowd = JoinSet::new();
@@ -139,10 +72,9 @@ async fn killed_again_and_again() {
         crowd.spawn(caller(Arc::clone(&server), number, Arc::clone(&seen), Arc::clone(&stop)));
     }
     let mut acknowledged = BTreeSet::new();
-    let mut moment = seed;
+    let mut moments = Draws(seed);
     for round in 0..kills {
-        moment = moment.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-        let ends = Instant::now() + Duration::from_millis(300 + (moment >> 33) % 1_500);
+        let ends = Instant::now() + Duration::from_millis(300 + moments.below(1_500));
         let peer = Arc::clone(&server.lock().expect("no panic"));
         // Changes up to the very moment.
         let changing = tokio::spawn(async move {
@@ -184,5 +116,5 @@ async fn killed_again_and_again() {
     assert!(lost < (2 * DAILY_A_SECOND + 2 * CALLERS) * kills, "{lost} lost in {kills} crashes");
     println!("{} calls, {} changes", calls.len(), acknowledged.len());
     assert!(calls.len() as u64 > 20 * kills, "there was load");
-    judge(&calls);
+    judge(&calls, CLOCK);
 }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use permitd_proto::v1::{AcquireRequest, Outcome, Permit, ReportRequest, Usage, acquire_response::Event};
-use permitd_tests::{Server, Session, ask, report, soon, span, success};
+use permitd_tests::{Draws, Server, Session, ask, report, soon, span, success};
 use tokio::task::JoinSet;
 
 /// The clocks of server and test are the same one, read at different moments; nothing else is tolerated.
@@ -43,16 +43,6 @@ pub(crate) fn of<'a>(
     keep: impl Fn(&Seen) -> bool,
 ) -> Vec<(Instant, Instant, u64)> {
     calls.iter().filter(|call| keep(call)).map(|call| (call.sent, call.granted, call.used(unit))).collect()
-}
-
-/// Numbers that look random and are the same each time.
-pub(crate) struct Draws(u64);
-
-impl Draws {
-    pub(crate) fn below(&mut self, most: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % most
-    }
 }
 
 /// What one caller does over and over until the time is up.

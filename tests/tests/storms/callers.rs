@@ -11,7 +11,7 @@ use permitd_client::{Client, OutagePolicy, Report};
 use permitd_proto::v1::{
     AcquireRequest, Granted, SessionRequest, SessionResponse, permit_service_client::PermitServiceClient,
 };
-use permitd_tests::{ask, hello, span, success};
+use permitd_tests::{Draws, ask, hello, span, success};
 use tokio::{
     sync::mpsc,
     time::{sleep, timeout},
@@ -19,7 +19,7 @@ use tokio::{
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Streaming, transport::Endpoint};
 
-use crate::{Draws, Log};
+use crate::Log;
 
 /// Nobody hears nothing for longer and goes on.
 const PATIENCE: Duration = Duration::from_millis(700);

@@ -18,7 +18,7 @@ use std::{
 
 use permitd_proto::v1::{Budget, Limit};
 use permitd_tests::{
-    Folder, Permitd, Proxy, ask, budget, check_in_flight, check_rate, in_flight, rate, soon, span,
+    Draws, Folder, Permitd, Proxy, ask, budget, check_in_flight, check_rate, in_flight, rate, soon, span,
     steady_port, until,
 };
 use tokio::task::JoinSet;
@@ -31,20 +31,6 @@ const TTL: Duration = Duration::from_secs(2);
 const MINUTE: Duration = Duration::from_secs(60);
 /// Clocks of this test and of the server are the same, read at different moments; a new process may be off by what its clock drifts.
 const CLOCK: Duration = Duration::from_millis(2);
-
-/// Numbers by SplitMix64, one at a time.
-#[derive(Debug)]
-struct Draws(u64);
-
-impl Draws {
-    fn below(&mut self, end: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        (mixed ^ (mixed >> 31)) % end
-    }
-}
 
 /// What all callers share.
 #[derive(Debug, Default)]

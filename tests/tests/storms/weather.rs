@@ -2,10 +2,8 @@
 
 use std::time::Duration;
 
-use permitd_tests::{Permitd, Proxy};
+use permitd_tests::{Draws, Permitd, Proxy};
 use tokio::time::sleep;
-
-use crate::Draws;
 
 pub(crate) struct Weather {
     pub(crate) server: Permitd,
