@@ -6,6 +6,7 @@ mod acquire;
 mod batch;
 mod budgets;
 mod check;
+mod cluster;
 mod completions;
 mod demo;
 mod explain;
@@ -61,6 +62,8 @@ enum Command {
     Check(check::Check),
     /// See and steer budgets, live.
     Budgets(budgets::Budgets),
+    /// See the servers of a cluster, and steer which budgets each has.
+    Cluster(cluster::Cluster),
     /// Say what holds a budget back, who waits, and what would help.
     Explain(explain::Explain),
     /// Watch budgets on a terminal by pressure, and steer them by keys.
@@ -97,6 +100,7 @@ impl Command {
             Command::Serve(serve) => serve.run(),
             Command::Check(check) => check.run(),
             Command::Budgets(budgets) => budgets.run(),
+            Command::Cluster(cluster) => cluster.run(),
             Command::Explain(explain) => explain.run(),
             Command::Top(top) => top.run(),
             Command::Profiles(profiles) => profiles.run(),
@@ -123,6 +127,7 @@ impl Command {
             Command::Demo(demo) => demo.json,
             Command::Check(check) => check.json,
             Command::Budgets(budgets) => budgets.json(),
+            Command::Cluster(cluster) => cluster.json(),
             Command::Explain(explain) => explain.remote.json,
             Command::Top(top) => top.remote.json,
             Command::Profiles(profiles) => profiles.json(),

@@ -5,7 +5,8 @@ use std::{env, future::Future, path::PathBuf, time::Duration};
 use clap::Args;
 use permitd_client::{Client, ClientBuilder, Tls, Token, internal::Credentials};
 use permitd_proto::v1::{
-    admin_service_client::AdminServiceClient, permit_service_client::PermitServiceClient,
+    admin_service_client::AdminServiceClient, cluster_service_client::ClusterServiceClient,
+    permit_service_client::PermitServiceClient,
 };
 use tokio::runtime;
 use tonic::{
@@ -137,6 +138,11 @@ impl Remote {
     /// Connects for administration.
     pub(crate) async fn admin(&self) -> Result<AdminServiceClient<Connection>, Failure> {
         Ok(AdminServiceClient::new(self.connect().await?))
+    }
+
+    /// Connects for what is about a cluster.
+    pub(crate) async fn cluster(&self) -> Result<ClusterServiceClient<Connection>, Failure> {
+        Ok(ClusterServiceClient::new(self.connect().await?))
     }
 
     /// Connects for permits.

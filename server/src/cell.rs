@@ -47,6 +47,7 @@ pub struct Cell {
     /// Who writes it down, if anybody does.
     keeper: Option<Arc<Keeper>>,
     contention: Arc<Contention>,
+    server: Arc<str>,
     this: Weak<Cell>,
     /// Sessions that hold or will soon hold a local share.
     sharers: AtomicU32,
@@ -64,13 +65,16 @@ pub(crate) struct Footing {
     pub(crate) contention: Arc<Contention>,
     /// What is known of providers.
     pub(crate) profiles: Arc<Profiles>,
+    /// What the other servers call this one; empty where there are none.
+    pub(crate) server: Arc<str>,
 }
 
 impl Footing {
     /// Nobody writes anything down, and providers are known by the built-in profiles.
     #[cfg(test)]
     pub(crate) fn in_memory(clock: Clock, alarms: Arc<Alarms>) -> Self {
-        Self { clock, alarms, keeper: None, contention: Arc::default(), profiles: Profiles::built_in() }
+        let (contention, profiles) = (Arc::default(), Profiles::built_in());
+        Self { clock, alarms, keeper: None, contention, profiles, server: Arc::default() }
     }
 }
 
@@ -98,7 +102,7 @@ impl Cell {
         heart: Budget<Waiter>,
         footing: &Footing,
     ) -> Arc<Self> {
-        let Footing { clock, alarms, keeper, contention, profiles } = footing.clone();
+        let Footing { clock, alarms, keeper, contention, profiles, server } = footing.clone();
         let profile = Arc::clone(profiles.of(name.provider()));
         let state = State {
             heart,
@@ -123,6 +127,7 @@ impl Cell {
             profile,
             keeper,
             contention,
+            server,
             this: this.clone(),
             sharers,
             state: Mutex::new(state),
@@ -141,6 +146,11 @@ impl Cell {
     #[must_use]
     pub fn name(&self) -> &BudgetName {
         &self.name
+    }
+
+    /// What the other servers call the one that it is at; empty where there are none.
+    pub(crate) fn server(&self) -> &str {
+        &self.server
     }
 
     /// What is known of the provider.

@@ -1,7 +1,8 @@
 //! What others ask of any gRPC server: `grpc.health.v1`, NOT_SERVING until ready and while draining, and reflection.
 
 use permitd_proto::v1::{
-    admin_service_server::AdminServiceServer, permit_service_server::PermitServiceServer,
+    admin_service_server::AdminServiceServer, cluster_service_server::ClusterServiceServer,
+    permit_service_server::PermitServiceServer,
 };
 use tonic::{server::NamedService, service::Routes};
 use tonic_health::{
@@ -11,13 +12,14 @@ use tonic_health::{
 };
 use tonic_reflection::server::Builder as Reflection;
 
-use crate::{admin::Admin, service::Permits};
+use crate::{admin::Admin, cluster::Service, service::Permits};
 
 /// Everything that health is asked about; "" is the server as a whole.
-const SERVICES: [&str; 3] = [
+const SERVICES: [&str; 4] = [
     "",
     <PermitServiceServer<Permits> as NamedService>::NAME,
     <AdminServiceServer<Admin> as NamedService>::NAME,
+    <ClusterServiceServer<Service> as NamedService>::NAME,
 ];
 
 /// The answers of all workers.

@@ -207,7 +207,8 @@ pub async fn run_from(
     let (alarms, stream_thread) = Alarms::start("streams", clock)?;
     let (phase, phases) = watch::channel(Phase::Starting);
     let (stop, stops) = watch::channel(Stop::Run);
-    let metrics = Arc::new(Metrics::new(Arc::clone(&registry), config.server.bounds.metric_budgets));
+    let metrics = Metrics::new(Arc::clone(&registry), config.server.bounds.metric_budgets);
+    let metrics = Arc::new(metrics.with_cluster(cluster.clone()));
     let admin = Admin::new(
         Arc::clone(&registry),
         trail,
@@ -291,7 +292,8 @@ async fn hold(mut store: Option<Box<dyn Store>>, reading: &Reading, config: &Con
     let (alarms, grant_thread) = Alarms::start("grants", clock)?;
     let profiles = Profiles::load(config.server.profiles.iter().map(PathBuf::as_path))?;
     let keeper = store.is_some().then(Arc::<Keeper>::default);
-    let footing = Footing { clock, alarms, keeper: keeper.clone(), contention: Arc::default(), profiles };
+    let (contention, server) = (Arc::default(), Arc::default());
+    let footing = Footing { clock, alarms, keeper: keeper.clone(), contention, profiles, server };
     let registry = Arc::new(Registry::new(footing, config.server.bounds.budgets));
     let changes = registry.restore(kept, &resumed)?;
     registry.follow(File::of(config))?;
@@ -314,8 +316,8 @@ async fn hold_with_others(joined: &Joined, config: &Config) -> Result<Held, Erro
     let (alarms, grant_thread) = Alarms::start("grants", clock)?;
     let profiles = Profiles::load(config.server.profiles.iter().map(PathBuf::as_path))?;
     let keeper = Arc::<Keeper>::default();
-    let contention = Arc::default();
-    let footing = Footing { clock, alarms, keeper: Some(Arc::clone(&keeper)), contention, profiles };
+    let (contention, server) = (Arc::default(), joined.name().into());
+    let footing = Footing { clock, alarms, keeper: Some(Arc::clone(&keeper)), contention, profiles, server };
     let registry = Arc::new(Registry::new(footing, config.server.bounds.budgets).clustered());
     registry.follow(File::of(config))?;
     let trail = Trail::resume(config.server.bounds.changes, Vec::new(), Some(Arc::clone(&keeper)));

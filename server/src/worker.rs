@@ -3,7 +3,9 @@
 
 use std::{future::Future, io, num::NonZeroUsize, sync::Arc, thread, time::Duration};
 
-use permitd_proto::v1::admin_service_server::AdminServiceServer;
+use permitd_proto::v1::{
+    admin_service_server::AdminServiceServer, cluster_service_server::ClusterServiceServer,
+};
 use tokio::{
     net::TcpListener,
     runtime,
@@ -16,6 +18,7 @@ use tower::util::option_layer;
 use crate::{
     admin::Admin,
     auth::GateLayer,
+    cluster::Service,
     config::ServerConfig,
     connection::{Connection, Room},
     health::Health,
@@ -160,7 +163,10 @@ fn routes(shared: &Arc<Shared>, admin: &Admin, health: &Health) -> Routes {
     let admin = AdminServiceServer::new(admin.clone())
         .max_decoding_message_size(message_bytes)
         .max_encoding_message_size(message_bytes);
-    health.mount(Routes::new(Permits::new(Arc::clone(shared))).add_service(admin)).prepare()
+    let cluster = ClusterServiceServer::new(Service::new(shared.cluster.clone(), shared.gate.clone()))
+        .max_decoding_message_size(message_bytes);
+    let routes = Routes::new(Permits::new(Arc::clone(shared))).add_service(admin).add_service(cluster);
+    health.mount(routes).prepare()
 }
 
 async fn serve(

@@ -6,7 +6,7 @@ use permitd_proto::v1::{
     AcquireRequest, AcquireResponse, Budget, BudgetState, GetBudgetRequest, Limit, LimitState, Outcome,
     PauseBudgetRequest, Permit, Queued, ReportRequest, ReportResponse, ResumeBudgetRequest, SetBudgetRequest,
     acquire_response::Event, admin_service_client::AdminServiceClient,
-    permit_service_client::PermitServiceClient,
+    cluster_service_client::ClusterServiceClient, permit_service_client::PermitServiceClient,
 };
 use tokio::sync::OnceCell;
 use tonic::{
@@ -94,6 +94,11 @@ impl Peer {
     /// Administration, on the connection that all calls share.
     pub async fn admin(&self) -> AdminServiceClient<Line> {
         AdminServiceClient::new(self.shared.get_or_init(|| self.channel()).await.clone())
+    }
+
+    /// What is about a cluster, on the connection that all calls share.
+    pub async fn cluster(&self) -> ClusterServiceClient<Line> {
+        ClusterServiceClient::new(self.shared.get_or_init(|| self.channel()).await.clone())
     }
 
     /// Creates or replaces the budget `p/KEY`.

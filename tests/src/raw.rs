@@ -10,8 +10,8 @@ use tonic::{
 
 use crate::{line::Line, wait::soon};
 
-/// Every method of the service.
-pub const METHODS: [&str; 13] = [
+/// Every method whose messages have fields.
+pub const METHODS: [&str; 16] = [
     "/permitd.v1.PermitService/Acquire",
     "/permitd.v1.PermitService/Report",
     "/permitd.v1.PermitService/Session",
@@ -25,6 +25,9 @@ pub const METHODS: [&str; 13] = [
     "/permitd.v1.AdminService/ListChanges",
     "/permitd.v1.AdminService/DiffBudgets",
     "/permitd.v1.AdminService/ResetBudget",
+    "/permitd.v1.AdminService/ExplainBudget",
+    "/permitd.v1.ClusterService/MoveBudget",
+    "/permitd.v1.ClusterService/DrainServer",
 ];
 
 /// Calls a method with these bytes, and gives its first answer.

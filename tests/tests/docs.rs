@@ -142,6 +142,7 @@ async fn commands_parse() {
         "batch",
         "budgets",
         "check",
+        "cluster",
         "completions",
         "demo",
         "explain",

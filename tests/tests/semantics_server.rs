@@ -18,7 +18,8 @@ use tonic_health::pb::{
 };
 use tonic_reflection::pb::{v1, v1alpha};
 
-const SERVICES: [&str; 2] = ["permitd.v1.PermitService", "permitd.v1.AdminService"];
+const SERVICES: [&str; 3] =
+    ["permitd.v1.PermitService", "permitd.v1.AdminService", "permitd.v1.ClusterService"];
 
 /// What the server promises to whoever stops it (41), and some room for a busy machine.
 const GONE_WITHIN: Duration = Duration::from_secs(13);
@@ -48,7 +49,7 @@ async fn s41_draining() {
     server.set("k", vec![in_flight(2), rate("tokens", 100, DAY)]).await;
     let mut health = HealthClient::new(server.channel().await);
     let mut watches = Vec::new();
-    for service in ["", SERVICES[0], SERVICES[1]] {
+    for service in [""].into_iter().chain(SERVICES) {
         let request = HealthCheckRequest { service: service.to_owned() };
         let mut watch = health.watch(request).await.expect("a watch").into_inner();
         assert_eq!(watched(&mut watch).await, ServingStatus::Serving);
@@ -317,7 +318,7 @@ async fn s43_empty_messages() {
 #[tokio::test]
 async fn s44_health() {
     let server = Server::start().await;
-    for service in ["", SERVICES[0], SERVICES[1]] {
+    for service in [""].into_iter().chain(SERVICES) {
         assert_eq!(health_of(&server, service).await, Ok(ServingStatus::Serving), "{service:?}");
     }
     assert_eq!(health_of(&server, "permitd.v1.Nobody").await, Err(Code::NotFound));
@@ -334,7 +335,7 @@ async fn reflection() {
     let list = v1::server_reflection_request::MessageRequest::ListServices(String::new());
     let describe =
         |name: &str| v1::server_reflection_request::MessageRequest::FileContainingSymbol(name.to_owned());
-    let asked = [list, describe(SERVICES[0]), describe(SERVICES[1])];
+    let asked: Vec<_> = [list].into_iter().chain(SERVICES.map(describe)).collect();
     let asked = asked
         .map(|request| v1::ServerReflectionRequest { host: String::new(), message_request: Some(request) });
     let mut client = v1::server_reflection_client::ServerReflectionClient::new(server.channel().await);
@@ -352,7 +353,7 @@ async fn reflection() {
     let describe = |name: &str| {
         v1alpha::server_reflection_request::MessageRequest::FileContainingSymbol(name.to_owned())
     };
-    let asked = [list, describe(SERVICES[0]), describe(SERVICES[1])];
+    let asked: Vec<_> = [list].into_iter().chain(SERVICES.map(describe)).collect();
     let asked = asked.map(|request| v1alpha::ServerReflectionRequest {
         host: String::new(),
         message_request: Some(request),

@@ -98,6 +98,9 @@ pub(super) fn at_length(state: &v1::BudgetState) -> String {
     if let Some(budget) = &state.budget {
         text += &format!("\n\n{}", declared(budget));
     }
+    if !state.owner.is_empty() {
+        text += &format!("\nserver    {}", state.owner);
+    }
     if !state.tenants.is_empty() {
         let mut tenants = Table::new(&[
             ("TENANT", Align::Left),
@@ -223,6 +226,7 @@ pub(crate) fn state_json(state: &v1::BudgetState) -> Value {
         "provider": budget.provider,
         "key": budget.key,
         "etag": budget.etag,
+        "owner": (!state.owner.is_empty()).then_some(&state.owner),
         "paused": state.paused,
         "exhausted": state.exhausted,
         "exhausted_until": state.exhausted_until.as_ref().map(moment),

@@ -167,7 +167,7 @@ impl AdminService for Admin {
         let cell = self.registry.find(&name).map_err(Fault::from)?;
         let (declared, (snapshot, standing, now)) = together(&cell, Cell::explain);
         let facts = Facts { name: &name, snapshot: &snapshot, standing: &standing, now };
-        let state = budget::write_state(&name, &declared, snapshot.clone());
+        let state = budget::write_state(&cell, &declared, snapshot.clone());
         Ok(Response::new(explain::write(&facts, state)))
     }
 
@@ -252,6 +252,9 @@ impl AdminService for Admin {
         });
         made.map_err(|error: RegistryError| Fault::from(error))?;
         self.durable().await?;
+        if let Some(cluster) = &self.cluster {
+            cluster.unpin(&name).await?;
+        }
         Ok(Response::new(v1::DeleteBudgetResponse {}))
     }
 
@@ -405,7 +408,7 @@ fn read_reason(reason: String) -> Result<String, Fault> {
 /// What is declared and how it stands, of the same moment: looked at again if a change came in between.
 fn state(cell: &Cell) -> v1::BudgetState {
     let (declared, snapshot) = together(cell, Cell::snapshot);
-    budget::write_state(cell.name(), &declared, snapshot)
+    budget::write_state(cell, &declared, snapshot)
 }
 
 fn together<T>(cell: &Cell, look: impl Fn(&Cell) -> T) -> (Declared, T) {

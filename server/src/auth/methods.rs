@@ -17,7 +17,7 @@ const ADMIN: Access = Access::Roles(&[Role::Admin]);
 const OBSERVE: Access = Access::Roles(&[Role::Observe, Role::Admin]);
 
 /// Our own methods. In a session, each item wants its role once more.
-const METHODS: [(&str, Access); 14] = [
+const METHODS: [(&str, Access); 17] = [
     ("/permitd.v1.PermitService/Acquire", Access::Roles(&[Role::Acquire])),
     ("/permitd.v1.PermitService/Report", Access::Roles(&[Role::Report])),
     ("/permitd.v1.PermitService/Session", Access::Roles(&[Role::Acquire, Role::Report])),
@@ -32,6 +32,9 @@ const METHODS: [(&str, Access); 14] = [
     ("/permitd.v1.AdminService/ResetBudget", ADMIN),
     ("/permitd.v1.AdminService/PauseBudget", ADMIN),
     ("/permitd.v1.AdminService/ResumeBudget", ADMIN),
+    ("/permitd.v1.ClusterService/GetCluster", OBSERVE),
+    ("/permitd.v1.ClusterService/MoveBudget", ADMIN),
+    ("/permitd.v1.ClusterService/DrainServer", ADMIN),
 ];
 
 /// Services of others, as a whole.

@@ -1,11 +1,6 @@
-//! Budgets that this server takes and gives up. What it takes it begins with everything counted as granted that its last owner may have
-//! granted; what it gives up in good order is written down to the unit first.
+//! Budgets that this server takes: each begins with everything counted as granted that its last owner may have granted.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, atomic::Ordering},
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use futures_util::stream::{self, StreamExt as _};
 use permitd_budget::{Resumed, Time};
@@ -15,7 +10,7 @@ use super::{
     Cluster,
     directory::Seen,
     etcd::{
-        delete, made_at,
+        made_at,
         messages::{Done, KeyValue, TxnRequest},
         put, read, written_at,
     },
@@ -30,18 +25,14 @@ use crate::{
 };
 
 /// Claims under way at once.
-const CLAIMS_MAX: usize = 16;
+pub(super) const CLAIMS_MAX: usize = 16;
 /// Between two looks at what nobody owns, and at what others should own.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// Budgets given to others between two looks, so that what moves is a small part of what goes on.
-const MOVES_MAX: usize = 4;
 /// How far apart clocks of two machines may be where one has never seen the other's.
 pub(super) const SKEW_MAX: Duration = Duration::from_secs(1);
 /// Ids that are taken from all servers' at a time, and how few may be left before.
 const IDS: u32 = 1_024;
 const IDS_LOW: u32 = 256;
-/// Tries to write a budget down before it is given up as after a crash.
-const SAVES_MAX: usize = 3;
 
 impl Cluster {
     /// Claims what is asked for here and what nobody owns, and gives up what others should own, for good.
@@ -61,6 +52,7 @@ impl Cluster {
                     }
                 }
             }
+            self.give_what_was_moved().await;
             // Each once: two claims of this server's would both hold.
             let mut due: BTreeMap<BudgetName, bool> = self.orphans().into_iter().collect();
             due.append(&mut self.wanted.lock());
@@ -91,7 +83,7 @@ impl Cluster {
     /// Becomes the owner of a budget that has none. Nothing happens if it has one.
     async fn claim(&self, budget: &BudgetName, asked: bool) -> Result<(), Status> {
         let standing = *self.standing.lock();
-        let Some(standing) = standing.filter(|_| !self.is_leaving.load(Ordering::Relaxed)) else {
+        let Some(standing) = standing.filter(|_| !self.takes_none()) else {
             return Ok(());
         };
         if self.registry.is_seated(budget) {
@@ -184,71 +176,6 @@ impl Cluster {
             self.registry.unseat(&budget, false);
         }
         self.tell_change();
-    }
-
-    /// Gives some of its budgets to servers that have fewer.
-    async fn give_to_others(&self) {
-        let due: Vec<BudgetName> = {
-            let directory = self.directory.read();
-            let seats = self.registry.seats().into_iter();
-            seats.filter(|budget| directory.better(budget, &self.name).is_some()).take(MOVES_MAX).collect()
-        };
-        for budget in due {
-            // It may look otherwise by now.
-            if self.directory.read().better(&budget, &self.name).is_some() {
-                self.hand_over(&budget).await;
-            }
-        }
-    }
-
-    /// Gives a budget up in good order: to the unit, with its permits.
-    pub(super) async fn hand_over(&self, budget: &BudgetName) {
-        let Some(revision) = self.owned.revision(budget) else { return };
-        let cell = self.registry.unseat(budget, true);
-        if let (Some(keeper), Some(cell)) = (self.registry.keeper(), cell) {
-            for _ in 0..SAVES_MAX {
-                if keeper.flush().await.is_ok() {
-                    break;
-                }
-            }
-            cell.leave(false);
-        }
-        let owner = self.keys.owner(budget);
-        let request = TxnRequest {
-            compare: vec![made_at(owner.clone(), revision)],
-            success: vec![delete(owner)],
-            failure: Vec::new(),
-        };
-        // If that fails, the next owner comes when the lease has ended.
-        if let Err(status) = self.etcd.txn(request).await {
-            tracing::warn!(%budget, error = status.message(), "can't be handed over");
-            return;
-        }
-        self.owned.released(budget);
-        self.directory.write().owner_gone(budget);
-        self.tell_change();
-    }
-
-    /// Gives everything up, since this server is about to go, and takes nothing any more.
-    pub(crate) async fn leave(&self) {
-        self.is_leaving.store(true, Ordering::Relaxed);
-        let standing = *self.standing.lock();
-        let Some(standing) = standing else { return };
-        if let Err(status) = self.tell_of_itself(&standing).await {
-            tracing::warn!(error = status.message(), "the others could not be told that this server goes");
-        }
-        stream::iter(self.registry.seats())
-            .for_each_concurrent(CLAIMS_MAX, |budget| async move { self.hand_over(&budget).await })
-            .await;
-    }
-
-    /// Ends the lease, so that nobody has to wait for its end.
-    pub(crate) async fn end(&self) {
-        let standing = self.standing.lock().take();
-        if let Some(standing) = standing {
-            // It ends by itself.
-            let _ = self.etcd.revoke_lease(standing.lease).await;
-        }
     }
 
     /// Sees to it that there are ids for budgets to come. They are never used twice, by any server.

@@ -31,7 +31,7 @@ pub(crate) struct MemberRow {
     /// Of the program.
     #[prost(string, tag = "2")]
     pub(crate) version: String,
-    /// Whether it is about to go.
+    /// Whether it takes no budgets: it was drained, or is about to go.
     #[prost(bool, tag = "3")]
     pub(crate) leaving: bool,
     /// Its clock when it wrote this.
@@ -45,11 +45,14 @@ pub(crate) struct MemberRow {
     /// Which process it is.
     #[prost(string, tag = "7")]
     pub(crate) instance: String,
+    /// When it got its lease, by its clock; 0 of versions that do not tell.
+    #[prost(fixed64, tag = "8")]
+    pub(crate) since_nanos: u64,
 }
 
 impl MemberRow {
-    /// With the clock as it is now.
-    pub(crate) fn now(address: &str, instance: &str, leaving: bool, clock: &Clock) -> Self {
+    /// With the clock as it is now. `since`: when it got its lease.
+    pub(crate) fn now(address: &str, instance: &str, leaving: bool, since: Time, clock: &Clock) -> Self {
         let pulse = clock.pulse();
         let (boot, up) = pulse.boot.map_or((Vec::new(), Duration::ZERO), |boot| (boot.id.to_vec(), boot.up));
         Self {
@@ -60,6 +63,7 @@ impl MemberRow {
             at_nanos: pulse.at.as_nanos(),
             boot,
             up_nanos: u64::try_from(up.as_nanos()).unwrap_or(u64::MAX),
+            since_nanos: since.as_nanos(),
         }
     }
 
@@ -86,6 +90,8 @@ pub(crate) struct Directory {
     owners: HashMap<BudgetName, String>,
     owned: HashMap<String, usize>,
     budgets: BTreeMap<BudgetName, (u32, StoredBudget)>,
+    /// The servers that budgets were moved to, to stay there.
+    pins: BTreeMap<BudgetName, String>,
     names: HashMap<u32, BudgetName>,
 }
 
@@ -142,6 +148,14 @@ impl Directory {
         }
     }
 
+    pub(crate) fn pin_is(&mut self, budget: BudgetName, server: String) {
+        self.pins.insert(budget, server);
+    }
+
+    pub(crate) fn pin_gone(&mut self, budget: &BudgetName) {
+        self.pins.remove(budget);
+    }
+
     /// Everything is read anew; only clocks are remembered.
     pub(crate) fn clear(&mut self) {
         *self = Self { clocks: std::mem::take(&mut self.clocks), ..Self::default() };
@@ -187,16 +201,70 @@ impl Directory {
 
     /// Who should own a budget that nobody owns.
     pub(crate) fn place(&self, budget: &BudgetName) -> Option<&str> {
-        place(budget, &self.candidates())
+        self.pinned(budget).or_else(|| place(budget, &self.candidates()))
     }
 
     /// To whom a budget of `owner` should move, if to anybody.
     pub(crate) fn better(&self, budget: &BudgetName, owner: &str) -> Option<&str> {
-        better(budget, owner, &self.candidates())
+        match self.pinned(budget) {
+            Some(pinned) => (pinned != owner).then_some(pinned),
+            None => better(budget, owner, &self.candidates()),
+        }
+    }
+
+    /// Whether somebody moved the budget.
+    pub(crate) fn is_pinned(&self, budget: &BudgetName) -> bool {
+        self.pins.contains_key(budget)
+    }
+
+    /// Budgets of `owner` that somebody moved to others, who take them.
+    pub(crate) fn moved_from(&self, owner: &str) -> impl Iterator<Item = &BudgetName> {
+        let owned = self.pins.keys().filter(move |budget| self.owner(budget) == Some(owner));
+        owned.filter(move |budget| self.pinned(budget).is_some_and(|pinned| pinned != owner))
+    }
+
+    /// The server that somebody moved the budget to, while it takes budgets.
+    fn pinned(&self, budget: &BudgetName) -> Option<&str> {
+        let (name, row) = self.members.get_key_value(self.pins.get(budget)?)?;
+        (!row.leaving).then_some(name)
     }
 
     fn candidates(&self) -> Vec<Candidate<'_>> {
         let staying = self.members.iter().filter(|(_, row)| !row.leaving);
         staying.map(|(name, _)| Candidate { name, owned: self.owned(name) }).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Goal: a budget that was moved stays where it was moved to, while that server takes budgets.
+    #[test]
+    fn what_was_moved_stays() {
+        let mut directory = Directory::default();
+        let row = |leaving| MemberRow { leaving, ..MemberRow::default() };
+        for server in ["a", "b", "c"] {
+            directory.member_is(server.to_owned(), row(false), Instant::now());
+        }
+        let budget: BudgetName = "p/k".parse().expect("a name");
+        let by_itself = directory.place(&budget).expect("there are servers").to_owned();
+        let other = ["a", "b", "c"].into_iter().find(|server| **server != by_itself).expect("three");
+        directory.owner_is(budget.clone(), by_itself.clone());
+        assert_eq!(directory.better(&budget, &by_itself), None);
+
+        directory.pin_is(budget.clone(), other.to_owned());
+        assert_eq!(directory.place(&budget), Some(other));
+        assert_eq!(directory.better(&budget, &by_itself), Some(other));
+        assert_eq!(directory.moved_from(&by_itself).collect::<Vec<_>>(), [&budget]);
+        directory.owner_is(budget.clone(), other.to_owned());
+        assert_eq!(directory.better(&budget, other), None, "though it would be another's");
+        assert_eq!(directory.moved_from(other).count(), 0);
+
+        directory.member_is(other.to_owned(), row(true), Instant::now());
+        assert_eq!(directory.place(&budget), Some(&*by_itself), "while that one takes none");
+        directory.member_is(other.to_owned(), row(false), Instant::now());
+        directory.pin_gone(&budget);
+        assert_eq!(directory.place(&budget), Some(&*by_itself));
     }
 }

@@ -73,7 +73,7 @@ impl Cluster {
     }
 
     /// Takes in a key. Whether a request may find another way by it.
-    fn take_in(&self, KeyValue { key, value, .. }: KeyValue) -> bool {
+    pub(super) fn take_in(&self, KeyValue { key, value, .. }: KeyValue) -> bool {
         let mut directory = self.directory.write();
         match self.keys.read(&key) {
             Some(Live::Member(name)) => {
@@ -89,6 +89,10 @@ impl Cluster {
                 let read = value.and_then(|value| Some((value.id, rows::read_budget(&value.row)?)));
                 let Some((id, stored)) = read else { return false };
                 directory.budget_is(id, stored);
+                true
+            }
+            Some(Live::Pin(budget)) => {
+                directory.pin_is(budget, String::from_utf8_lossy(&value).into_owned());
                 true
             }
             Some(Live::Change(number)) => {
@@ -108,6 +112,7 @@ impl Cluster {
             Some(Live::Member(name)) => directory.member_gone(&name),
             Some(Live::Owner(budget)) => directory.owner_gone(&budget),
             Some(Live::Budget(budget)) => directory.budget_gone(&budget),
+            Some(Live::Pin(budget)) => directory.pin_gone(&budget),
             Some(Live::Change(_)) | None => return false,
         }
         true

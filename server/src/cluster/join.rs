@@ -21,6 +21,7 @@ use super::{
     directory::{Directory, MemberRow},
     etcd::{Etcd, made_at, messages::TxnRequest, put},
     keys::{Keys, Live},
+    lookup::Lookups,
     peers::Peers,
 };
 use crate::{
@@ -264,8 +265,10 @@ impl Joined {
             directory: RwLock::new(Directory::default()),
             standing: Mutex::new(None),
             is_leaving: AtomicBool::new(false),
+            is_drained: AtomicBool::new(false),
             wanted: Mutex::default(),
             wants: Notify::new(),
+            lookups: Lookups::default(),
             lookers: Mutex::default(),
             changed: watch::channel(0).0,
         });
@@ -284,6 +287,7 @@ impl Joined {
         let revision = cluster.read_directory().await.map_err(wrong)?;
         background.spawn(Arc::clone(&cluster).follow(revision));
         background.spawn(Arc::clone(&cluster).claim_what_is_due());
+        background.spawn(Arc::clone(&cluster).look_up_names());
         Ok(cluster)
     }
 }

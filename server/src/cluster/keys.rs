@@ -19,6 +19,8 @@ pub(crate) enum Live {
     Owner(BudgetName),
     /// What is declared of a budget.
     Budget(BudgetName),
+    /// Where a budget was moved to.
+    Pin(BudgetName),
     /// An entry of the audit trail.
     Change(u64),
 }
@@ -69,6 +71,11 @@ impl Keys {
         self.key("live/budgets/", budget)
     }
 
+    /// The server that a budget was moved to, which is to keep it.
+    pub(crate) fn pin(&self, budget: &BudgetName) -> Vec<u8> {
+        self.key("live/pins/", budget)
+    }
+
     pub(crate) fn change(&self, number: u64) -> Vec<u8> {
         self.key("live/changes/", format_args!("{number:016x}"))
     }
@@ -94,6 +101,7 @@ impl Keys {
             "members" => Live::Member(name.to_owned()),
             "owners" => Live::Owner(name.parse().ok()?),
             "budgets" => Live::Budget(name.parse().ok()?),
+            "pins" => Live::Pin(name.parse().ok()?),
             "changes" => Live::Change(u64::from_str_radix(name, 16).ok()?),
             _ => return None,
         })
@@ -113,6 +121,7 @@ mod tests {
             (keys.member("10.0.0.1:7110"), Live::Member("10.0.0.1:7110".to_owned())),
             (keys.owner(&name), Live::Owner(name.clone())),
             (keys.budget(&name), Live::Budget(name.clone())),
+            (keys.pin(&name), Live::Pin(name.clone())),
             (keys.change(7), Live::Change(7)),
         ] {
             assert!(key.starts_with(&keys.live()) && key.starts_with(keys.all()));

@@ -2,7 +2,7 @@
 //! lapsed by its own clock, without asking anybody; from then on it owns nothing, whatever etcd would say.
 
 use std::{
-    sync::{Arc, atomic::Ordering},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -28,6 +28,8 @@ const RETRY_EVERY: Duration = Duration::from_millis(200);
 pub(crate) struct Standing {
     /// The lease.
     pub(crate) lease: i64,
+    /// When it was granted.
+    since: Time,
     /// At which this server's own key was made: it is there for as long as the lease.
     pub(crate) member_revision: i64,
     /// When the lease may have lapsed.
@@ -38,13 +40,14 @@ impl Cluster {
     /// Gets a lease, and tells the others that this server is there. `None`: another server has its name.
     pub(super) async fn enter(&self) -> Result<Option<()>, Status> {
         let asked = Instant::now();
+        let since = self.clock.now();
         let (lease, ttl) = self.etcd.grant_lease(self.lease).await?;
         let key = self.keys.member(&self.name);
         let response = self
             .etcd
             .txn(TxnRequest {
                 compare: vec![made_at(key.clone(), 0)],
-                success: vec![put(key, self.row(), lease)],
+                success: vec![put(key, self.row(since), lease)],
                 failure: Vec::new(),
             })
             .await?;
@@ -54,7 +57,7 @@ impl Cluster {
         }
         let member_revision = response.header.map_or(0, |header| header.revision);
         let ends = usable(asked, ttl);
-        *self.standing.lock() = Some(Standing { lease, member_revision, ends });
+        *self.standing.lock() = Some(Standing { lease, since, member_revision, ends });
         self.registry.grant_until(self.time_of(ends));
         Ok(Some(()))
     }
@@ -116,20 +119,19 @@ impl Cluster {
         }
     }
 
-    /// Tells the others what time it is here, and whether this server is about to go.
+    /// Tells the others what time it is here, and whether this server takes no budgets.
     pub(super) async fn tell_of_itself(&self, standing: &Standing) -> Result<(), Status> {
         let key = self.keys.member(&self.name);
         let request = TxnRequest {
             compare: vec![made_at(key.clone(), standing.member_revision)],
-            success: vec![put(key, self.row(), standing.lease)],
+            success: vec![put(key, self.row(standing.since), standing.lease)],
             failure: Vec::new(),
         };
         self.etcd.txn(request).await.map(drop)
     }
 
-    fn row(&self) -> Vec<u8> {
-        let is_leaving = self.is_leaving.load(Ordering::Relaxed);
-        MemberRow::now(&self.address, &self.instance, is_leaving, &self.clock).encode_to_vec()
+    fn row(&self, since: Time) -> Vec<u8> {
+        MemberRow::now(&self.address, &self.instance, self.takes_none(), since, &self.clock).encode_to_vec()
     }
 
     /// The budgets' time of a moment to come.

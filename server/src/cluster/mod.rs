@@ -9,11 +9,14 @@ mod claims;
 mod directory;
 pub(crate) mod etcd;
 mod follow;
+mod handover;
 mod join;
 pub(crate) mod keys;
 mod lease;
+mod lookup;
 pub(crate) mod peers;
 mod placement;
+mod service;
 pub(crate) mod unary;
 
 use std::{
@@ -23,21 +26,22 @@ use std::{
         Arc, Weak,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Notify, watch};
 
 pub use self::join::ClusterError;
-pub(crate) use self::join::Joined;
 use self::{
     directory::Directory,
     etcd::Etcd,
     keys::Keys,
     lease::Standing,
+    lookup::{Answer, Lookups},
     peers::{Peer, Peers},
 };
+pub(crate) use self::{join::Joined, service::Service};
 use crate::{
     audit::Trail, clock::Clock, config::BudgetName, inbox::Inbox, permit_id::PermitIds, registry::Registry,
     store::etcd::Owned,
@@ -70,10 +74,15 @@ pub(crate) struct Cluster {
     directory: RwLock<Directory>,
     /// What this server's claims stand on, while they do. Its lock is held while budgets come and go.
     standing: Mutex<Option<Standing>>,
+    /// About to stop: gives its budgets up, and takes none.
     is_leaving: AtomicBool,
+    /// The same, by somebody's wish, until it is undone.
+    is_drained: AtomicBool,
     /// Budgets to claim, and whether a request asked for them.
     wanted: Mutex<BTreeMap<BudgetName, bool>>,
     wants: Notify,
+    /// Names that the directory does not know.
+    lookups: Lookups,
     /// Sessions that want to look again when something changed.
     lookers: Mutex<Vec<Weak<Inbox>>>,
     changed: watch::Sender<u64>,
@@ -90,6 +99,21 @@ pub(crate) enum Route {
     Wait,
     /// There is no such budget.
     Nowhere,
+}
+
+/// Where a server and its cluster stand, in figures.
+#[derive(Debug)]
+pub(crate) struct Standings {
+    /// Servers that have a lease.
+    pub(crate) members: usize,
+    /// Those of them that take no budgets.
+    pub(crate) drained: usize,
+    /// Budgets that nobody owns.
+    pub(crate) ownerless: usize,
+    /// Budgets that this server owns.
+    pub(crate) owned: usize,
+    /// Whether this server has a lease.
+    pub(crate) is_leased: bool,
 }
 
 /// What a request wants of a budget.
@@ -122,21 +146,43 @@ impl Cluster {
         let declared = directory.budget(budget).map(|(_, stored)| !stored.deleted);
         let is_known = declared.unwrap_or_else(|| self.registry.is_configured(budget));
         if !is_known && errand == Errand::Use {
-            return Route::Nowhere;
+            // It may have been declared at another server just now.
+            return match self.lookups.look_up(budget, Instant::now()) {
+                Answer::NoSuchBudget => Route::Nowhere,
+                Answer::Soon => Route::Wait,
+            };
         }
-        let is_leaving = self.is_leaving.load(Ordering::Relaxed);
+        let takes_none = self.takes_none();
         match directory.place(budget) {
-            Some(place) if place != self.name && (!is_passed || is_leaving) => {
+            Some(place) if place != self.name && (!is_passed || takes_none) => {
                 let row = directory.member(place).expect("placed among members");
                 Route::There(Peer::new(place, &row.address))
             }
-            Some(_) if !is_leaving => {
+            Some(_) if !takes_none => {
                 drop(directory);
                 self.want(budget);
                 Route::Wait
             }
             _ => Route::Wait,
         }
+    }
+
+    /// Where it stands.
+    pub(crate) fn standings(&self) -> Standings {
+        let is_leased = self.standing.lock().is_some();
+        let directory = self.directory.read();
+        Standings {
+            members: directory.members().count(),
+            drained: directory.members().filter(|(_, row)| row.leaving).count(),
+            ownerless: directory.orphans().count(),
+            owned: self.registry.seats().len(),
+            is_leased,
+        }
+    }
+
+    /// Whether this server takes no budgets.
+    fn takes_none(&self) -> bool {
+        self.is_leaving.load(Ordering::Relaxed) || self.is_drained.load(Ordering::Relaxed)
     }
 
     /// The budget of that id, if there is one.
@@ -147,6 +193,11 @@ impl Cluster {
     /// Whether a server of that name runs.
     pub(crate) fn has_member(&self, name: &str) -> bool {
         self.directory.read().member(name).is_some()
+    }
+
+    /// The server of that name, if one runs.
+    fn peer(&self, name: &str) -> Option<Peer> {
+        Some(Peer::new(name, &self.directory.read().member(name)?.address))
     }
 
     /// All other servers.

@@ -4,7 +4,8 @@ use std::{collections::HashMap, fs, path::Path, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use permitd_proto::v1::{
-    admin_service_client::AdminServiceClient, permit_service_client::PermitServiceClient,
+    admin_service_client::AdminServiceClient, cluster_service_client::ClusterServiceClient,
+    permit_service_client::PermitServiceClient,
 };
 use tokio::runtime::Handle;
 use tonic::{
@@ -90,6 +91,10 @@ impl Peers {
 
     pub(crate) fn admin(&self, peer: &Peer) -> Result<AdminServiceClient<Channel>, tonic::Status> {
         Ok(AdminServiceClient::new(self.channel(peer)?))
+    }
+
+    pub(crate) fn cluster(&self, peer: &Peer) -> Result<ClusterServiceClient<Channel>, tonic::Status> {
+        Ok(ClusterServiceClient::new(self.channel(peer)?))
     }
 
     fn channel(&self, peer: &Peer) -> Result<Channel, tonic::Status> {

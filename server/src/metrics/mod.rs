@@ -6,12 +6,14 @@
 //! | `budgets` | what is told of each budget, and of those without series of their own together |
 //! | `waits` | the histogram of waits, with a trace for each bucket |
 //! | `busy` | what the server itself takes: waits for locks, and messages |
+//! | `cluster` | which servers there are, and what this one owns |
 //!
 //! Labels are bounded: outcomes and reasons are the code's own words, and past `server.bounds.metric_budgets` budgets are added
 //! up as `other`. A budget keeps its series for as long as it exists.
 
 mod budgets;
 mod busy;
+mod cluster;
 mod waits;
 
 use std::{fmt, sync::Arc};
@@ -36,9 +38,10 @@ use prometheus_client::{
 pub(crate) use self::busy::{Contention, MessageTimes, Stopwatch};
 use self::{
     budgets::{Budgets, Looks},
+    cluster::Membership,
     waits::write_waits,
 };
-use crate::{reading::Unreadable, registry::Registry, store::StoreCounts};
+use crate::{cluster::Cluster, reading::Unreadable, registry::Registry, store::StoreCounts};
 
 /// What an unreadable value would have been, by its place in [`Metrics::unreadable`].
 const PARTS: [&str; 5] = ["wait", "limit", "remaining", "reset", "body"];
@@ -123,6 +126,15 @@ impl Metrics {
             looks,
             scraping: Mutex::new(()),
         }
+    }
+
+    /// Tells of the cluster too.
+    #[must_use]
+    pub(crate) fn with_cluster(mut self, cluster: Option<Arc<Cluster>>) -> Self {
+        if let Some(cluster) = cluster {
+            self.metered.register_collector(Box::new(Membership(cluster)));
+        }
+        self
     }
 
     /// An acquire was refused. `reason` is one of the code's own words, which is what bounds the label.

@@ -79,17 +79,20 @@ impl Registry {
         Ok(())
     }
 
-    /// The name is not this server's any more. Whoever waits is told; `in_order`, everything of it is still to be written down.
-    pub(crate) fn unseat(&self, name: &BudgetName, in_order: bool) -> Option<Arc<Cell>> {
+    /// The name is not this server's any more; `None` if it was not. Whoever waits for its budget, if there is one, is told; `in_order`,
+    /// everything of it is still to be written down.
+    pub(crate) fn unseat(&self, name: &BudgetName, in_order: bool) -> Option<Option<Arc<Cell>>> {
         let mut index = self.index.lock();
-        index.seats.remove(name);
+        if !index.seats.remove(name) {
+            return None;
+        }
         index.deleted.remove(name);
-        let cell = index.sorted.remove(name)?;
+        let Some(cell) = index.sorted.remove(name) else { return Some(None) };
         self.by_name.remove(name);
         self.by_id.remove(&cell.id());
         drop(index);
         cell.leave(in_order);
-        Some(cell)
+        Some(Some(cell))
     }
 
     /// Whether the name is this server's.

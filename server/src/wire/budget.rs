@@ -11,7 +11,11 @@ use permitd_proto::v1;
 use prost_types::Timestamp;
 
 use super::{decode, encode};
-use crate::{cell::Declared, config::BudgetName, status::Fault};
+use crate::{
+    cell::{Cell, Declared},
+    config::BudgetName,
+    status::Fault,
+};
 
 /// Reads a declared budget.
 pub(crate) fn read(budget: &v1::Budget) -> Result<(BudgetName, CheckedSpec), Fault> {
@@ -71,10 +75,10 @@ pub(crate) fn write(name: &BudgetName, declared: &Declared) -> v1::Budget {
 }
 
 /// Writes a look at a budget.
-pub(crate) fn write_state(name: &BudgetName, declared: &Declared, snapshot: Snapshot) -> v1::BudgetState {
+pub(crate) fn write_state(cell: &Cell, declared: &Declared, snapshot: Snapshot) -> v1::BudgetState {
     let limits = snapshot.limits.into_iter();
     v1::BudgetState {
-        budget: Some(write(name, declared)),
+        budget: Some(write(cell.name(), declared)),
         limits: limits.map(|limit| write_limit_state(limit, declared)).collect(),
         waiting: snapshot.waiting,
         in_flight: snapshot.in_flight,
@@ -85,6 +89,7 @@ pub(crate) fn write_state(name: &BudgetName, declared: &Declared, snapshot: Snap
         rate_limited_total: snapshot.rate_limited_total,
         exhausted: snapshot.exhausted,
         exhausted_until: snapshot.exhausted_until.map(encode::timestamp),
+        owner: cell.server().to_owned(),
     }
 }
 

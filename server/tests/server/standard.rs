@@ -9,14 +9,15 @@ use tonic_reflection::pb::{v1, v1alpha};
 
 use crate::support::{Server, soon};
 
-const SERVICES: [&str; 2] = ["permitd.v1.PermitService", "permitd.v1.AdminService"];
+const SERVICES: [&str; 3] =
+    ["permitd.v1.PermitService", "permitd.v1.AdminService", "permitd.v1.ClusterService"];
 
 /// Goal: health answers for the server and each service, and for nothing else.
 #[tokio::test]
 async fn health_by_service() {
     let server = Server::start(&[]).await;
     let mut health = HealthClient::new(server.channel().await);
-    for service in ["", SERVICES[0], SERVICES[1]] {
+    for service in [""].into_iter().chain(SERVICES) {
         let request = HealthCheckRequest { service: service.to_owned() };
         let answer = soon("health", health.check(request)).await.expect("an answer").into_inner();
         assert_eq!(answer.status(), ServingStatus::Serving, "{service:?}");

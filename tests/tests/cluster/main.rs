@@ -5,4 +5,5 @@ mod faults;
 mod fleet;
 mod joining;
 mod late;
+mod steered;
 mod together;

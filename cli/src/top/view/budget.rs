@@ -81,6 +81,9 @@ fn draw_head(frame: &mut Frame<'_>, area: Rect, name: &str, seen: &Seen) {
         grouped(state.refused_total),
         grouped(state.rate_limited_total)
     ));
+    if !state.owner.is_empty() {
+        title.push_span(format!("at {}  ", state.owner));
+    }
     title.extend(halt(state).map(|halt| Span::styled(halt, TROUBLE)));
     let text = vec![
         title,
