@@ -335,7 +335,7 @@ async fn reflection() {
     let list = v1::server_reflection_request::MessageRequest::ListServices(String::new());
     let describe =
         |name: &str| v1::server_reflection_request::MessageRequest::FileContainingSymbol(name.to_owned());
-    let asked: Vec<_> = [list].into_iter().chain(SERVICES.map(describe)).collect();
+    let asked = [list, describe(SERVICES[0]), describe(SERVICES[1]), describe(SERVICES[2])];
     let asked = asked
         .map(|request| v1::ServerReflectionRequest { host: String::new(), message_request: Some(request) });
     let mut client = v1::server_reflection_client::ServerReflectionClient::new(server.channel().await);
@@ -353,7 +353,7 @@ async fn reflection() {
     let describe = |name: &str| {
         v1alpha::server_reflection_request::MessageRequest::FileContainingSymbol(name.to_owned())
     };
-    let asked: Vec<_> = [list].into_iter().chain(SERVICES.map(describe)).collect();
+    let asked = [list, describe(SERVICES[0]), describe(SERVICES[1]), describe(SERVICES[2])];
     let asked = asked.map(|request| v1alpha::ServerReflectionRequest {
         host: String::new(),
         message_request: Some(request),

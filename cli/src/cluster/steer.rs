@@ -18,10 +18,10 @@ pub(super) struct Move {
     #[arg(value_parser = budget)]
     budget: BudgetName,
     /// The server, by its name in `permitd cluster status`.
-    #[arg(required_unless_present = "anywhere")]
-    server: Option<String>,
+    #[arg(value_name = "SERVER", required_unless_present = "anywhere")]
+    to: Option<String>,
     /// Let the cluster place it again.
-    #[arg(long, conflicts_with = "server")]
+    #[arg(long, conflicts_with = "to")]
     anywhere: bool,
     #[command(flatten)]
     pub(super) remote: Remote,
@@ -32,7 +32,7 @@ impl Move {
         let request = v1::MoveBudgetRequest {
             provider: self.budget.provider().to_owned(),
             key: self.budget.key().to_owned(),
-            server: self.server.unwrap_or_default(),
+            server: self.to.unwrap_or_default(),
         };
         let answer = self.remote.cluster().await?.move_budget(request).await;
         let owner = answer.map_err(|status| self.remote.failure(&status))?.into_inner().owner;
@@ -56,6 +56,7 @@ impl Move {
 )]
 pub(super) struct Drain {
     /// The server, by its name in `permitd cluster status`.
+    #[arg(value_name = "SERVER")]
     name: String,
     /// Let it take budgets again.
     #[arg(long)]

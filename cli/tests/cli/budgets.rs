@@ -107,6 +107,7 @@ fn json_is_stable() {
         "in_flight",
         "key",
         "limits",
+        "owner",
         "paused",
         "provider",
         "rate_limited_total",

@@ -20,12 +20,15 @@ fn allowed(method: &str) -> &'static [Role] {
         | "AdminService/ListBudgets"
         | "AdminService/WatchBudgets"
         | "AdminService/ListChanges"
-        | "AdminService/DiffBudgets" => &[Role::Admin, Role::Observe],
+        | "AdminService/DiffBudgets"
+        | "ClusterService/GetCluster" => &[Role::Admin, Role::Observe],
         "AdminService/SetBudget"
         | "AdminService/DeleteBudget"
         | "AdminService/ResetBudget"
         | "AdminService/PauseBudget"
-        | "AdminService/ResumeBudget" => &[Role::Admin],
+        | "AdminService/ResumeBudget"
+        | "ClusterService/MoveBudget"
+        | "ClusterService/DrainServer" => &[Role::Admin],
         other => panic!("who may call {other}? Say so here, and in server/src/auth/methods.rs"),
     }
 }

@@ -490,8 +490,10 @@ type BudgetState struct {
 	Exhausted bool `protobuf:"varint,10,opt,name=exhausted,proto3" json:"exhausted,omitempty"`
 	// Absent where no reset is known.
 	ExhaustedUntil *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=exhausted_until,json=exhaustedUntil,proto3" json:"exhausted_until,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// The server of the cluster that grants from it; empty where a server runs alone.
+	Owner         string `protobuf:"bytes,12,opt,name=owner,proto3" json:"owner,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *BudgetState) Reset() {
@@ -599,6 +601,13 @@ func (x *BudgetState) GetExhaustedUntil() *timestamppb.Timestamp {
 		return x.ExhaustedUntil
 	}
 	return nil
+}
+
+func (x *BudgetState) GetOwner() string {
+	if x != nil {
+		return x.Owner
+	}
+	return ""
 }
 
 type LimitState struct {
@@ -822,7 +831,7 @@ const file_permitd_v1_budget_proto_rawDesc = "" +
 	"\vmax_waiting\x18\x02 \x01(\rR\n" +
 	"maxWaiting\x12\x1f\n" +
 	"\vmax_percent\x18\x03 \x01(\rR\n" +
-	"maxPercent\"\xc6\x03\n" +
+	"maxPercent\"\xdc\x03\n" +
 	"\vBudgetState\x12*\n" +
 	"\x06budget\x18\x01 \x01(\v2\x12.permitd.v1.BudgetR\x06budget\x12.\n" +
 	"\x06limits\x18\x02 \x03(\v2\x16.permitd.v1.LimitStateR\x06limits\x12\x18\n" +
@@ -835,7 +844,8 @@ const file_permitd_v1_budget_proto_rawDesc = "" +
 	"\x12rate_limited_total\x18\t \x01(\x04R\x10rateLimitedTotal\x12\x1c\n" +
 	"\texhausted\x18\n" +
 	" \x01(\bR\texhausted\x12C\n" +
-	"\x0fexhausted_until\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\x0eexhaustedUntil\"\xf4\x02\n" +
+	"\x0fexhausted_until\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\x0eexhaustedUntil\x12\x14\n" +
+	"\x05owner\x18\f \x01(\tR\x05owner\"\xf4\x02\n" +
 	"\n" +
 	"LimitState\x121\n" +
 	"\n" +

@@ -98,7 +98,7 @@ class Tenant(_message.Message):
     def __init__(self, weight: _Optional[int] = ..., max_waiting: _Optional[int] = ..., max_percent: _Optional[int] = ...) -> None: ...
 
 class BudgetState(_message.Message):
-    __slots__ = ("budget", "limits", "waiting", "in_flight", "paused", "tenants", "granted_total", "refused_total", "rate_limited_total", "exhausted", "exhausted_until")
+    __slots__ = ("budget", "limits", "waiting", "in_flight", "paused", "tenants", "granted_total", "refused_total", "rate_limited_total", "exhausted", "exhausted_until", "owner")
     BUDGET_FIELD_NUMBER: _ClassVar[int]
     LIMITS_FIELD_NUMBER: _ClassVar[int]
     WAITING_FIELD_NUMBER: _ClassVar[int]
@@ -110,6 +110,7 @@ class BudgetState(_message.Message):
     RATE_LIMITED_TOTAL_FIELD_NUMBER: _ClassVar[int]
     EXHAUSTED_FIELD_NUMBER: _ClassVar[int]
     EXHAUSTED_UNTIL_FIELD_NUMBER: _ClassVar[int]
+    OWNER_FIELD_NUMBER: _ClassVar[int]
     budget: Budget
     limits: _containers.RepeatedCompositeFieldContainer[LimitState]
     waiting: int
@@ -121,7 +122,8 @@ class BudgetState(_message.Message):
     rate_limited_total: int
     exhausted: bool
     exhausted_until: _timestamp_pb2.Timestamp
-    def __init__(self, budget: _Optional[_Union[Budget, _Mapping]] = ..., limits: _Optional[_Iterable[_Union[LimitState, _Mapping]]] = ..., waiting: _Optional[int] = ..., in_flight: _Optional[int] = ..., paused: bool = ..., tenants: _Optional[_Iterable[_Union[TenantState, _Mapping]]] = ..., granted_total: _Optional[int] = ..., refused_total: _Optional[int] = ..., rate_limited_total: _Optional[int] = ..., exhausted: bool = ..., exhausted_until: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    owner: str
+    def __init__(self, budget: _Optional[_Union[Budget, _Mapping]] = ..., limits: _Optional[_Iterable[_Union[LimitState, _Mapping]]] = ..., waiting: _Optional[int] = ..., in_flight: _Optional[int] = ..., paused: bool = ..., tenants: _Optional[_Iterable[_Union[TenantState, _Mapping]]] = ..., granted_total: _Optional[int] = ..., refused_total: _Optional[int] = ..., rate_limited_total: _Optional[int] = ..., exhausted: bool = ..., exhausted_until: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., owner: _Optional[str] = ...) -> None: ...
 
 class LimitState(_message.Message):
     __slots__ = ("configured", "effective_amount", "level", "frozen_until", "source", "learned_from", "learned_at", "header_amount", "cushion")
