@@ -10,6 +10,7 @@ use crate::{
     meter::Moment,
     refusal::{Reason, Refusal},
     request::{Acquired, Event, Grant, PermitKey, Priority, Request, Ticket},
+    shadow::Call,
     slab::{serial_of, slot_of},
     spec::{CheckedSpec, DEFAULT_MAX_WAITING, Overflow},
     tenant::Tenant,
@@ -25,6 +26,8 @@ pub(crate) struct Asker {
     pub(crate) class: Priority,
     pub(crate) set: LimitSet,
     pub(crate) guess: Guess,
+    /// In shadow mode.
+    pub(crate) call: Option<Call>,
 }
 
 impl<W: Clone> Budget<W> {
@@ -41,9 +44,11 @@ impl<W: Clone> Budget<W> {
     ) -> Result<Acquired, Refusal> {
         let now = self.catch_up(now, events);
         let tenant = request.tenant;
-        let acquired = self.try_acquire(now, request, events);
+        let call = self.shadow.as_mut().map(|shadow| shadow.ask(now, &request));
+        let acquired = self.try_acquire(now, request, call, events);
         if let Err(refusal) = &acquired {
             self.note_refusal(now, tenant, refusal);
+            self.withdraw(call);
         }
         acquired
     }
@@ -52,25 +57,25 @@ impl<W: Clone> Budget<W> {
         &mut self,
         now: Time,
         request: Request<'_, W>,
+        call: Option<Call>,
         events: &mut Vec<Event<W>>,
     ) -> Result<Acquired, Refusal> {
         let tenant = self.tenant_named(request.tenant, now)?;
         let model = self.model_named(request.model)?;
         let set = self.touched(tenant, model);
         let guess = Guess::of(&request.estimate);
-        let asker = Asker { tenant, model, class: request.priority, set, guess };
+        let asker = Asker { tenant, model, class: request.priority, set, guess, call };
         let mut charge = self.charge(&asker, request.estimate);
         if request.count <= 1 && self.waiting.len() == 0 && self.may_grant(now) {
             let Self { limits, tenants, .. } = self;
-            if admission::fits(limits, &mut tenants[tenant], set, &charge, now) {
+            if admission::fits(limits, &mut tenants[tenant], set, &charge, now) || self.spec.shadow {
                 self.wake_flow(&asker);
                 return Ok(Acquired::Granted(self.grant_now(now, asker, charge, request.waiter, now)));
             }
         }
-        self.check_possible(&asker, &mut charge)?;
-        if let Some(until) = self.feedback.exhausted(now) {
-            let retry_after = until.map(|until| until.since(now));
-            return Err(Refusal { retry_after, ..Refusal::new(Reason::QuotaExhausted) });
+        if !self.spec.shadow {
+            self.check_possible(&asker, &mut charge)?;
+            self.check_quota(now)?;
         }
 
         let max_wait = match (request.max_wait, self.spec.queue.overflow) {
@@ -83,7 +88,7 @@ impl<W: Clone> Budget<W> {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),
         };
-        if max_wait != Some(Duration::ZERO) && !self.paused {
+        if max_wait != Some(Duration::ZERO) && !self.paused && !self.spec.shadow {
             self.check_deadline(now, &asker, &charge, deadline)?;
         }
         let count = request.count.max(1);
@@ -114,8 +119,8 @@ impl<W: Clone> Budget<W> {
             && now < self.end
             && !self.permits.is_full()
             && self.ledger.serials.covers(1)
-            && self.feedback.frozen(now).is_none()
-            && self.feedback.exhausted(now).is_none()
+            && (self.spec.shadow
+                || self.feedback.frozen(now).is_none() && self.feedback.exhausted(now).is_none())
     }
 
     /// Takes, and makes the permit. Everything has been seen to fit.
@@ -127,7 +132,7 @@ impl<W: Clone> Budget<W> {
         waiter: W,
         asked: Time,
     ) -> Grant {
-        let Asker { tenant, model, class, set, guess } = asker;
+        let Asker { tenant, model, class, set, guess, call } = asker;
         let worth = self.worth(set, &charge);
         let entry = &mut self.tenants[tenant];
         let moment = Moment { time: now, order: 2 * self.permits.next_serial() };
@@ -161,7 +166,11 @@ impl<W: Clone> Budget<W> {
         let key = self.permits.insert(permit);
         self.ledger.touch(slot_of(key));
         self.expiries.add(slot_of(key), expires);
-        Grant { permit: PermitKey::from_u64(key), charged, expires, ttl, waited }
+        let permit = PermitKey::from_u64(key);
+        if let (Some(shadow), Some(call)) = (&mut self.shadow, call) {
+            shadow.out(now, call, permit);
+        }
+        Grant { permit, charged, expires, ttl, waited }
     }
 
     /// Takes a request out of the queue without an answer.
@@ -177,7 +186,17 @@ impl<W: Clone> Budget<W> {
         let left = self.waiting.remove(ticket.0)?;
         self.tenants[tenant].waiting -= 1;
         self.models[left.model].uses -= 1;
+        if left.remaining > 0 {
+            self.withdraw(left.call);
+        }
         Some(left)
+    }
+
+    /// Whoever asked gets no more permits, and would not have waited for any.
+    fn withdraw(&mut self, call: Option<Call>) {
+        if let (Some(shadow), Some(call)) = (&mut self.shadow, call) {
+            shadow.withdraw(self.now, call);
+        }
     }
 
     fn enqueue(
@@ -190,7 +209,7 @@ impl<W: Clone> Budget<W> {
         waiter: W,
     ) -> Ticket {
         self.wake_flow(&asker);
-        let Asker { tenant, model, class, set, guess } = asker;
+        let Asker { tenant, model, class, set, guess, call } = asker;
         let work =
             u64::try_from(self.worth(set, &charge).saturating_mul(remaining.into())).unwrap_or(u64::MAX);
         let key = self.waiting.insert(Waiting {
@@ -202,6 +221,7 @@ impl<W: Clone> Budget<W> {
             model,
             remaining,
             guess,
+            call,
         });
         let slot = slot_of(key);
         let entry = &mut self.tenants[tenant];
@@ -271,6 +291,14 @@ impl<W: Clone> Budget<W> {
             self.cut_guess(asker.set, asker.model, charge);
         }
         self.impossible(asker.set, charge).map_or(Ok(()), Err)
+    }
+
+    /// Refuses everybody while the provider's quota is used up.
+    fn check_quota(&self, now: Time) -> Result<(), Refusal> {
+        self.feedback.exhausted(now).map_or(Ok(()), |until| {
+            let retry_after = until.map(|until| until.since(now));
+            Err(Refusal { retry_after, ..Refusal::new(Reason::QuotaExhausted) })
+        })
     }
 
     /// An output that was guessed never makes a request too large: the guess is cut to what can be granted.

@@ -16,6 +16,7 @@ use crate::{
     queue::Queue,
     request::{Event, Grant, PermitKey, Priority},
     saved::Ledger,
+    shadow::{Call, Shadow},
     slab::{Slab, serial_of},
     spec::CheckedSpec,
     tally::Tally,
@@ -58,6 +59,8 @@ pub struct Budget<W> {
     pub(crate) tally: Tally,
     pub(crate) refusals: Past<PastRefusal>,
     pub(crate) provider_refusals: Past<PastAnswer>,
+    /// What would have been, while everything is granted at once.
+    pub(crate) shadow: Option<Box<Shadow>>,
 }
 
 /// A request in the queue.
@@ -72,6 +75,8 @@ pub(crate) struct Waiting<W> {
     pub(crate) model: u32,
     pub(crate) remaining: u32,
     pub(crate) guess: Guess,
+    /// In shadow mode.
+    pub(crate) call: Option<Call>,
 }
 
 /// Whether the output of a charge is a guess.
@@ -149,6 +154,7 @@ impl<W: Clone> Budget<W> {
             tally: Tally::default(),
             refusals: Past::default(),
             provider_refusals: Past::default(),
+            shadow: Shadow::of(spec, now),
         }
     }
 
@@ -169,13 +175,17 @@ impl<W: Clone> Budget<W> {
         };
         let ends = soonest(self.expiries.first(), self.ledger.doubt.until);
         let looks_back = Some(self.feedback.look_back_at).filter(|at| *at < Time::MAX);
-        soonest(soonest(self.wake, looks_back), soonest(self.deadlines.first(), ends))
+        let shadow = self.shadow.as_ref().and_then(|shadow| shadow.next_poll());
+        soonest(soonest(self.wake, looks_back), soonest(soonest(self.deadlines.first(), ends), shadow))
     }
 
     /// Stops granting; those waiting stay, and their deadlines run.
     pub fn pause(&mut self) {
         self.paused = true;
         self.wake = None;
+        if let Some(shadow) = &mut self.shadow {
+            shadow.pause();
+        }
     }
 
     /// Ends a pause, and an exhausted quota.
@@ -185,6 +195,9 @@ impl<W: Clone> Budget<W> {
             self.resumed = now;
         }
         self.feedback.resume();
+        if let Some(shadow) = &mut self.shadow {
+            shadow.resume(now);
+        }
         self.dispatch(now, events);
     }
 
@@ -250,7 +263,11 @@ impl<W: Clone> Budget<W> {
         self.expiries.remove(slot);
         self.expiries.add(slot, found.expires);
         self.ledger.touch(slot);
-        Some(found.expires)
+        let expires = found.expires;
+        if let Some(shadow) = &mut self.shadow {
+            shadow.extend(self.now, permit);
+        }
+        Some(expires)
     }
 
     /// Brings everything up to `now`, which never goes back.
@@ -258,6 +275,9 @@ impl<W: Clone> Budget<W> {
         self.now = self.now.max(now);
         let now = self.now;
         if self.next_poll().is_some_and(|due| due <= now) {
+            if let Some(shadow) = &mut self.shadow {
+                shadow.catch_up(now);
+            }
             if self.ledger.doubt.end(now) {
                 self.unpark_due(Time::MAX);
             }

@@ -7,6 +7,7 @@ use crate::{
     meter::Moment,
     queue::Queue,
     request::{Event, Ticket},
+    shadow::Shadow,
     slab::{serial_of, slot_of},
     spec::{CheckedSpec, bounds},
     time::Time,
@@ -32,7 +33,22 @@ impl<W: Clone> Budget<W> {
         let room = bounds::LIMITS - limits.len();
         limits.extend(kept.into_iter().take(room));
         self.relimit(now, limits, events);
+        self.shadow = match self.shadow.take() {
+            Some(mut shadow) if spec.shadow => {
+                shadow.configure(now, spec);
+                Some(shadow)
+            }
+            _ => self.begin_shadow(now),
+        };
         self.dispatch(now, events);
+    }
+
+    fn begin_shadow(&self, now: Time) -> Option<Box<Shadow>> {
+        let mut shadow = Shadow::of(&self.spec, now);
+        if self.paused {
+            shadow.iter_mut().for_each(|shadow| shadow.pause());
+        }
+        shadow
     }
 
     /// The limits that a declaration makes, with those that hold tenants to their part; without any, one that is to be found out.
@@ -135,6 +151,9 @@ impl<W: Clone> Budget<W> {
 
     /// Refuses those waiting whom no wait helps any more.
     pub(crate) fn refuse_impossible(&mut self, events: &mut Vec<Event<W>>) {
+        if self.spec.shadow {
+            return;
+        }
         let mut tickets: Vec<u64> = self.waiting.keys().collect();
         tickets.sort_unstable_by_key(|key| serial_of(*key));
         for key in tickets {

@@ -53,7 +53,7 @@ impl<W: Clone> Budget<W> {
                     break;
                 }
                 // A probe has gone.
-                if let Some(until) = self.feedback.frozen(now) {
+                if let Some(until) = self.feedback.frozen(now).filter(|_| !self.spec.shadow) {
                     self.wake_by(until);
                     break;
                 }
@@ -98,8 +98,8 @@ impl<W: Clone> Budget<W> {
         let Self { limits, tenants, waiting, .. } = self;
         let head = waiting.at(slot);
         let entry = &mut tenants[tenant];
-        if admission::fits(limits, entry, set, &head.charge, now) {
-            let asker = Asker { tenant, model: head.model, class, set, guess: head.guess };
+        if admission::fits(limits, entry, set, &head.charge, now) || self.spec.shadow {
+            let asker = Asker { tenant, model: head.model, class, set, guess: head.guess, call: head.call };
             self.grant_head(lane, slot, asker, now, events);
             return true;
         }

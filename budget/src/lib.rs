@@ -47,6 +47,7 @@
 //! | `fair`, `queue` | who is next (the policy), and the lines that people stand in |
 //! | `feedback` | what the provider's answers change |
 //! | `configure` | live changes |
+//! | `shadow` | limits that are tried out: what they would have done, while everything is granted |
 //! | `saved`, `meter/escrow` | surviving the process: what is written down, and what may be granted before the next write |
 //! | `place` | telling those who wait where they are |
 //! | `standing`, `past`, `tally` | telling those who watch what holds it back, what was refused of late, what happened so far |
@@ -82,6 +83,7 @@ mod refusal;
 mod request;
 mod saved;
 mod settle;
+mod shadow;
 mod slab;
 mod snapshot;
 mod spec;
@@ -107,6 +109,7 @@ pub use saved::{
     Level, PermitChange, Pressure, Resumed, SavedBudget, SavedCourse, SavedGate, SavedLearned, SavedLimit,
     SavedMeter, SavedPace, SavedPermit, SavedStrangers, SavedTenant,
 };
+pub use shadow::ShadowSnapshot;
 pub use snapshot::{LimitSnapshot, Snapshot, TenantSnapshot};
 pub use spec::{
     BudgetSpec, CheckedSpec, DEFAULT_MAX_WAITING, DEFAULT_PERMIT_TTL, DEFAULT_QUANTUM, LimitSpec, Overflow,

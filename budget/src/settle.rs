@@ -40,6 +40,9 @@ impl<W: Clone> Budget<W> {
             _ => report.actual.settle(&ended.charge, self.models[ended.model].counting),
         };
         self.settle(now, permit.as_u64(), &ended, set, &used, report.outcome != Outcome::Cancelled);
+        if let Some(shadow) = &mut self.shadow {
+            shadow.ended(now, permit, report);
+        }
         if ended.open_output
             && let Some(output) = report.actual.output_used()
         {
@@ -84,6 +87,9 @@ impl<W: Clone> Budget<W> {
             self.settle(now, key, &ended, set, &ended.charge, true);
             self.answers.expect_late(serial_of(key), ended.tenant, ended.model);
             self.tally.expired += 1;
+            if let Some(shadow) = &mut self.shadow {
+                shadow.lapsed(PermitKey::from_u64(key));
+            }
             events.push(Event::Expired { waiter: ended.waiter, permit: PermitKey::from_u64(key) });
         }
     }

@@ -7,6 +7,7 @@ use crate::{
     meter::Meter,
     outcome::Outcome,
     request::Priority,
+    shadow::ShadowSnapshot,
     spec::LimitSpec,
     tally::{LimitTally, Waits},
     time::Time,
@@ -45,6 +46,8 @@ pub struct Snapshot {
     pub freezes_total: u64,
     /// How long those waited who were granted something, by class in the order of [`Priority::ALL`].
     pub waits: [Waits; Priority::ALL.len()],
+    /// What it would have done; `None` unless it is in shadow mode.
+    pub shadow: Option<ShadowSnapshot>,
 }
 
 /// One limit at one instant.
@@ -125,6 +128,7 @@ impl<W: Clone> Budget<W> {
             expired_total: self.tally.expired,
             freezes_total: self.feedback.gate.freezes(),
             waits: self.tally.waits.clone(),
+            shadow: self.shadow.as_mut().map(|shadow| shadow.snapshot(now)),
         }
     }
 

@@ -48,6 +48,8 @@ pub struct BudgetSpec {
     pub permit_ttl: Option<Duration>,
     /// How the provider counts tokens, by model; the first that matches counts. Where none does, [`Counting::default`] holds.
     pub counting: Vec<CountingSpec>,
+    /// Whether everything is granted at once, and what the limits would have done is recorded beside it.
+    pub shadow: bool,
 }
 
 /// The life of a permit where nobody declared one. Longer than the longest common client timeout (the OpenAI and Anthropic
@@ -143,6 +145,13 @@ impl TenantSpec {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CheckedSpec(BudgetSpec);
 
+impl CheckedSpec {
+    /// The same without shadow mode.
+    pub(crate) fn in_earnest(&self) -> Self {
+        Self(BudgetSpec { shadow: false, ..self.0.clone() })
+    }
+}
+
 impl Deref for CheckedSpec {
     type Target = BudgetSpec;
 
@@ -203,6 +212,9 @@ impl BudgetSpec {
                 bounds::LIMITS
             );
             return Err(SpecError::new("tenants", problem));
+        }
+        if self.shadow && self.limits.is_empty() {
+            return Err(SpecError::new("shadow", "without limits there is nothing to try out; declare some"));
         }
         if self.queue.max_waiting > bounds::WAITING {
             return Err(SpecError::new("queue.max_waiting", format!("at most {}", bounds::WAITING)));

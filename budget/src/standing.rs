@@ -30,6 +30,8 @@ pub struct Standing {
     pub refusals: Vec<Seen<PastRefusal>>,
     /// Calls that the provider refused, the newest first.
     pub answers: Vec<Seen<PastAnswer>>,
+    /// How it would be in earnest; `None` unless the budget is in shadow mode.
+    pub shadow: Option<Box<Standing>>,
 }
 
 /// What keeps a whole budget from granting anything.
@@ -78,6 +80,7 @@ impl<W: Clone> Budget<W> {
             next_expiry: self.expiries.first(),
             refusals: self.refusals.newest(),
             answers: self.provider_refusals.newest(),
+            shadow: self.shadow.as_mut().map(|shadow| Box::new(shadow.standing(now))),
         }
     }
 

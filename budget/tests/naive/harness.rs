@@ -510,7 +510,7 @@ fn pick<T>(of: &[T], which: usize) -> Option<&T> {
     which.checked_rem(of.len()).map(|at| &of[at])
 }
 
-fn report(outcome: Outcome, used: Used, charged: &Amounts) -> Report {
+pub(crate) fn report(outcome: Outcome, used: Used, charged: &Amounts) -> Report {
     let part = |whole: u64, scale: u64| whole * scale / 64;
     let points = used.points.map(|scale| ("points".into(), part(charged.of("points").max(2), scale)));
     let actual = Usage {

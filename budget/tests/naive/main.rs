@@ -16,4 +16,5 @@ mod race;
 mod regressions;
 mod runner;
 mod settling;
+mod shadow;
 mod starvation;

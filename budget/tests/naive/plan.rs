@@ -84,6 +84,10 @@ pub(crate) struct Used {
     pub(crate) points: Option<u64>,
 }
 
+impl Used {
+    pub(crate) const AS_CHARGED: Self = Self { tokens: None, requests: None, points: None };
+}
+
 /// A new declaration, as a change of the present one.
 #[derive(Clone, Debug)]
 pub(crate) enum Change {
@@ -188,7 +192,7 @@ fn spec(scale: u64) -> impl Strategy<Value = CheckedSpec> {
                 limits.push(limit);
             }
         }
-        BudgetSpec { limits, queue, tenants, permit_ttl, counting: Vec::new() }
+        BudgetSpec { limits, queue, tenants, permit_ttl, ..BudgetSpec::default() }
             .check()
             .expect("drawn within the bounds")
     })

@@ -25,6 +25,7 @@ Examples:
       --limit 'output_tokens=20k/1m,models=claude-opus-*'
   permitd budgets set github/ci --limit requests=5000/1h,window=fixed --limit in_flight=80
   permitd budgets set openai/team --limit requests=500/1m --tenant web=3 --tenant nightly=1:5000:40%
+  permitd budgets set openai/new --limit requests=100/1m --shadow on
 
 A limit is unit=amount/window, with options behind commas. A call has to fit all limits.
   unit           requests, tokens, input_tokens, output_tokens, in_flight, or any other name
@@ -80,6 +81,9 @@ pub(super) struct Set {
     /// How long a permit lives that is not reported. Default: what the provider's profile says, else 10m.
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     permit_ttl: Option<Duration>,
+    /// on: grant everything at once, and record what the limits would have done (see `permitd budgets get` and `explain`).
+    #[arg(long, value_enum, default_value_t = Switch::Off)]
+    shadow: Switch,
     /// Change the budget only if this is still its etag, as of `permitd budgets get`.
     #[arg(long, default_value = "", hide_default_value = true)]
     etag: String,
@@ -99,6 +103,12 @@ enum Overflow {
     Wait,
     /// It is refused.
     Reject,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Switch {
+    On,
+    Off,
 }
 
 impl Set {
@@ -169,6 +179,7 @@ impl Set {
             tenants,
             permit_ttl: self.permit_ttl.map(wire_span),
             etag: self.etag.clone(),
+            shadow: self.shadow == Switch::On,
         })
     }
 }

@@ -1,8 +1,9 @@
 //! How budgets look, as tables and as JSON.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use permitd_proto::v1;
+use permitd_server::words::about;
 use serde_json::{Value, json};
 
 use crate::{
@@ -73,7 +74,8 @@ fn limit_cells(limit: &v1::LimitState) -> [String; 3] {
 
 fn condition(state: &v1::BudgetState, first: Option<&v1::LimitState>) -> String {
     let paused = state.paused.then(|| "paused".to_owned());
-    let halted: Vec<String> = paused.into_iter().chain(exhausted(state)).collect();
+    let shadow = state.shadow.is_some().then(|| "shadow".to_owned());
+    let halted: Vec<String> = paused.into_iter().chain(exhausted(state)).chain(shadow).collect();
     if !halted.is_empty() {
         return halted.join(", ");
     }
@@ -101,6 +103,9 @@ pub(super) fn at_length(state: &v1::BudgetState) -> String {
     if !state.owner.is_empty() {
         text += &format!("\nserver    {}", state.owner);
     }
+    if let Some(shadow) = &state.shadow {
+        text += &format!("\n\n{}", in_shadow(shadow));
+    }
     if !state.tenants.is_empty() {
         let mut tenants = Table::new(&[
             ("TENANT", Align::Left),
@@ -118,6 +123,47 @@ pub(super) fn at_length(state: &v1::BudgetState) -> String {
         text += &format!("\n\n{}", tenants.render());
     }
     text
+}
+
+/// What the limits would have done.
+fn in_shadow(would: &v1::ShadowState) -> String {
+    let since = would.since.as_ref().map(moment).unwrap_or_default();
+    let [granted, waited, refused] =
+        [would.granted_total, would.waited_total, would.refused_total].map(grouped);
+    let mean = mean_wait(would).map_or_else(String::new, |mean| {
+        let longest = would.wait_longest.as_ref().map(span).unwrap_or_default();
+        format!(" ({} on average, {} at most)", about(mean), about(longest))
+    });
+    let reasons: Vec<String> =
+        would.refused.iter().map(|(reason, times)| format!("{reason} {}", grouped(*times))).collect();
+    let reasons = if reasons.is_empty() { String::new() } else { format!(" ({})", reasons.join(", ")) };
+    format!(
+        "shadow    granted at once; since {since} the limits would have\n          granted {granted}, {waited} of them after a \
+         wait{mean}; refused {refused}{reasons};\n          and {} would wait now",
+        grouped(would.waiting)
+    )
+}
+
+/// Of those who would have waited.
+fn mean_wait(would: &v1::ShadowState) -> Option<Duration> {
+    let total = would.wait_total.as_ref().map(span)?;
+    let nanos = total.as_nanos().checked_div(would.waited_total.into())?;
+    Some(Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX)))
+}
+
+fn shadow_json(would: &v1::ShadowState) -> Value {
+    let seconds = |of: &Option<prost_types::Duration>| of.as_ref().map(|of| span(of).as_secs_f64());
+    json!({
+        "since": would.since.as_ref().map(moment),
+        "waiting": would.waiting,
+        "in_flight": would.in_flight,
+        "granted_total": would.granted_total,
+        "waited_total": would.waited_total,
+        "wait_total_seconds": seconds(&would.wait_total),
+        "wait_longest_seconds": seconds(&would.wait_longest),
+        "refused_total": would.refused_total,
+        "refused": would.refused,
+    })
 }
 
 /// What is declared about a budget, as `permitd budgets set` would take it.
@@ -174,6 +220,7 @@ pub(super) fn facts(budget: &v1::Budget) -> Vec<Fact> {
         }
     }
     facts.extend(budget.permit_ttl.as_ref().map(|ttl| only("permit-ttl", span_text(ttl))));
+    facts.extend(budget.shadow.then(|| only("shadow", "on".to_owned())));
     facts
 }
 
@@ -235,6 +282,7 @@ pub(crate) fn state_json(state: &v1::BudgetState) -> Value {
         "granted_total": state.granted_total,
         "refused_total": state.refused_total,
         "rate_limited_total": state.rate_limited_total,
+        "shadow": state.shadow.as_ref().map(shadow_json),
         "limits": limits.collect::<Vec<_>>(),
         "tenants": tenants.collect::<Vec<_>>(),
         "declared": budget_json(&budget),
@@ -262,6 +310,7 @@ pub(super) fn budget_json(budget: &v1::Budget) -> Value {
         },
         "tenants": tenants.collect::<serde_json::Map<_, _>>(),
         "permit_ttl_seconds": budget.permit_ttl.as_ref().map(|ttl| span(ttl).as_secs_f64()),
+        "shadow": budget.shadow,
     })
 }
 
@@ -368,7 +417,9 @@ mod tests {
     #[test]
     fn json_is_complete() {
         let json = state_json(&v1::BudgetState::default());
-        for field in ["budget", "etag", "paused", "exhausted", "waiting", "limits", "tenants", "declared"] {
+        for field in
+            ["budget", "etag", "paused", "exhausted", "waiting", "shadow", "limits", "tenants", "declared"]
+        {
             assert!(json.get(field).is_some(), "{field} is missing");
         }
         assert_eq!(budget_json(&budget())["limits"][1]["limit"], "requests=60/1m,models=claude-*");

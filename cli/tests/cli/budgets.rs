@@ -9,6 +9,23 @@ use serde_json::Value;
 
 use crate::support::{Server, permitd, say};
 
+/// Goal: limits are tried out by a flag, and what they would have done is shown to people and to machines.
+#[test]
+fn limits_are_tried_out() {
+    let server = Server::start();
+    let set = ["budgets", "set", "p/k", "--limit", "requests=1/1h", "--shadow", "on"];
+    assert!(server.say(&set).well().stdout.contains("--limit requests=1/1h --shadow on"));
+    for _ in 0..3 {
+        server.say(&["acquire", "p/k", "--max-wait", "0s"]).well();
+    }
+    let got = server.say(&["budgets", "get", "p/k"]).well().stdout;
+    assert!(got.contains("granted 1, 0 of them after a wait; refused 2 (NOT_IN_TIME 2);"), "{got}");
+    let got = server.say(&["budgets", "get", "p/k", "--json"]).well().json().remove(0);
+    assert_eq!((&got["declared"]["shadow"], &got["shadow"]["refused_total"]), (&true.into(), &2.into()));
+    let off = server.say(&["budgets", "set", "p/k", "--limit", "requests=1/1h"]).well();
+    assert!(off.stderr.contains("removed: shadow=on"), "{off:#?}");
+}
+
 /// Goal: a budget's whole life, for people.
 #[test]
 fn a_budgets_life() {
@@ -112,6 +129,7 @@ fn json_is_stable() {
         "provider",
         "rate_limited_total",
         "refused_total",
+        "shadow",
         "tenants",
         "waiting",
     ];

@@ -9,7 +9,7 @@ use permitd_budget::{BudgetSpec, CheckedSpec, LimitSpec, Overflow, QueueSpec, Te
 use super::{
     BudgetName,
     limit_text::{LimitFields, parse_limit, parse_time, unknown},
-    read::{Notes, Table, duration, number, text},
+    read::{Notes, Table, duration, flag, number, text},
 };
 
 const OVERFLOWS: [&str; 2] = ["wait", "reject"];
@@ -58,6 +58,7 @@ fn read_budget(path: String, value: Value, notes: &Notes) -> CheckedSpec {
         permit_ttl: table.read("permit_ttl", duration).filter(|ttl| !ttl.is_zero()),
         // The provider's profile says that.
         counting: Vec::new(),
+        shadow: table.read("shadow", flag).unwrap_or_default(),
     };
     table.finish();
     if notes.problems.borrow().len() > problems_before {

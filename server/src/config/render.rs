@@ -166,6 +166,9 @@ fn budget(spec: &BudgetSpec) -> Table {
     if let Some(ttl) = spec.permit_ttl {
         entries.insert("permit_ttl".to_owned(), span(ttl));
     }
+    if spec.shadow {
+        entries.insert("shadow".to_owned(), true.into());
+    }
     let mut queue = Table::new();
     if spec.queue.max_waiting != 0 {
         queue.insert("max_waiting".to_owned(), number(spec.queue.max_waiting.into()));

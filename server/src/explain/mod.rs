@@ -5,6 +5,7 @@ mod advice;
 mod held;
 mod learned;
 mod refused;
+mod shadow;
 #[cfg(test)]
 mod tests;
 mod waiting;
@@ -61,7 +62,11 @@ impl Finding {
 
 /// All that there is to say, by topic.
 pub(crate) fn findings(facts: &Facts<'_>) -> Vec<Finding> {
-    let mut findings = held::findings(facts);
+    let mut findings = match &facts.snapshot.shadow {
+        // What holds it back holds nobody.
+        Some(would) => shadow::findings(facts, would),
+        None => held::findings(facts),
+    };
     findings.extend(waiting::findings(facts));
     findings.extend(refused::findings(facts));
     findings.extend(learned::findings(facts));

@@ -7,7 +7,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use permitd_budget::{LimitSnapshot, Outcome, Priority, Snapshot, Time, Waits};
+use permitd_budget::{LimitSnapshot, Outcome, Priority, ShadowSnapshot, Snapshot, Time, Waits};
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder},
@@ -52,6 +52,18 @@ pub(super) struct Figures {
     pub(super) waits: [Waits; Priority::ALL.len()],
     pub(super) exemplars: Option<Exemplars>,
     limits: Vec<LimitFigures>,
+    /// What limits would have done, where some are tried out.
+    pub(super) shadow: Option<Would>,
+}
+
+/// What limits in shadow mode would have done.
+#[derive(Default)]
+pub(super) struct Would {
+    granted: u64,
+    refused: BTreeMap<&'static str, u64>,
+    waiting: u64,
+    /// By class.
+    pub(super) waits: [Waits; Priority::ALL.len()],
 }
 
 struct LimitFigures {
@@ -63,6 +75,8 @@ struct LimitFigures {
 
 /// A metric of budgets: its name, its meaning, and where it stands.
 type Column = (&'static str, &'static str, fn(&Figures) -> u64);
+/// A metric of budgets in shadow mode.
+type ShadowColumn = (&'static str, &'static str, MetricType, fn(&Would) -> u64);
 /// A metric of limits.
 type LimitColumn<N> = (&'static str, &'static str, fn(&LimitFigures) -> N);
 
@@ -79,6 +93,21 @@ const GAUGES: [Column; 4] = [
     ("in_flight", "Unreported permits.", |figures| figures.in_flight),
     ("paused", "1 while an administrator paused the budget.", |figures| figures.paused),
     ("quota_exhausted", "1 while the provider's quota is used up.", |figures| figures.exhausted),
+];
+
+const SHADOW: [ShadowColumn; 2] = [
+    (
+        "shadow_grants",
+        "Permits that limits in shadow mode would have granted.",
+        MetricType::Counter,
+        |would| would.granted,
+    ),
+    (
+        "shadow_waiting",
+        "Requests that limits in shadow mode would keep waiting.",
+        MetricType::Gauge,
+        |would| would.waiting,
+    ),
 ];
 
 const LIMIT_GAUGES: [LimitColumn<f64>; 5] = [
@@ -171,10 +200,28 @@ impl Figures {
         self.in_flight += u64::from(snapshot.in_flight);
         self.paused += u64::from(snapshot.paused);
         self.exhausted += u64::from(snapshot.exhausted);
-        for (waits, more) in self.waits.iter_mut().zip(&snapshot.waits) {
-            add_each(&mut waits.counts, &more.counts);
-            waits.sum_nanos = waits.sum_nanos.saturating_add(more.sum_nanos);
+        add_waits(&mut self.waits, &snapshot.waits);
+        if let Some(shadow) = &snapshot.shadow {
+            self.shadow.get_or_insert_default().add(shadow);
         }
+    }
+}
+
+impl Would {
+    fn add(&mut self, shadow: &ShadowSnapshot) {
+        self.granted += shadow.granted_total;
+        for (reason, times) in &shadow.refused {
+            *self.refused.entry(reason).or_default() += times;
+        }
+        self.waiting += u64::from(shadow.waiting);
+        add_waits(&mut self.waits, &shadow.waits);
+    }
+}
+
+fn add_waits(sums: &mut [Waits], more: &[Waits]) {
+    for (waits, more) in sums.iter_mut().zip(more) {
+        add_each(&mut waits.counts, &more.counts);
+        waits.sum_nanos = waits.sum_nanos.saturating_add(more.sum_nanos);
     }
 }
 
@@ -210,6 +257,7 @@ impl Collector for Budgets {
         write_by(family, &seen, "reason", |figures| {
             figures.refused.iter().map(|(reason, times)| (*reason, *times))
         })?;
+        write_shadow(&mut encoder, &seen)?;
         let help = "Reports of the budget's permits, by how the call went.";
         let family = encoder.encode_descriptor("outcomes", help, None, MetricType::Counter)?;
         write_by(family, &seen, "outcome", |figures| Outcome::NAMES.into_iter().zip(figures.outcomes))?;
@@ -224,6 +272,28 @@ impl Collector for Budgets {
         }
         Ok(())
     }
+}
+
+/// Of budgets in shadow mode, and of no others.
+fn write_shadow(encoder: &mut DescriptorEncoder<'_>, seen: &Seen) -> fmt::Result {
+    for (name, help, kind, figure) in SHADOW {
+        let mut family = encoder.encode_descriptor(name, help, None, kind)?;
+        for ((provider, key), figures) in &seen.figures {
+            let Some(would) = &figures.shadow else { continue };
+            let labels = [("provider", provider.as_str()), ("key", key.as_str())];
+            let labelled = family.encode_family(&labels)?;
+            match kind {
+                MetricType::Counter => ConstCounter::new(figure(would)).encode(labelled)?,
+                _ => ConstGauge::new(figure(would)).encode(labelled)?,
+            }
+        }
+    }
+    let help = "Acquires that limits in shadow mode would have refused, by reason.";
+    let family = encoder.encode_descriptor("shadow_refusals", help, None, MetricType::Counter)?;
+    write_by(family, seen, "reason", |figures| {
+        let would = figures.shadow.iter();
+        would.flat_map(|would| would.refused.iter().map(|(reason, times)| (*reason, *times)))
+    })
 }
 
 /// Of each limit, and under an empty name of the budget as a whole.

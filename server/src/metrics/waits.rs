@@ -1,50 +1,90 @@
-//! The histogram of waits, by budget and priority, with a trace for each bucket where one is known. Written here, since the metrics
+//! The histograms of waits, by budget and priority, with a trace for each bucket where one is known. Written here, since the metrics
 //! library lets nobody make an exemplar from what was counted elsewhere.
 
 use std::fmt::{self, Write};
 
-use permitd_budget::{Priority, WAIT_BOUNDS_NANOS};
+use permitd_budget::{Priority, WAIT_BOUNDS_NANOS, Waits};
 
-use super::budgets::{Figures, Seen};
-use crate::config::priority_name;
+use super::budgets::Seen;
+use crate::{
+    cell::{Exemplar, Exemplars},
+    config::priority_name,
+};
 
-const NAME: &str = "permitd_wait_seconds";
 const NANOS_PER_SECOND: f64 = 1e9;
 
-/// Writes the family in the OpenMetrics text format.
+/// Writes the families in the OpenMetrics text format.
 pub(super) fn write_waits(text: &mut String, seen: &Seen) -> fmt::Result {
-    writeln!(text, "# HELP {NAME} How long those waited who were granted a permit.")?;
-    writeln!(text, "# TYPE {NAME} histogram")?;
-    writeln!(text, "# UNIT {NAME} seconds")?;
+    let family =
+        Family { name: "permitd_wait_seconds", of: "How long those waited who were granted a permit." };
+    family.begin(text)?;
     for ((provider, key), figures) in &seen.figures {
-        for (class, priority) in Priority::ALL.into_iter().enumerate() {
-            let (provider, key) = (escaped(provider), escaped(key));
-            let labels =
-                format!("provider=\"{provider}\",key=\"{key}\",priority=\"{}\"", priority_name(priority));
-            write_one(text, &labels, figures, class)?;
+        family.write(text, (provider, key), &figures.waits, figures.exemplars.as_ref())?;
+    }
+    let of = "How long those would have waited whom limits in shadow mode would have granted a permit.";
+    let family = Family { name: "permitd_shadow_wait_seconds", of };
+    family.begin(text)?;
+    for ((provider, key), figures) in &seen.figures {
+        if let Some(would) = &figures.shadow {
+            family.write(text, (provider, key), &would.waits, None)?;
         }
     }
     Ok(())
 }
 
-fn write_one(text: &mut String, labels: &str, figures: &Figures, class: usize) -> fmt::Result {
-    let waits = &figures.waits[class];
-    let mut count = 0;
-    for (at, in_bucket) in waits.counts.iter().enumerate() {
-        count += in_bucket;
-        let bound = WAIT_BOUNDS_NANOS.get(at).map(|nanos| *nanos as f64 / NANOS_PER_SECOND);
-        // Bounds are floats in OpenMetrics: 1.0, not 1.
-        let bound = bound.map_or_else(|| "+Inf".to_owned(), |seconds| format!("{seconds:?}"));
-        write!(text, "{NAME}_bucket{{{labels},le=\"{bound}\"}} {count}")?;
-        if let Some(exemplar) = figures.exemplars.as_ref().and_then(|exemplars| exemplars.of(class, at)) {
-            let (trace, waited) = (exemplar.trace_id, exemplar.waited.as_secs_f64());
-            let granted = exemplar.at.as_nanos() as f64 / NANOS_PER_SECOND;
-            write!(text, " # {{trace_id=\"{trace:032x}\"}} {waited:?} {granted:.3}")?;
-        }
-        text.push('\n');
+/// A histogram for each budget and priority.
+struct Family {
+    name: &'static str,
+    of: &'static str,
+}
+
+impl Family {
+    fn begin(&self, text: &mut String) -> fmt::Result {
+        let Self { name, of } = self;
+        writeln!(text, "# HELP {name} {of}\n# TYPE {name} histogram\n# UNIT {name} seconds")
     }
-    writeln!(text, "{NAME}_sum{{{labels}}} {:?}", waits.sum_nanos as f64 / NANOS_PER_SECOND)?;
-    writeln!(text, "{NAME}_count{{{labels}}} {count}")
+
+    fn write(
+        &self,
+        text: &mut String,
+        (provider, key): (&str, &str),
+        waits: &[Waits; Priority::ALL.len()],
+        exemplars: Option<&Exemplars>,
+    ) -> fmt::Result {
+        let (provider, key) = (escaped(provider), escaped(key));
+        for (class, priority) in Priority::ALL.into_iter().enumerate() {
+            let labels =
+                format!("provider=\"{provider}\",key=\"{key}\",priority=\"{}\"", priority_name(priority));
+            self.write_class(text, &labels, &waits[class], |bucket| exemplars?.of(class, bucket))?;
+        }
+        Ok(())
+    }
+
+    fn write_class<'a>(
+        &self,
+        text: &mut String,
+        labels: &str,
+        waits: &Waits,
+        exemplar: impl Fn(usize) -> Option<&'a Exemplar>,
+    ) -> fmt::Result {
+        let name = self.name;
+        let mut count = 0;
+        for (at, in_bucket) in waits.counts.iter().enumerate() {
+            count += in_bucket;
+            let bound = WAIT_BOUNDS_NANOS.get(at).map(|nanos| *nanos as f64 / NANOS_PER_SECOND);
+            // Bounds are floats in OpenMetrics: 1.0, not 1.
+            let bound = bound.map_or_else(|| "+Inf".to_owned(), |seconds| format!("{seconds:?}"));
+            write!(text, "{name}_bucket{{{labels},le=\"{bound}\"}} {count}")?;
+            if let Some(exemplar) = exemplar(at) {
+                let (trace, waited) = (exemplar.trace_id, exemplar.waited.as_secs_f64());
+                let granted = exemplar.at.as_nanos() as f64 / NANOS_PER_SECOND;
+                write!(text, " # {{trace_id=\"{trace:032x}\"}} {waited:?} {granted:.3}")?;
+            }
+            text.push('\n');
+        }
+        writeln!(text, "{name}_sum{{{labels}}} {:?}", waits.sum_nanos as f64 / NANOS_PER_SECOND)?;
+        writeln!(text, "{name}_count{{{labels}}} {count}")
+    }
 }
 
 fn escaped(value: &str) -> String {

@@ -26,6 +26,8 @@ const BUDGETS_MAX: usize = 64;
 const INTERVAL: Duration = Duration::from_secs(2);
 /// After which every session has had a look, and its client heard of it.
 const SETTLED: Duration = Duration::from_secs(5);
+/// The share of a budget in shadow mode, whose limits bound nobody: so many calls at once.
+const SHADOW_IN_FLIGHT: u64 = 1_000_000;
 /// A budget that was not asked for permits for so long is not used any more: its part goes to the others.
 const IDLE_MAX: Duration = Duration::from_secs(300);
 
@@ -181,6 +183,10 @@ impl Drop for Sharing {
 /// be no safe part.
 fn divide(spec: &CheckedSpec, divisor: u32) -> Option<CheckedSpec> {
     let divisor = u64::from(divisor);
+    if spec.shadow {
+        let limits = vec![LimitSpec::in_flight(SHADOW_IN_FLIGHT)];
+        return BudgetSpec { limits, ..BudgetSpec::default() }.check().ok();
+    }
     let part = |limit: &LimitSpec| {
         let burst = match limit.burst {
             0 => 0,
@@ -220,5 +226,8 @@ mod tests {
         assert_eq!(divide(&whole, 8), None, "7 in flight among 8");
         let bursty = LimitSpec { burst: 3, ..LimitSpec::rate("tokens", 1_000, minute) };
         assert_eq!(divide(&spec(vec![bursty]), 4), None, "a burst of 3 among 4");
+        let tried_out = BudgetSpec { shadow: true, ..BudgetSpec::clone(&whole) }.check().expect("sound");
+        let part = divide(&tried_out, 8).expect("shadow mode bounds nobody");
+        assert_eq!(part.limits, [LimitSpec::in_flight(SHADOW_IN_FLIGHT)]);
     }
 }

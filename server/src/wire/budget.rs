@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use permitd_budget::{
     BudgetSpec, CheckedSpec, DEFAULT_QUANTUM, IN_FLIGHT, LimitSnapshot, LimitSpec, Overflow, QueueSpec,
-    Snapshot, Source, Teacher, TenantSnapshot, TenantSpec, Time, Window, bounds,
+    ShadowSnapshot, Snapshot, Source, Teacher, TenantSnapshot, TenantSpec, Time, Window, bounds,
 };
 use permitd_proto::v1;
 use prost_types::Timestamp;
@@ -42,6 +42,7 @@ pub(crate) fn read(budget: &v1::Budget) -> Result<(BudgetName, CheckedSpec), Fau
         permit_ttl: read_span("permit_ttl", budget.permit_ttl.as_ref())?.filter(|ttl| !ttl.is_zero()),
         // The provider's profile says that.
         counting: Vec::new(),
+        shadow: budget.shadow,
     };
     Ok((name, spec.check()?))
 }
@@ -71,6 +72,7 @@ pub(crate) fn write(name: &BudgetName, declared: &Declared) -> v1::Budget {
             .collect(),
         permit_ttl: spec.permit_ttl.map(encode::duration),
         etag: declared.etag.clone(),
+        shadow: spec.shadow,
     }
 }
 
@@ -90,6 +92,7 @@ pub(crate) fn write_state(cell: &Cell, declared: &Declared, snapshot: Snapshot) 
         exhausted: snapshot.exhausted,
         exhausted_until: snapshot.exhausted_until.map(encode::timestamp),
         owner: cell.server().to_owned(),
+        shadow: snapshot.shadow.map(write_shadow_state),
     }
 }
 
@@ -213,6 +216,21 @@ fn write_tenant_state(tenant: TenantSnapshot) -> v1::TenantState {
     }
 }
 
+fn write_shadow_state(would: ShadowSnapshot) -> v1::ShadowState {
+    let nanos = would.waits.iter().map(|waits| waits.sum_nanos).fold(0, u64::saturating_add);
+    v1::ShadowState {
+        since: Some(encode::timestamp(would.since)),
+        waiting: would.waiting,
+        in_flight: would.in_flight,
+        granted_total: would.granted_total,
+        waited_total: would.waited_total,
+        wait_total: Some(encode::duration(Duration::from_nanos(nanos))),
+        wait_longest: Some(encode::duration(would.longest_wait)),
+        refused_total: would.refused_total,
+        refused: would.refused.into_iter().map(|(reason, times)| (reason.to_owned(), times)).collect(),
+    }
+}
+
 fn read_span(field: &str, span: Option<&prost_types::Duration>) -> Result<Option<Duration>, Fault> {
     span.map(|span| decode::duration(field, span)).transpose()
 }
@@ -291,6 +309,7 @@ mod tests {
             )]),
             permit_ttl: Some(MINUTE),
             etag: "e".to_owned(),
+            shadow: true,
             ..budget(vec![])
         };
         let (name, spec) = read(&declared).expect("makes sense");
@@ -320,6 +339,7 @@ mod tests {
             (with(|limit| limit.window = 77), "limits[1].window"),
             (with(|limit| limit.quantum = Some(MINUTE)), "limits[1].quantum"),
             (with(|limit| limit.models = "x".repeat(257)), "limits[1].models"),
+            (v1::Budget { shadow: true, ..budget(vec![]) }, "shadow"),
             (v1::Budget { permit_ttl: span(-1, 0), ..budget(vec![]) }, "permit_ttl"),
             (v1::Budget { permit_ttl: span(0, 1), ..budget(vec![]) }, "permit_ttl"),
         ];

@@ -3,5 +3,6 @@
 mod amounts;
 mod order;
 mod parts;
+mod shadow;
 mod support;
 mod waiting;

@@ -264,7 +264,9 @@ type Budget struct {
 	// How long a permit lives unreported: 1 s to 24 h. Absent or 0 means 10 min, until profiles exist.
 	PermitTtl *durationpb.Duration `protobuf:"bytes,6,opt,name=permit_ttl,json=permitTtl,proto3" json:"permit_ttl,omitempty"`
 	// Changes with every change. In SetBudget: empty is unconditional, else it has to match (ABORTED).
-	Etag          string `protobuf:"bytes,7,opt,name=etag,proto3" json:"etag,omitempty"`
+	Etag string `protobuf:"bytes,7,opt,name=etag,proto3" json:"etag,omitempty"`
+	// Shadow mode: everything is granted at once, and what the limits would have done is told in the state. Needs limits.
+	Shadow        bool `protobuf:"varint,8,opt,name=shadow,proto3" json:"shadow,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -346,6 +348,13 @@ func (x *Budget) GetEtag() string {
 		return x.Etag
 	}
 	return ""
+}
+
+func (x *Budget) GetShadow() bool {
+	if x != nil {
+		return x.Shadow
+	}
+	return false
 }
 
 type Queue struct {
@@ -491,7 +500,9 @@ type BudgetState struct {
 	// Absent where no reset is known.
 	ExhaustedUntil *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=exhausted_until,json=exhaustedUntil,proto3" json:"exhausted_until,omitempty"`
 	// The server of the cluster that grants from it; empty where a server runs alone.
-	Owner         string `protobuf:"bytes,12,opt,name=owner,proto3" json:"owner,omitempty"`
+	Owner string `protobuf:"bytes,12,opt,name=owner,proto3" json:"owner,omitempty"`
+	// What the limits would have done; absent unless the budget is in shadow mode.
+	Shadow        *ShadowState `protobuf:"bytes,13,opt,name=shadow,proto3" json:"shadow,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -610,6 +621,129 @@ func (x *BudgetState) GetOwner() string {
 	return ""
 }
 
+func (x *BudgetState) GetShadow() *ShadowState {
+	if x != nil {
+		return x.Shadow
+	}
+	return nil
+}
+
+// What the limits of a budget in shadow mode would have done, as far as it is known now: whoever would still wait is counted once
+// that would be over.
+type ShadowState struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// When the mode was turned on, or the budget's server began with it.
+	Since *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=since,proto3" json:"since,omitempty"`
+	// Requests that would wait now.
+	Waiting uint32 `protobuf:"varint,2,opt,name=waiting,proto3" json:"waiting,omitempty"`
+	// Calls that would be under way.
+	InFlight     uint32 `protobuf:"varint,3,opt,name=in_flight,json=inFlight,proto3" json:"in_flight,omitempty"`
+	GrantedTotal uint64 `protobuf:"varint,4,opt,name=granted_total,json=grantedTotal,proto3" json:"granted_total,omitempty"`
+	// Of those, permits that would have been waited for.
+	WaitedTotal uint64 `protobuf:"varint,5,opt,name=waited_total,json=waitedTotal,proto3" json:"waited_total,omitempty"`
+	// All those waits together, and the longest.
+	WaitTotal    *durationpb.Duration `protobuf:"bytes,6,opt,name=wait_total,json=waitTotal,proto3" json:"wait_total,omitempty"`
+	WaitLongest  *durationpb.Duration `protobuf:"bytes,7,opt,name=wait_longest,json=waitLongest,proto3" json:"wait_longest,omitempty"`
+	RefusedTotal uint64               `protobuf:"varint,8,opt,name=refused_total,json=refusedTotal,proto3" json:"refused_total,omitempty"`
+	// The same by reason.
+	Refused       map[string]uint64 `protobuf:"bytes,9,rep,name=refused,proto3" json:"refused,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ShadowState) Reset() {
+	*x = ShadowState{}
+	mi := &file_permitd_v1_budget_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ShadowState) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ShadowState) ProtoMessage() {}
+
+func (x *ShadowState) ProtoReflect() protoreflect.Message {
+	mi := &file_permitd_v1_budget_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ShadowState.ProtoReflect.Descriptor instead.
+func (*ShadowState) Descriptor() ([]byte, []int) {
+	return file_permitd_v1_budget_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *ShadowState) GetSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
+func (x *ShadowState) GetWaiting() uint32 {
+	if x != nil {
+		return x.Waiting
+	}
+	return 0
+}
+
+func (x *ShadowState) GetInFlight() uint32 {
+	if x != nil {
+		return x.InFlight
+	}
+	return 0
+}
+
+func (x *ShadowState) GetGrantedTotal() uint64 {
+	if x != nil {
+		return x.GrantedTotal
+	}
+	return 0
+}
+
+func (x *ShadowState) GetWaitedTotal() uint64 {
+	if x != nil {
+		return x.WaitedTotal
+	}
+	return 0
+}
+
+func (x *ShadowState) GetWaitTotal() *durationpb.Duration {
+	if x != nil {
+		return x.WaitTotal
+	}
+	return nil
+}
+
+func (x *ShadowState) GetWaitLongest() *durationpb.Duration {
+	if x != nil {
+		return x.WaitLongest
+	}
+	return nil
+}
+
+func (x *ShadowState) GetRefusedTotal() uint64 {
+	if x != nil {
+		return x.RefusedTotal
+	}
+	return 0
+}
+
+func (x *ShadowState) GetRefused() map[string]uint64 {
+	if x != nil {
+		return x.Refused
+	}
+	return nil
+}
+
 type LimitState struct {
 	state      protoimpl.MessageState `protogen:"open.v1"`
 	Configured *Limit                 `protobuf:"bytes,1,opt,name=configured,proto3" json:"configured,omitempty"`
@@ -634,7 +768,7 @@ type LimitState struct {
 
 func (x *LimitState) Reset() {
 	*x = LimitState{}
-	mi := &file_permitd_v1_budget_proto_msgTypes[5]
+	mi := &file_permitd_v1_budget_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -646,7 +780,7 @@ func (x *LimitState) String() string {
 func (*LimitState) ProtoMessage() {}
 
 func (x *LimitState) ProtoReflect() protoreflect.Message {
-	mi := &file_permitd_v1_budget_proto_msgTypes[5]
+	mi := &file_permitd_v1_budget_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -659,7 +793,7 @@ func (x *LimitState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LimitState.ProtoReflect.Descriptor instead.
 func (*LimitState) Descriptor() ([]byte, []int) {
-	return file_permitd_v1_budget_proto_rawDescGZIP(), []int{5}
+	return file_permitd_v1_budget_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *LimitState) GetConfigured() *Limit {
@@ -737,7 +871,7 @@ type TenantState struct {
 
 func (x *TenantState) Reset() {
 	*x = TenantState{}
-	mi := &file_permitd_v1_budget_proto_msgTypes[6]
+	mi := &file_permitd_v1_budget_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -749,7 +883,7 @@ func (x *TenantState) String() string {
 func (*TenantState) ProtoMessage() {}
 
 func (x *TenantState) ProtoReflect() protoreflect.Message {
-	mi := &file_permitd_v1_budget_proto_msgTypes[6]
+	mi := &file_permitd_v1_budget_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -762,7 +896,7 @@ func (x *TenantState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TenantState.ProtoReflect.Descriptor instead.
 func (*TenantState) Descriptor() ([]byte, []int) {
-	return file_permitd_v1_budget_proto_rawDescGZIP(), []int{6}
+	return file_permitd_v1_budget_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *TenantState) GetTenant() string {
@@ -808,7 +942,7 @@ const file_permitd_v1_budget_proto_rawDesc = "" +
 	"\x06models\x18\x06 \x01(\tR\x06models\x12\x18\n" +
 	"\atenants\x18\a \x01(\tR\atenants\x123\n" +
 	"\aquantum\x18\b \x01(\v2\x19.google.protobuf.DurationR\aquantum\x120\n" +
-	"\x05phase\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\x05phase\"\xe3\x02\n" +
+	"\x05phase\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\x05phase\"\xfb\x02\n" +
 	"\x06Budget\x12\x1a\n" +
 	"\bprovider\x18\x01 \x01(\tR\bprovider\x12\x10\n" +
 	"\x03key\x18\x02 \x01(\tR\x03key\x12)\n" +
@@ -817,7 +951,8 @@ const file_permitd_v1_budget_proto_rawDesc = "" +
 	"\atenants\x18\x05 \x03(\v2\x1f.permitd.v1.Budget.TenantsEntryR\atenants\x128\n" +
 	"\n" +
 	"permit_ttl\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\tpermitTtl\x12\x12\n" +
-	"\x04etag\x18\a \x01(\tR\x04etag\x1aN\n" +
+	"\x04etag\x18\a \x01(\tR\x04etag\x12\x16\n" +
+	"\x06shadow\x18\b \x01(\bR\x06shadow\x1aN\n" +
 	"\fTenantsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12(\n" +
 	"\x05value\x18\x02 \x01(\v2\x12.permitd.v1.TenantR\x05value:\x028\x01\"\x90\x01\n" +
@@ -831,7 +966,7 @@ const file_permitd_v1_budget_proto_rawDesc = "" +
 	"\vmax_waiting\x18\x02 \x01(\rR\n" +
 	"maxWaiting\x12\x1f\n" +
 	"\vmax_percent\x18\x03 \x01(\rR\n" +
-	"maxPercent\"\xdc\x03\n" +
+	"maxPercent\"\x8d\x04\n" +
 	"\vBudgetState\x12*\n" +
 	"\x06budget\x18\x01 \x01(\v2\x12.permitd.v1.BudgetR\x06budget\x12.\n" +
 	"\x06limits\x18\x02 \x03(\v2\x16.permitd.v1.LimitStateR\x06limits\x12\x18\n" +
@@ -845,7 +980,22 @@ const file_permitd_v1_budget_proto_rawDesc = "" +
 	"\texhausted\x18\n" +
 	" \x01(\bR\texhausted\x12C\n" +
 	"\x0fexhausted_until\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\x0eexhaustedUntil\x12\x14\n" +
-	"\x05owner\x18\f \x01(\tR\x05owner\"\xf4\x02\n" +
+	"\x05owner\x18\f \x01(\tR\x05owner\x12/\n" +
+	"\x06shadow\x18\r \x01(\v2\x17.permitd.v1.ShadowStateR\x06shadow\"\xd7\x03\n" +
+	"\vShadowState\x120\n" +
+	"\x05since\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x12\x18\n" +
+	"\awaiting\x18\x02 \x01(\rR\awaiting\x12\x1b\n" +
+	"\tin_flight\x18\x03 \x01(\rR\binFlight\x12#\n" +
+	"\rgranted_total\x18\x04 \x01(\x04R\fgrantedTotal\x12!\n" +
+	"\fwaited_total\x18\x05 \x01(\x04R\vwaitedTotal\x128\n" +
+	"\n" +
+	"wait_total\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\twaitTotal\x12<\n" +
+	"\fwait_longest\x18\a \x01(\v2\x19.google.protobuf.DurationR\vwaitLongest\x12#\n" +
+	"\rrefused_total\x18\b \x01(\x04R\frefusedTotal\x12>\n" +
+	"\arefused\x18\t \x03(\v2$.permitd.v1.ShadowState.RefusedEntryR\arefused\x1a:\n" +
+	"\fRefusedEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\"\xf4\x02\n" +
 	"\n" +
 	"LimitState\x121\n" +
 	"\n" +
@@ -889,7 +1039,7 @@ func file_permitd_v1_budget_proto_rawDescGZIP() []byte {
 }
 
 var file_permitd_v1_budget_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_permitd_v1_budget_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
+var file_permitd_v1_budget_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
 var file_permitd_v1_budget_proto_goTypes = []any{
 	(Window)(0),                   // 0: permitd.v1.Window
 	(Overflow)(0),                 // 1: permitd.v1.Overflow
@@ -898,36 +1048,43 @@ var file_permitd_v1_budget_proto_goTypes = []any{
 	(*Queue)(nil),                 // 4: permitd.v1.Queue
 	(*Tenant)(nil),                // 5: permitd.v1.Tenant
 	(*BudgetState)(nil),           // 6: permitd.v1.BudgetState
-	(*LimitState)(nil),            // 7: permitd.v1.LimitState
-	(*TenantState)(nil),           // 8: permitd.v1.TenantState
-	nil,                           // 9: permitd.v1.Budget.TenantsEntry
-	(*durationpb.Duration)(nil),   // 10: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil), // 11: google.protobuf.Timestamp
+	(*ShadowState)(nil),           // 7: permitd.v1.ShadowState
+	(*LimitState)(nil),            // 8: permitd.v1.LimitState
+	(*TenantState)(nil),           // 9: permitd.v1.TenantState
+	nil,                           // 10: permitd.v1.Budget.TenantsEntry
+	nil,                           // 11: permitd.v1.ShadowState.RefusedEntry
+	(*durationpb.Duration)(nil),   // 12: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil), // 13: google.protobuf.Timestamp
 }
 var file_permitd_v1_budget_proto_depIdxs = []int32{
-	10, // 0: permitd.v1.Limit.per:type_name -> google.protobuf.Duration
+	12, // 0: permitd.v1.Limit.per:type_name -> google.protobuf.Duration
 	0,  // 1: permitd.v1.Limit.window:type_name -> permitd.v1.Window
-	10, // 2: permitd.v1.Limit.quantum:type_name -> google.protobuf.Duration
-	11, // 3: permitd.v1.Limit.phase:type_name -> google.protobuf.Timestamp
+	12, // 2: permitd.v1.Limit.quantum:type_name -> google.protobuf.Duration
+	13, // 3: permitd.v1.Limit.phase:type_name -> google.protobuf.Timestamp
 	2,  // 4: permitd.v1.Budget.limits:type_name -> permitd.v1.Limit
 	4,  // 5: permitd.v1.Budget.queue:type_name -> permitd.v1.Queue
-	9,  // 6: permitd.v1.Budget.tenants:type_name -> permitd.v1.Budget.TenantsEntry
-	10, // 7: permitd.v1.Budget.permit_ttl:type_name -> google.protobuf.Duration
-	10, // 8: permitd.v1.Queue.max_wait:type_name -> google.protobuf.Duration
+	10, // 6: permitd.v1.Budget.tenants:type_name -> permitd.v1.Budget.TenantsEntry
+	12, // 7: permitd.v1.Budget.permit_ttl:type_name -> google.protobuf.Duration
+	12, // 8: permitd.v1.Queue.max_wait:type_name -> google.protobuf.Duration
 	1,  // 9: permitd.v1.Queue.overflow:type_name -> permitd.v1.Overflow
 	3,  // 10: permitd.v1.BudgetState.budget:type_name -> permitd.v1.Budget
-	7,  // 11: permitd.v1.BudgetState.limits:type_name -> permitd.v1.LimitState
-	8,  // 12: permitd.v1.BudgetState.tenants:type_name -> permitd.v1.TenantState
-	11, // 13: permitd.v1.BudgetState.exhausted_until:type_name -> google.protobuf.Timestamp
-	2,  // 14: permitd.v1.LimitState.configured:type_name -> permitd.v1.Limit
-	11, // 15: permitd.v1.LimitState.frozen_until:type_name -> google.protobuf.Timestamp
-	11, // 16: permitd.v1.LimitState.learned_at:type_name -> google.protobuf.Timestamp
-	5,  // 17: permitd.v1.Budget.TenantsEntry.value:type_name -> permitd.v1.Tenant
-	18, // [18:18] is the sub-list for method output_type
-	18, // [18:18] is the sub-list for method input_type
-	18, // [18:18] is the sub-list for extension type_name
-	18, // [18:18] is the sub-list for extension extendee
-	0,  // [0:18] is the sub-list for field type_name
+	8,  // 11: permitd.v1.BudgetState.limits:type_name -> permitd.v1.LimitState
+	9,  // 12: permitd.v1.BudgetState.tenants:type_name -> permitd.v1.TenantState
+	13, // 13: permitd.v1.BudgetState.exhausted_until:type_name -> google.protobuf.Timestamp
+	7,  // 14: permitd.v1.BudgetState.shadow:type_name -> permitd.v1.ShadowState
+	13, // 15: permitd.v1.ShadowState.since:type_name -> google.protobuf.Timestamp
+	12, // 16: permitd.v1.ShadowState.wait_total:type_name -> google.protobuf.Duration
+	12, // 17: permitd.v1.ShadowState.wait_longest:type_name -> google.protobuf.Duration
+	11, // 18: permitd.v1.ShadowState.refused:type_name -> permitd.v1.ShadowState.RefusedEntry
+	2,  // 19: permitd.v1.LimitState.configured:type_name -> permitd.v1.Limit
+	13, // 20: permitd.v1.LimitState.frozen_until:type_name -> google.protobuf.Timestamp
+	13, // 21: permitd.v1.LimitState.learned_at:type_name -> google.protobuf.Timestamp
+	5,  // 22: permitd.v1.Budget.TenantsEntry.value:type_name -> permitd.v1.Tenant
+	23, // [23:23] is the sub-list for method output_type
+	23, // [23:23] is the sub-list for method input_type
+	23, // [23:23] is the sub-list for extension type_name
+	23, // [23:23] is the sub-list for extension extendee
+	0,  // [0:23] is the sub-list for field type_name
 }
 
 func init() { file_permitd_v1_budget_proto_init() }
@@ -941,7 +1098,7 @@ func file_permitd_v1_budget_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_permitd_v1_budget_proto_rawDesc), len(file_permitd_v1_budget_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   8,
+			NumMessages:   10,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -53,7 +53,7 @@ class Limit(_message.Message):
     def __init__(self, unit: _Optional[str] = ..., amount: _Optional[int] = ..., per: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., burst: _Optional[int] = ..., window: _Optional[_Union[Window, str]] = ..., models: _Optional[str] = ..., tenants: _Optional[str] = ..., quantum: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., phase: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class Budget(_message.Message):
-    __slots__ = ("provider", "key", "limits", "queue", "tenants", "permit_ttl", "etag")
+    __slots__ = ("provider", "key", "limits", "queue", "tenants", "permit_ttl", "etag", "shadow")
     class TenantsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -68,6 +68,7 @@ class Budget(_message.Message):
     TENANTS_FIELD_NUMBER: _ClassVar[int]
     PERMIT_TTL_FIELD_NUMBER: _ClassVar[int]
     ETAG_FIELD_NUMBER: _ClassVar[int]
+    SHADOW_FIELD_NUMBER: _ClassVar[int]
     provider: str
     key: str
     limits: _containers.RepeatedCompositeFieldContainer[Limit]
@@ -75,7 +76,8 @@ class Budget(_message.Message):
     tenants: _containers.MessageMap[str, Tenant]
     permit_ttl: _duration_pb2.Duration
     etag: str
-    def __init__(self, provider: _Optional[str] = ..., key: _Optional[str] = ..., limits: _Optional[_Iterable[_Union[Limit, _Mapping]]] = ..., queue: _Optional[_Union[Queue, _Mapping]] = ..., tenants: _Optional[_Mapping[str, Tenant]] = ..., permit_ttl: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., etag: _Optional[str] = ...) -> None: ...
+    shadow: bool
+    def __init__(self, provider: _Optional[str] = ..., key: _Optional[str] = ..., limits: _Optional[_Iterable[_Union[Limit, _Mapping]]] = ..., queue: _Optional[_Union[Queue, _Mapping]] = ..., tenants: _Optional[_Mapping[str, Tenant]] = ..., permit_ttl: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., etag: _Optional[str] = ..., shadow: bool = ...) -> None: ...
 
 class Queue(_message.Message):
     __slots__ = ("max_waiting", "max_wait", "overflow")
@@ -98,7 +100,7 @@ class Tenant(_message.Message):
     def __init__(self, weight: _Optional[int] = ..., max_waiting: _Optional[int] = ..., max_percent: _Optional[int] = ...) -> None: ...
 
 class BudgetState(_message.Message):
-    __slots__ = ("budget", "limits", "waiting", "in_flight", "paused", "tenants", "granted_total", "refused_total", "rate_limited_total", "exhausted", "exhausted_until", "owner")
+    __slots__ = ("budget", "limits", "waiting", "in_flight", "paused", "tenants", "granted_total", "refused_total", "rate_limited_total", "exhausted", "exhausted_until", "owner", "shadow")
     BUDGET_FIELD_NUMBER: _ClassVar[int]
     LIMITS_FIELD_NUMBER: _ClassVar[int]
     WAITING_FIELD_NUMBER: _ClassVar[int]
@@ -111,6 +113,7 @@ class BudgetState(_message.Message):
     EXHAUSTED_FIELD_NUMBER: _ClassVar[int]
     EXHAUSTED_UNTIL_FIELD_NUMBER: _ClassVar[int]
     OWNER_FIELD_NUMBER: _ClassVar[int]
+    SHADOW_FIELD_NUMBER: _ClassVar[int]
     budget: Budget
     limits: _containers.RepeatedCompositeFieldContainer[LimitState]
     waiting: int
@@ -123,7 +126,37 @@ class BudgetState(_message.Message):
     exhausted: bool
     exhausted_until: _timestamp_pb2.Timestamp
     owner: str
-    def __init__(self, budget: _Optional[_Union[Budget, _Mapping]] = ..., limits: _Optional[_Iterable[_Union[LimitState, _Mapping]]] = ..., waiting: _Optional[int] = ..., in_flight: _Optional[int] = ..., paused: bool = ..., tenants: _Optional[_Iterable[_Union[TenantState, _Mapping]]] = ..., granted_total: _Optional[int] = ..., refused_total: _Optional[int] = ..., rate_limited_total: _Optional[int] = ..., exhausted: bool = ..., exhausted_until: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., owner: _Optional[str] = ...) -> None: ...
+    shadow: ShadowState
+    def __init__(self, budget: _Optional[_Union[Budget, _Mapping]] = ..., limits: _Optional[_Iterable[_Union[LimitState, _Mapping]]] = ..., waiting: _Optional[int] = ..., in_flight: _Optional[int] = ..., paused: bool = ..., tenants: _Optional[_Iterable[_Union[TenantState, _Mapping]]] = ..., granted_total: _Optional[int] = ..., refused_total: _Optional[int] = ..., rate_limited_total: _Optional[int] = ..., exhausted: bool = ..., exhausted_until: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., owner: _Optional[str] = ..., shadow: _Optional[_Union[ShadowState, _Mapping]] = ...) -> None: ...
+
+class ShadowState(_message.Message):
+    __slots__ = ("since", "waiting", "in_flight", "granted_total", "waited_total", "wait_total", "wait_longest", "refused_total", "refused")
+    class RefusedEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
+    SINCE_FIELD_NUMBER: _ClassVar[int]
+    WAITING_FIELD_NUMBER: _ClassVar[int]
+    IN_FLIGHT_FIELD_NUMBER: _ClassVar[int]
+    GRANTED_TOTAL_FIELD_NUMBER: _ClassVar[int]
+    WAITED_TOTAL_FIELD_NUMBER: _ClassVar[int]
+    WAIT_TOTAL_FIELD_NUMBER: _ClassVar[int]
+    WAIT_LONGEST_FIELD_NUMBER: _ClassVar[int]
+    REFUSED_TOTAL_FIELD_NUMBER: _ClassVar[int]
+    REFUSED_FIELD_NUMBER: _ClassVar[int]
+    since: _timestamp_pb2.Timestamp
+    waiting: int
+    in_flight: int
+    granted_total: int
+    waited_total: int
+    wait_total: _duration_pb2.Duration
+    wait_longest: _duration_pb2.Duration
+    refused_total: int
+    refused: _containers.ScalarMap[str, int]
+    def __init__(self, since: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., waiting: _Optional[int] = ..., in_flight: _Optional[int] = ..., granted_total: _Optional[int] = ..., waited_total: _Optional[int] = ..., wait_total: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., wait_longest: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., refused_total: _Optional[int] = ..., refused: _Optional[_Mapping[str, int]] = ...) -> None: ...
 
 class LimitState(_message.Message):
     __slots__ = ("configured", "effective_amount", "level", "frozen_until", "source", "learned_from", "learned_at", "header_amount", "cushion")
