@@ -3,14 +3,15 @@
 use std::process::ExitCode;
 
 use clap::Args;
-use permitd_proto::v1::{self, Topic};
-use permitd_server::config::BudgetName;
-use serde_json::{Value, json};
+use permitd_proto::v1;
+use permitd_server::{
+    config::BudgetName,
+    shown::{TOPICS, explained_json},
+};
 
 use crate::{
-    budgets::state_json,
     failure::Failure,
-    format::{moment, on_terminal, print, span},
+    format::{on_terminal, print},
     limits::budget,
     remote::{Remote, block_on},
 };
@@ -19,15 +20,6 @@ const EXAMPLES: &str = "\
 Examples:
   permitd explain anthropic/prod
   permitd explain anthropic/prod --json | jq -r '.findings[] | select(.topic == \"advice\") | .text'";
-
-/// What each topic is called, in the order in which they are told.
-const TOPICS: [(Topic, &str, &str); 5] = [
-    (Topic::Held, "Now", "held"),
-    (Topic::Waiting, "Waiting", "waiting"),
-    (Topic::Refused, "Refused of late", "refused"),
-    (Topic::Learned, "Learned", "learned"),
-    (Topic::Advice, "What would help", "advice"),
-];
 
 /// Says in sentences what holds a budget back, who waits, what was refused, what was learned, and what would help.
 #[derive(Debug, Args)]
@@ -48,7 +40,7 @@ impl Explain {
             let answer = admin.explain_budget(v1::ExplainBudgetRequest { provider, key }).await;
             let explained = answer.map_err(|status| self.remote.failure(&status))?.into_inner();
             print(if self.remote.json {
-                as_json(&explained).to_string()
+                explained_json(&explained).to_string()
             } else {
                 as_text(&explained, on_terminal())
             })?;
@@ -78,65 +70,10 @@ fn sentence(finding: &v1::Finding) -> String {
     }
 }
 
-fn as_json(explained: &v1::ExplainBudgetResponse) -> Value {
-    let topic = |of: Topic| TOPICS.iter().find(|(topic, ..)| *topic == of).map(|(.., name)| *name);
-    let findings = explained.findings.iter().map(|finding| {
-        json!({
-            "topic": topic(finding.topic()),
-            "limit": finding.limit,
-            "text": finding.text,
-            "command": finding.command,
-        })
-    });
-    let lines = explained.lines.iter().map(|line| {
-        let first = line.first.clone().unwrap_or_default();
-        json!({
-            "tenant": line.tenant,
-            "priority": line.priority().as_str_name().trim_start_matches("PRIORITY_").to_lowercase(),
-            "model": line.model,
-            "waiting": line.waiting,
-            "oldest_seconds": line.oldest.as_ref().map(|oldest| span(oldest).as_secs_f64()),
-            "position": first.position,
-            "estimated_wait_seconds": first.estimated_wait.as_ref().map(|wait| span(wait).as_secs_f64()),
-            "held_by": first.held_by,
-            "limit": first.limit,
-        })
-    });
-    let refusals = explained.refusals.iter().map(|refusal| {
-        json!({
-            "tenant": refusal.tenant,
-            "reason": refusal.reason,
-            "limit": refusal.limit,
-            "message": refusal.message,
-            "times": refusal.times,
-            "first_at": refusal.first_at.as_ref().map(moment),
-            "last_at": refusal.last_at.as_ref().map(moment),
-        })
-    });
-    let answers = explained.answers.iter().map(|answer| {
-        json!({
-            "outcome": answer.outcome().as_str_name().trim_start_matches("OUTCOME_").to_lowercase(),
-            "model": answer.model,
-            "retry_after_seconds": answer.retry_after.as_ref().map(|wait| span(wait).as_secs_f64()),
-            "froze": answer.froze,
-            "frozen_until": answer.frozen_until.as_ref().map(moment),
-            "times": answer.times,
-            "first_at": answer.first_at.as_ref().map(moment),
-            "last_at": answer.last_at.as_ref().map(moment),
-        })
-    });
-    json!({
-        "state": explained.state.as_ref().map(state_json),
-        "findings": findings.collect::<Vec<_>>(),
-        "lines": lines.collect::<Vec<_>>(),
-        "others_waiting": explained.others_waiting,
-        "refusals": refusals.collect::<Vec<_>>(),
-        "answers": answers.collect::<Vec<_>>(),
-    })
-}
-
 #[cfg(test)]
 mod tests {
+    use permitd_proto::v1::Topic;
+
     use super::*;
 
     fn finding(topic: Topic, text: &str, command: &str) -> v1::Finding {
@@ -157,6 +94,6 @@ mod tests {
         };
         let text = "Now\n  It is paused.\n    try: permitd budgets resume p/k\n  It is short.\n\nWhat would help\n  Raise it.";
         assert_eq!(as_text(&explained, false), text);
-        assert_eq!(as_json(&explained)["findings"][0]["topic"], "advice");
+        assert_eq!(explained_json(&explained)["findings"][0]["topic"], "advice");
     }
 }

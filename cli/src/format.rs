@@ -5,28 +5,18 @@ use std::{
     time::Duration,
 };
 
-use jiff::Timestamp;
 use permitd_server::config::DurationText;
-pub(crate) use permitd_server::words::grouped;
+pub(crate) use permitd_server::{
+    shown::{moment, span, span_text},
+    words::grouped,
+};
 
 use crate::failure::Failure;
-
-/// A duration of the wire.
-pub(crate) fn span(span: &prost_types::Duration) -> Duration {
-    let seconds = u64::try_from(span.seconds).unwrap_or(0);
-    let nanos = u32::try_from(span.nanos).unwrap_or(0);
-    Duration::new(seconds, nanos)
-}
 
 /// A duration for the wire.
 pub(crate) fn wire_span(span: Duration) -> prost_types::Duration {
     let seconds = i64::try_from(span.as_secs()).unwrap_or(i64::MAX);
     prost_types::Duration { seconds, nanos: i32::try_from(span.subsec_nanos()).unwrap_or(0) }
-}
-
-/// A duration as flags take it.
-pub(crate) fn span_text(of: &prost_types::Duration) -> String {
-    DurationText(span(of)).to_string()
 }
 
 /// A duration that was measured: nobody reads its nanoseconds.
@@ -35,12 +25,6 @@ pub(crate) fn rough(span: Duration) -> String {
     let step = if span < Duration::from_secs(10) { MILLISECOND } else { 1_000 * MILLISECOND };
     let nanos = span.as_nanos().div_ceil(step) * step;
     DurationText(Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))).to_string()
-}
-
-/// A moment in RFC 3339, to the millisecond.
-pub(crate) fn moment(time: &prost_types::Timestamp) -> String {
-    let millis = time.seconds.saturating_mul(1_000).saturating_add(i64::from(time.nanos / 1_000_000));
-    Timestamp::from_millisecond(millis).map_or_else(|_| "?".to_owned(), |time| time.to_string())
 }
 
 /// Whether a person reads stdout.
@@ -69,7 +53,7 @@ pub(crate) fn print_json(values: impl IntoIterator<Item = serde_json::Value>) ->
 mod tests {
     use std::time::Duration;
 
-    use super::{moment, rough};
+    use super::rough;
 
     /// Goal: measured spans are short to read, and never rounded down to nothing.
     #[test]
@@ -78,14 +62,5 @@ mod tests {
         assert_eq!(rough(Duration::from_micros(1_234_567)), "1s235ms");
         assert_eq!(rough(Duration::from_millis(61_001)), "1m2s");
         assert_eq!(rough(Duration::ZERO), "0s");
-    }
-
-    /// Goal: moments are RFC 3339.
-    #[test]
-    fn writes_moments() {
-        assert_eq!(
-            moment(&prost_types::Timestamp { seconds: 0, nanos: 5_000_000 }),
-            "1970-01-01T00:00:00.005Z"
-        );
     }
 }

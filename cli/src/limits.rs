@@ -4,10 +4,7 @@ use std::time::Duration;
 
 use permitd_budget::LimitSpec;
 use permitd_proto::v1;
-use permitd_server::{
-    admin::read_limit,
-    config::{BudgetName, LimitText, parse_amount, parse_duration, parse_limit},
-};
+use permitd_server::config::{BudgetName, parse_amount, parse_duration, parse_limit};
 
 pub(crate) fn budget(text: &str) -> Result<BudgetName, String> {
     text.parse()
@@ -53,18 +50,6 @@ pub(crate) fn tenant(text: &str) -> Result<Tenant, String> {
     Ok(Tenant { name: name.to_owned(), wire })
 }
 
-/// What [`tenant`] reads of such a tenant behind its name.
-pub(crate) fn tenant_text(tenant: &v1::Tenant) -> String {
-    let mut text = tenant.weight.max(1).to_string();
-    if tenant.max_waiting != 0 {
-        text += &format!(":{}", tenant.max_waiting);
-    }
-    if tenant.max_percent != 0 {
-        text += &format!(":{}%", tenant.max_percent);
-    }
-    text
-}
-
 /// `NAME=AMOUNT` of a unit.
 pub(crate) fn unit_amount(text: &str) -> Result<(String, u64), String> {
     let (unit, amount) = text.rsplit_once('=').ok_or("no amount; write it like points=5")?;
@@ -74,26 +59,11 @@ pub(crate) fn unit_amount(text: &str) -> Result<(String, u64), String> {
     Ok((unit.to_owned(), parse_amount(amount)?))
 }
 
-/// A limit of the wire as flags take it, and its parts.
-#[derive(Debug)]
-pub(crate) struct Shown {
-    /// As `--limit` takes it.
-    pub(crate) text: String,
-    /// What is counted, in what window, of which models and tenants.
-    pub(crate) name: String,
-}
-
-/// A limit of the wire for people. One that this version does not understand is shown by its unit and amount.
-pub(crate) fn shown(limit: &v1::Limit) -> Shown {
-    let Ok(limit) = read_limit(limit) else {
-        return Shown { text: format!("{}={}", limit.unit, limit.amount), name: limit.unit.clone() };
-    };
-    Shown { text: LimitText(&limit).to_string(), name: limit.to_string() }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{Tenant, tenant, tenant_text, unit_amount, v1};
+    use permitd_server::shown::tenant_text;
+
+    use super::{Tenant, tenant, unit_amount, v1};
 
     /// Goal: tenants as people write them.
     #[test]

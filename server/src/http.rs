@@ -1,4 +1,5 @@
-//! What machines ask over plain HTTP: `/healthz` (is the process alive), `/readyz` (may it be sent traffic) and `/metrics`.
+//! What is asked over plain HTTP: by machines `/healthz` (is the process alive), `/readyz` (may it be sent traffic) and `/metrics`, by
+//! people the [console](crate::console).
 
 mod guard;
 
@@ -47,7 +48,7 @@ impl World {
     }
 }
 
-/// Serves until `shutdown`.
+/// Serves until `shutdown`, with the console's routes beside its own.
 ///
 /// # Errors
 /// Those of the listener.
@@ -55,19 +56,16 @@ pub(crate) async fn serve(
     listener: TcpListener,
     tls: Option<Arc<Tls>>,
     world: World,
+    console: Router,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
     let router = Router::new()
-        .route("/", get(index))
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .route("/metrics", get(render_metrics))
-        .with_state(world);
+        .with_state(world)
+        .merge(console);
     axum::serve(Guard::new(listener, tls), router).with_graceful_shutdown(shutdown).await
-}
-
-async fn index() -> &'static str {
-    "permitd\n\n/healthz  is the process alive\n/readyz   may it be sent traffic\n/metrics  for Prometheus\n"
 }
 
 async fn healthz() -> &'static str {
@@ -142,7 +140,7 @@ mod tests {
         let stopped = async move { drop(stops.wait_for(|phase| *phase == Phase::Draining).await) };
         let (gate, _) = Gate::load(&AuthConfig::default()).expect("open");
         let world = World { phase: phases, metrics, gate };
-        let serving = tokio::spawn(serve(listener, None, world, stopped));
+        let serving = tokio::spawn(serve(listener, None, world, Router::new(), stopped));
 
         let answer = ask(address, "/readyz").await;
         assert!(answer.starts_with("HTTP/1.1 503") && answer.ends_with("starting\n"), "{answer}");

@@ -26,6 +26,7 @@ pub mod http;
 pub mod metrics;
 pub mod profile;
 pub mod registry;
+pub mod shown;
 pub mod status;
 pub mod store;
 pub mod tls;
@@ -35,6 +36,7 @@ mod acquire;
 mod alarm;
 mod cluster;
 mod connection;
+mod console;
 mod drain;
 mod explain;
 mod files;
@@ -67,6 +69,7 @@ use crate::{
     clock::{Clock, Reading},
     cluster::Joined,
     config::{Config, ConfigError, Data},
+    console::Console,
     health::Health,
     http::{Phase, World},
     metrics::Metrics,
@@ -248,9 +251,11 @@ pub async fn run_from(
     let Listeners { grpc, http, ready } = listeners;
     background.spawn(workers.accept(grpc, &shared, stops.clone()));
     if let Some(listener) = http {
+        let console = Console::new(admin, shared.gate.clone(), shared.metrics.denied.clone());
         let mut stops = stops.clone();
         let stopped = async move { drop(stops.wait_for(|&stop| stop > Stop::Run).await) };
-        let serving = http::serve(listener, shared.tls.clone(), World::of(&shared), stopped);
+        let serving =
+            http::serve(listener, shared.tls.clone(), World::of(&shared), console.routes(), stopped);
         background.spawn(async move { drop(serving.await) });
     }
     phase.send_replace(Phase::Serving);

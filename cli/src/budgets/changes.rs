@@ -2,10 +2,11 @@
 
 use clap::Args;
 use permitd_proto::v1;
-use permitd_server::config::BudgetName;
-use serde_json::{Value, json};
+use permitd_server::{
+    config::BudgetName,
+    shown::{budget_of, change_json, difference},
+};
 
-use super::show::{budget_json, difference, name};
 use crate::{
     failure::Failure,
     format::{moment, print, print_json},
@@ -52,7 +53,7 @@ impl Changes {
                 change.who.clone(),
                 change.what.clone(),
                 budget_of(change),
-                difference(change.before.as_ref(), change.after.as_ref()),
+                difference(change.before.as_ref(), change.after.as_ref()).join(" "),
             ];
             table.row([at].into_iter().chain(cells).chain([change.reason.clone()]));
         }
@@ -83,20 +84,4 @@ impl Changes {
         }
         Ok(changes)
     }
-}
-
-fn budget_of(change: &v1::Change) -> String {
-    change.after.as_ref().or(change.before.as_ref()).map(name).unwrap_or_default()
-}
-
-fn change_json(change: &v1::Change) -> Value {
-    json!({
-        "at": change.at.as_ref().map(moment),
-        "who": change.who,
-        "what": change.what,
-        "budget": budget_of(change),
-        "before": change.before.as_ref().map(budget_json),
-        "after": change.after.as_ref().map(budget_json),
-        "reason": change.reason,
-    })
 }

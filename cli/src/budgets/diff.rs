@@ -2,9 +2,9 @@
 
 use clap::Args;
 use permitd_proto::v1;
+use permitd_server::shown::{budget_json, difference};
 use serde_json::{Value, json};
 
-use super::show::{budget_json, difference};
 use crate::{
     failure::Failure,
     format::{print, print_json},
@@ -45,7 +45,7 @@ impl Diff {
         let mut table = Table::new(&["BUDGET", "LIVE", "DIFFERENCE"].map(|column| (column, Align::Left)));
         for found in &differences {
             let (configured, in_force) = (found.configured.as_ref(), found.in_force.as_ref());
-            table.row([name(found), live(found).to_owned(), difference(configured, in_force)]);
+            table.row([name(found), live(found).to_owned(), difference(configured, in_force).join(" ")]);
         }
         print(table.render())
     }

@@ -2,9 +2,9 @@
 
 use clap::Args;
 use permitd_proto::v1;
-use permitd_server::config::BudgetName;
+use permitd_server::{config::BudgetName, shown::state_json};
 
-use super::show::{at_length, state_json, table};
+use super::show::{at_length, table};
 use crate::{
     failure::Failure,
     format::{print, print_json},

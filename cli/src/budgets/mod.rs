@@ -12,7 +12,6 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 
-pub(crate) use self::show::state_json;
 use crate::{failure::Failure, remote::block_on};
 
 const EXAMPLES: &str = "\

@@ -5,10 +5,14 @@ use std::{collections::BTreeMap, time::Duration};
 use clap::{Args, ValueEnum};
 use permitd_budget::LimitSpec;
 use permitd_proto::v1::{self, admin_service_client::AdminServiceClient};
-use permitd_server::{admin::write_limit, config::BudgetName};
+use permitd_server::{
+    admin::write_limit,
+    config::BudgetName,
+    shown::{budget_json, name, removed},
+};
 use tonic::Code;
 
-use super::show::{budget_json, declared, name, removed};
+use super::show::declared;
 use crate::{
     failure::Failure,
     format::{print, wire_span},

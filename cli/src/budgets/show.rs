@@ -1,21 +1,17 @@
-//! How budgets look, as tables and as JSON.
+//! How budgets look as tables, and as the commands that declare them.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::time::Duration;
 
 use permitd_proto::v1;
-use permitd_server::words::about;
-use serde_json::{Value, json};
-
-use crate::{
-    format::{grouped, moment, span, span_text},
-    limits::{shown, tenant_text},
-    table::{Align, Table},
+use permitd_server::{
+    shown::{facts, name, shown},
+    words::about,
 };
 
-/// A budget's name.
-pub(super) fn name(budget: &v1::Budget) -> String {
-    format!("{}/{}", budget.provider, budget.key)
-}
+use crate::{
+    format::{grouped, moment, span},
+    table::{Align, Table},
+};
 
 /// A table of budgets, a row for each limit.
 pub(super) fn table(states: &[v1::BudgetState]) -> String {
@@ -151,21 +147,6 @@ fn mean_wait(would: &v1::ShadowState) -> Option<Duration> {
     Some(Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX)))
 }
 
-fn shadow_json(would: &v1::ShadowState) -> Value {
-    let seconds = |of: &Option<prost_types::Duration>| of.as_ref().map(|of| span(of).as_secs_f64());
-    json!({
-        "since": would.since.as_ref().map(moment),
-        "waiting": would.waiting,
-        "in_flight": would.in_flight,
-        "granted_total": would.granted_total,
-        "waited_total": would.waited_total,
-        "wait_total_seconds": seconds(&would.wait_total),
-        "wait_longest_seconds": seconds(&would.wait_longest),
-        "refused_total": would.refused_total,
-        "refused": would.refused,
-    })
-}
-
 /// What is declared about a budget, as `permitd budgets set` would take it.
 pub(super) fn declared(budget: &v1::Budget) -> String {
     let mut flags: Vec<String> =
@@ -177,155 +158,10 @@ pub(super) fn declared(budget: &v1::Budget) -> String {
     format!("declared  permitd budgets set {} {}{etag}", quoted(&name(budget)), flags.join(" "))
 }
 
-/// One thing that is declared.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Fact {
-    /// The flag that declares it.
-    flag: &'static str,
-    /// Which of those that the flag declares: a limit's name, a tenant's name. Empty where there is but one.
-    about: String,
-    /// The flag's value.
-    value: String,
-}
-
-impl Fact {
-    /// For people: limits speak for themselves.
-    pub(super) fn told(&self) -> String {
-        match self.flag {
-            "limit" => self.value.clone(),
-            flag => format!("{flag}={}", self.value),
-        }
-    }
-}
-
-/// Everything that is declared.
-pub(super) fn facts(budget: &v1::Budget) -> Vec<Fact> {
-    let only = |flag, value| Fact { flag, about: String::new(), value };
-    let mut facts = Vec::new();
-    for limit in &budget.limits {
-        let shown = shown(limit);
-        facts.push(Fact { flag: "limit", about: shown.name, value: shown.text });
-    }
-    for (name, tenant) in &budget.tenants {
-        let value = format!("{name}={}", tenant_text(tenant));
-        facts.push(Fact { flag: "tenant", about: name.clone(), value });
-    }
-    if let Some(queue) = &budget.queue {
-        if queue.max_waiting != 0 {
-            facts.push(only("max-waiting", queue.max_waiting.to_string()));
-        }
-        facts.extend(queue.max_wait.as_ref().map(|wait| only("max-wait", span_text(wait))));
-        if queue.overflow() == v1::Overflow::Reject {
-            facts.push(only("overflow", "reject".to_owned()));
-        }
-    }
-    facts.extend(budget.permit_ttl.as_ref().map(|ttl| only("permit-ttl", span_text(ttl))));
-    facts.extend(budget.shadow.then(|| only("shadow", "on".to_owned())));
-    facts
-}
-
-/// What was declared before and has nothing in its place after. What has another value is not removed.
-pub(super) fn removed(before: &v1::Budget, after: &v1::Budget) -> Vec<String> {
-    let after = facts(after);
-    let kept: BTreeSet<_> = after.iter().map(|fact| (fact.flag, &fact.about)).collect();
-    facts(before).iter().filter(|fact| !kept.contains(&(fact.flag, &fact.about))).map(Fact::told).collect()
-}
-
-/// What is declared after that was not before, and the other way round.
-pub(super) fn difference(before: Option<&v1::Budget>, after: Option<&v1::Budget>) -> String {
-    let of = |budget: Option<&v1::Budget>| budget.map(facts).unwrap_or_default();
-    let (before, after) = (of(before), of(after));
-    let gone = before.iter().filter(|fact| !after.contains(fact)).map(|fact| format!("-{}", fact.told()));
-    let new = after.iter().filter(|fact| !before.contains(fact)).map(|fact| format!("+{}", fact.told()));
-    gone.chain(new).collect::<Vec<_>>().join(" ")
-}
-
 /// For a shell.
 fn quoted(text: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_-./=,:@%+".contains(&byte);
     if text.bytes().all(plain) { text.to_owned() } else { format!("'{}'", text.replace('\'', r"'\''")) }
-}
-
-/// A budget's state as JSON.
-pub(crate) fn state_json(state: &v1::BudgetState) -> Value {
-    let limits = state.limits.iter().map(|limit| {
-        let configured = limit.configured.clone().unwrap_or_default();
-        let mut json = limit_json(&configured);
-        json["effective_amount"] = limit.effective_amount.into();
-        json["level"] = limit.level.into();
-        json["frozen_until"] = limit.frozen_until.as_ref().map(moment).into();
-        json["source"] = limit.source.as_str().into();
-        json["learned_from"] = limit.learned_from.as_str().into();
-        json["learned_at"] = limit.learned_at.as_ref().map(moment).into();
-        json["header_amount"] = limit.header_amount.into();
-        json["cushion"] = limit.cushion.into();
-        json
-    });
-    let tenants = state.tenants.iter().map(|tenant| {
-        json!({
-            "tenant": tenant.tenant, "waiting": tenant.waiting, "in_flight": tenant.in_flight,
-            "granted_total": tenant.granted_total,
-        })
-    });
-    let budget = state.budget.clone().unwrap_or_default();
-    json!({
-        "budget": name(&budget),
-        "provider": budget.provider,
-        "key": budget.key,
-        "etag": budget.etag,
-        "owner": (!state.owner.is_empty()).then_some(&state.owner),
-        "paused": state.paused,
-        "exhausted": state.exhausted,
-        "exhausted_until": state.exhausted_until.as_ref().map(moment),
-        "waiting": state.waiting,
-        "in_flight": state.in_flight,
-        "granted_total": state.granted_total,
-        "refused_total": state.refused_total,
-        "rate_limited_total": state.rate_limited_total,
-        "shadow": state.shadow.as_ref().map(shadow_json),
-        "limits": limits.collect::<Vec<_>>(),
-        "tenants": tenants.collect::<Vec<_>>(),
-        "declared": budget_json(&budget),
-    })
-}
-
-/// What is declared about a budget, as JSON.
-pub(super) fn budget_json(budget: &v1::Budget) -> Value {
-    let tenants = budget.tenants.iter().map(|(name, tenant)| {
-        (name.clone(), json!({
-            "weight": tenant.weight.max(1), "max_waiting": tenant.max_waiting, "max_percent": tenant.max_percent,
-        }))
-    });
-    let queue = budget.queue.unwrap_or_default();
-    json!({
-        "budget": name(budget),
-        "provider": budget.provider,
-        "key": budget.key,
-        "etag": budget.etag,
-        "limits": budget.limits.iter().map(limit_json).collect::<Vec<_>>(),
-        "queue": {
-            "max_waiting": queue.max_waiting,
-            "max_wait_seconds": queue.max_wait.as_ref().map(|wait| span(wait).as_secs_f64()),
-            "overflow": if queue.overflow() == v1::Overflow::Reject { "reject" } else { "wait" },
-        },
-        "tenants": tenants.collect::<serde_json::Map<_, _>>(),
-        "permit_ttl_seconds": budget.permit_ttl.as_ref().map(|ttl| span(ttl).as_secs_f64()),
-        "shadow": budget.shadow,
-    })
-}
-
-fn limit_json(limit: &v1::Limit) -> Value {
-    let window = limit.window().as_str_name().trim_start_matches("WINDOW_").to_lowercase();
-    json!({
-        "limit": shown(limit).text,
-        "unit": limit.unit,
-        "amount": limit.amount,
-        "per_seconds": limit.per.as_ref().map(|per| span(per).as_secs_f64()),
-        "burst": limit.burst,
-        "window": if window == "unspecified" { Value::Null } else { window.into() },
-        "models": limit.models,
-        "tenants": limit.tenants,
-    })
 }
 
 #[cfg(test)]
@@ -353,25 +189,6 @@ mod tests {
         let expected = "declared  permitd budgets set anthropic/prod --limit requests=60/1m --limit \
                         'requests=60/1m,models=claude-*' --tenant 'a b=3:7' --overflow reject\netag      e1";
         assert_eq!(declared(&budget()), expected);
-    }
-
-    /// Goal: what is left out is removed; what is given another value, in any of its parts, is not.
-    #[test]
-    fn tells_what_is_removed() {
-        let before = budget();
-        assert!(removed(&before, &before).is_empty());
-        let gone = removed(&before, &v1::Budget::default());
-        assert_eq!(
-            gone,
-            ["requests=60/1m", "requests=60/1m,models=claude-*", "tenant=a b=3:7", "overflow=reject"]
-        );
-        let mut after = before.clone();
-        let glob = after.limits.pop().expect("two limits");
-        after.limits[0] = v1::Limit { amount: 90, burst: 5, ..after.limits[0].clone() };
-        after.tenants.insert("a b".to_owned(), v1::Tenant::default());
-        assert_eq!(removed(&before, &after), ["requests=60/1m,models=claude-*"]);
-        after.limits.push(v1::Limit { models: "claude-opus-*".to_owned(), ..glob });
-        assert_eq!(removed(&before, &after), ["requests=60/1m,models=claude-*"]);
     }
 
     /// Goal: a row for each limit, the budget's own figures in the first.
@@ -411,18 +228,5 @@ mod tests {
         ] {
             assert_eq!(condition(&state, None), word);
         }
-    }
-
-    /// Goal: JSON has every field even where nothing is declared.
-    #[test]
-    fn json_is_complete() {
-        let json = state_json(&v1::BudgetState::default());
-        for field in
-            ["budget", "etag", "paused", "exhausted", "waiting", "shadow", "limits", "tenants", "declared"]
-        {
-            assert!(json.get(field).is_some(), "{field} is missing");
-        }
-        assert_eq!(budget_json(&budget())["limits"][1]["limit"], "requests=60/1m,models=claude-*");
-        assert_eq!(budget_json(&budget())["limits"][0]["per_seconds"], 60.0);
     }
 }

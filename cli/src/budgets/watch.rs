@@ -5,8 +5,9 @@ use std::{collections::BTreeMap, time::Duration};
 use clap::Args;
 use jiff::Timestamp;
 use permitd_proto::v1;
+use permitd_server::shown::{name, state_json};
 
-use super::show::{name, state_json, table};
+use super::show::table;
 use crate::{
     failure::Failure,
     format::{on_terminal, print, print_json, wire_span},

@@ -8,8 +8,7 @@ use std::{
 
 use permitd_budget::Glob;
 use permitd_proto::v1;
-
-use super::pressure::Pressure;
+use permitd_server::shown::{Pressure, filter_glob};
 
 /// Seconds that are remembered of each budget.
 pub(super) const SECONDS: usize = 60;
@@ -142,10 +141,7 @@ impl Board {
     }
 
     fn arranged(&self) -> Vec<Name> {
-        let wanted = Glob::new(&match self.filter.contains('*') {
-            true => self.filter.clone(),
-            false => format!("*{}*", self.filter),
-        });
+        let wanted = Glob::new(&filter_glob(&self.filter));
         let mut found: Vec<(&Name, &Seen)> =
             self.budgets.iter().filter(|(name, _)| wanted.matches(name)).collect();
         // Sorting is stable, and they come by name.

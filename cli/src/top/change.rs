@@ -1,12 +1,10 @@
 //! A limit's amount on its way to another one: written, looked at by the server, confirmed, declared.
 
 use permitd_proto::v1;
+use permitd_server::shown::shown;
 
 use super::{board::Name, steer::Errand};
-use crate::{
-    format::grouped,
-    limits::{amount, shown},
-};
+use crate::{format::grouped, limits::amount};
 
 /// Characters of an amount that can be written.
 const AMOUNT_CHARACTERS: usize = 24;

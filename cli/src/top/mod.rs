@@ -4,7 +4,6 @@ mod app;
 mod board;
 mod change;
 mod feed;
-mod pressure;
 mod steer;
 mod timing;
 mod view;

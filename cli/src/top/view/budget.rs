@@ -3,7 +3,10 @@
 use std::cmp::Reverse;
 
 use permitd_proto::v1::{self, Topic};
-use permitd_server::words::about;
+use permitd_server::{
+    shown::{shown, taken},
+    words::about,
+};
 use ratatui::{
     Frame,
     layout::{Constraint, Layout, Rect},
@@ -21,11 +24,9 @@ use super::{
 };
 use crate::{
     format::{grouped, span},
-    limits::shown,
     top::{
         app::App,
         board::{SECONDS, Seen},
-        pressure::taken,
     },
 };
 

@@ -3,6 +3,7 @@
 use std::time::SystemTime;
 
 use permitd_proto::v1;
+use permitd_server::shown::{shown, taken, tightest};
 use ratatui::{
     Frame,
     layout::{Constraint, Rect},
@@ -17,12 +18,7 @@ use super::{
 };
 use crate::{
     format::grouped,
-    limits::shown,
-    top::{
-        app::App,
-        board::Seen,
-        pressure::{taken, tightest},
-    },
+    top::{app::App, board::Seen},
 };
 
 /// Columns of a screen that has room for everything.

@@ -10,7 +10,7 @@ const TAKEN_MAX: i128 = 9_990;
 
 /// How pressing a budget is; the greater, the more.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Pressure {
+pub struct Pressure {
     halted_and_waited_for: bool,
     waiting: u32,
     /// Of the limit that has least left, in thousandths.
@@ -18,7 +18,9 @@ pub(super) struct Pressure {
 }
 
 impl Pressure {
-    pub(super) fn of(state: &v1::BudgetState) -> Self {
+    /// Of a budget as it stands.
+    #[must_use]
+    pub fn of(state: &v1::BudgetState) -> Self {
         Self {
             halted_and_waited_for: state.waiting > 0 && halted(state),
             waiting: state.waiting,
@@ -33,13 +35,15 @@ fn halted(state: &v1::BudgetState) -> bool {
 }
 
 /// The limit that has least left.
-pub(super) fn tightest(state: &v1::BudgetState) -> Option<&v1::LimitState> {
+#[must_use]
+pub fn tightest(state: &v1::BudgetState) -> Option<&v1::LimitState> {
     // The first of equals: in the order declared.
     state.limits.iter().rev().max_by_key(|limit| taken(limit))
 }
 
 /// How much of a limit is taken, in thousandths; more than 1,000 is debt.
-pub(super) fn taken(limit: &v1::LimitState) -> u32 {
+#[must_use]
+pub fn taken(limit: &v1::LimitState) -> u32 {
     let amount = i128::from(limit.effective_amount).max(1);
     let part = (amount - i128::from(limit.level)) * i128::from(FULL) / amount;
     u32::try_from(part.clamp(0, TAKEN_MAX)).unwrap_or(FULL)

@@ -1,0 +1,231 @@
+// One budget: what it does and why, its limits over time, who waits, who was refused, and who changed it.
+
+import { ask } from "./api.js";
+import { changeLimits } from "./change.js";
+import { changesTable } from "./changes.js";
+import { Chart, drawBar, History } from "./chart.js";
+import { el, say, section } from "./dom.js";
+import { steer } from "./steer.js";
+import { Table } from "./table.js";
+import { counted, grouped, halt, left, moment, percent, short, span } from "./words.js";
+
+/** Seconds that the charts show. */
+const SECONDS = 300;
+/** What the sentences are about, in the order in which they are told. */
+const TOPICS = { held: "Now", learned: "Learned", advice: "What would help", refused: "Refused of late" };
+/** What is counted of a budget. */
+const COUNTS = {
+  waiting: "Waiting",
+  in_flight: "In flight",
+  rate: "Granted/s",
+  granted_total: "Granted",
+  refused_total: "Refused",
+  rate_limited_total: "429s",
+};
+
+export class BudgetPage {
+  constructor(name, refresh) {
+    Object.assign(this, { name, title: name, refresh });
+    this.histories = new Map();
+    this.rates = new History(SECONDS);
+    this.waits = new History(SECONDS);
+    this.state = el("span", { class: "badge", role: "status" });
+    this.change = el("button", { type: "button", click: () => changeLimits(this.told, refresh) }, "Change limits…");
+    this.pause = el("button", { type: "button", click: () => this.steer() }, "Pause…");
+    this.actions = el("div", { class: "actions", hidden: true }, this.change, this.pause);
+    this.counts = Object.entries(COUNTS).map(([count, text]) => [count, text, el("dd", {})]);
+    const facts = el("dl", { class: "counts" }, ...this.counts.map(([, text, value]) => el("div", {}, el("dt", {}, text), value)));
+    this.findings = el("div", { class: "findings" });
+    this.rateChart = new Chart({ width: 300, height: 48, lines: ["area"] });
+    this.waitChart = new Chart({ width: 300, height: 48, lines: ["area warm"] });
+    this.tables = tables();
+    this.others = el("p", { class: "faint" });
+    this.element = el("div", {}, this.head(), facts, this.charts(), ...this.sections());
+  }
+
+  head() {
+    return el("div", { class: "title" }, el("h1", { class: "name" }, this.name), this.state, this.actions);
+  }
+
+  charts() {
+    const figure = (chart, text) => el("figure", {}, el("figcaption", {}, text), chart.element);
+    return el("div", { class: "charts" }, figure(this.rateChart, "Granted a second"), figure(this.waitChart, "Waiting"));
+  }
+
+  sections() {
+    const { limits, lines, tenants, refusals, answers, changes } = this.tables;
+    const legend = el(
+      "p",
+      { class: "legend faint" },
+      el("span", { class: "key level" }, "level"),
+      el("span", { class: "key effective" }, "effective limit"),
+      el("span", { class: "key configured" }, "configured limit"),
+      `since this page was opened, at most ${SECONDS / 60} minutes`,
+    );
+    return [
+      this.findings,
+      section("Limits", legend, limits.element),
+      section("Who waits", lines.element),
+      section("Tenants", tenants.element, this.others),
+      section("Refused of late", refusals.element),
+      section("What the provider refused", answers.element),
+      section("Who did what", changes.element),
+    ];
+  }
+
+  steer() {
+    steer(this.told.paused || this.told.exhausted ? "resume" : "pause", this.told, this.refresh);
+  }
+
+  /** Changes are asked for when there may be another one. */
+  async ask() {
+    const told = await ask("budget", { budget: this.name });
+    const { etag, paused, exhausted } = told.state;
+    const known = JSON.stringify([etag, paused, exhausted]);
+    if (known !== this.known) {
+      told.changes = (await ask("changes", { budget: this.name })).changes;
+      this.known = known;
+    }
+    return told;
+  }
+
+  show({ now, caller, state, findings, lines, refusals, answers, changes, other_tenants }) {
+    const seconds = this.told ? (Date.parse(now) - Date.parse(this.now)) / 1_000 : 0;
+    const granted = this.told ? Math.max(state.granted_total - this.told.granted_total, 0) : 0;
+    this.told = state;
+    this.now = now;
+    this.actions.hidden = !caller.may_steer;
+    this.showState(now);
+    this.showCounts(seconds > 0 ? granted / seconds : 0);
+    this.showFindings(findings);
+    const at = new Map(state.limits.map((limit) => [limit.name, limit]));
+    this.histories = new Map([...at.keys()].map((name) => [name, this.histories.get(name) ?? new LimitHistory()]));
+    for (const [name, limit] of at) Object.assign(limit, { now, history: this.histories.get(name).take(limit) });
+    this.tables.limits.show([...at.values()]);
+    this.tables.lines.show(lines);
+    this.tables.tenants.show(state.tenants.map((tenant) => ({ ...tenant, ...state.declared.tenants[tenant.tenant] })));
+    say(this.others, other_tenants > 0 ? `and ${counted(other_tenants, "tenant that is", "tenants that are")} less busy` : "");
+    this.tables.refusals.show(refusals);
+    this.tables.answers.show(answers);
+    if (changes) this.tables.changes.show(changes);
+  }
+
+  showState(now) {
+    const frozen = this.told.limits.map((limit) => limit.frozen_until).filter(Boolean).sort();
+    const halted = halt({ ...this.told, frozen_until: frozen.at(-1) }, now);
+    say(this.state, halted || "granting");
+    this.state.className = `badge ${halted ? "trouble" : "well"}`;
+    say(this.pause, this.told.paused || this.told.exhausted ? "Resume…" : "Pause…");
+  }
+
+  showCounts(rate) {
+    for (const [count, , value] of this.counts) say(value, count === "rate" ? short(rate) : grouped(this.told[count]));
+    this.rates.push(rate);
+    this.waits.push(this.told.waiting);
+    const draw = (chart, history, what) => {
+      const top = Math.max(...history.values, 1);
+      chart.draw([history], top, `${what}: ${grouped(history.values.at(-1))} now, at most ${grouped(top)}`);
+    };
+    draw(this.rateChart, this.rates, "granted a second");
+    draw(this.waitChart, this.waits, "waiting");
+  }
+
+  showFindings(findings) {
+    const text = JSON.stringify(findings);
+    if (text === this.found) return;
+    this.found = text;
+    const parts = Object.entries(TOPICS).map(([topic, title]) => [title, findings.filter((finding) => finding.topic === topic)]);
+    this.findings.replaceChildren(...parts.filter(([, told]) => told.length > 0).map(([title, told]) => section(title, ...told.map(sentence))));
+  }
+}
+
+function sentence({ text, command }) {
+  const line = el("p", {}, text);
+  if (command) line.append(" ", el("code", {}, command));
+  return line;
+}
+
+/** What a limit was of late. */
+class LimitHistory {
+  constructor() {
+    this.lines = [new History(SECONDS), new History(SECONDS), new History(SECONDS)];
+  }
+
+  take({ level, effective_amount, amount }) {
+    [level, effective_amount, amount].forEach((value, at) => this.lines[at].push(value));
+    return this;
+  }
+}
+
+function drawLimit(cell, { history, level, effective_amount, amount }) {
+  cell.chart ??= new Chart({ width: 220, height: 34, lines: ["area", "configured", "effective"] });
+  if (!cell.firstChild) cell.append(cell.chart.element);
+  const [levels, effective, configured] = history.lines;
+  const top = Math.max(...levels.values, ...effective.values, ...configured.values, 1);
+  const label = `level ${grouped(level)}, effective ${grouped(effective_amount)}, configured ${grouped(amount)}`;
+  cell.chart.draw([levels, configured, effective], top, label);
+}
+
+function drawTaken(cell, { level, effective_amount }) {
+  const permille = Math.min(Math.max(((effective_amount - level) * 1_000) / Math.max(effective_amount, 1), 0), 9_990);
+  drawBar(cell, permille, percent(permille));
+}
+
+function remark({ frozen_until, learned_from, now }) {
+  if (frozen_until) return `frozen, ${left(frozen_until, now)}`;
+  return learned_from ? `from ${learned_from}` : "";
+}
+
+function tables() {
+  const limits = [
+    { head: "Limit", class: "name", text: (limit) => limit.name },
+    { head: "Taken", draw: drawTaken },
+    { head: "Free", number: true, text: (limit) => grouped(limit.level) },
+    { head: "Effective", number: true, text: (limit) => grouped(limit.effective_amount) },
+    { head: "Configured", number: true, text: (limit) => grouped(limit.amount) },
+    { head: "Over time", class: "chart-cell", draw: drawLimit },
+    { head: "By", text: (limit) => limit.source },
+    { head: "State", class: "state", text: remark },
+  ];
+  const lines = [
+    { head: "Tenant", class: "name", text: (line) => line.tenant },
+    { head: "Priority", text: (line) => line.priority },
+    { head: "Model", class: "name", text: (line) => line.model },
+    { head: "Waiting", number: true, text: (line) => grouped(line.waiting) },
+    { head: "For", number: true, text: (line) => span(line.oldest_seconds) },
+    { head: "Still, about", number: true, text: (line) => span(line.estimated_wait_seconds) },
+    { head: "Held by", class: "name", text: (line) => line.held_by },
+  ];
+  const tenants = [
+    { head: "Tenant", class: "name", text: (tenant) => tenant.tenant },
+    { head: "Weight", number: true, text: (tenant) => grouped(tenant.weight ?? 1) },
+    { head: "At most", number: true, text: (tenant) => (tenant.max_percent ? `${tenant.max_percent} %` : "") },
+    { head: "Waiting", number: true, text: (tenant) => grouped(tenant.waiting) },
+    { head: "In flight", number: true, text: (tenant) => grouped(tenant.in_flight) },
+    { head: "Granted", number: true, text: (tenant) => grouped(tenant.granted_total) },
+  ];
+  const refusals = [
+    { head: "Last", class: "when", text: (refusal) => moment(refusal.last_at) },
+    { head: "Times", number: true, text: (refusal) => grouped(refusal.times) },
+    { head: "Tenant", class: "name", text: (refusal) => refusal.tenant },
+    { head: "Reason", text: (refusal) => refusal.reason },
+    { head: "What was said", class: "wide", text: (refusal) => refusal.message },
+  ];
+  const answers = [
+    { head: "Last", class: "when", text: (answer) => moment(answer.last_at) },
+    { head: "Times", number: true, text: (answer) => grouped(answer.times) },
+    { head: "Outcome", text: (answer) => answer.outcome },
+    { head: "Model", class: "name", text: (answer) => answer.model },
+    { head: "Asked to wait", number: true, text: (answer) => span(answer.retry_after_seconds) },
+    { head: "Froze", class: "name", text: (answer) => answer.froze.join(", ") },
+  ];
+  const table = (caption, columns, key, empty) => new Table({ caption, columns, key, empty });
+  return {
+    limits: table("Limits", limits, (limit) => limit.name, "There are no limits: permits are counted, and nothing waits."),
+    lines: table("Who waits", lines, (line) => JSON.stringify([line.tenant, line.priority, line.limit, line.model]), "Nobody waits."),
+    tenants: table("Tenants", tenants, (tenant) => tenant.tenant, "Nobody has asked yet."),
+    refusals: table("Refused", refusals, (refusal) => JSON.stringify([refusal.first_at, refusal.reason, refusal.tenant, refusal.limit]), "Nobody was refused."),
+    answers: table("Refused by the provider", answers, (answer) => JSON.stringify([answer.first_at, answer.outcome, answer.model]), "The provider refused nothing."),
+    changes: changesTable({ ofAll: false }),
+  };
+}

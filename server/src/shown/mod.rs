@@ -1,0 +1,74 @@
+//! How budgets are shown, the same on the command line, on a terminal and in the console: what is declared as text, everything as JSON,
+//! and which of them somebody should look at first.
+
+mod facts;
+mod json;
+mod pressure;
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use permitd_proto::v1;
+
+pub use self::{
+    facts::{Fact, Shown, difference, facts, removed, shown, tenant_text},
+    json::{TOPICS, budget_json, change_json, explained_json, state_json},
+    pressure::{Pressure, taken, tightest},
+};
+use crate::config::DurationText;
+
+/// A budget's name.
+#[must_use]
+pub fn name(budget: &v1::Budget) -> String {
+    format!("{}/{}", budget.provider, budget.key)
+}
+
+/// A duration of the wire; none if it is negative.
+#[must_use]
+pub fn span(span: &prost_types::Duration) -> Duration {
+    let seconds = u64::try_from(span.seconds).unwrap_or(0);
+    let nanos = u32::try_from(span.nanos).unwrap_or(0);
+    Duration::new(seconds, nanos)
+}
+
+/// A moment in RFC 3339, to the millisecond.
+#[must_use]
+pub fn moment(time: &prost_types::Timestamp) -> String {
+    let millis = time.seconds.saturating_mul(1_000).saturating_add(i64::from(time.nanos / 1_000_000));
+    Timestamp::from_millisecond(millis).map_or_else(|_| "?".to_owned(), |time| time.to_string())
+}
+
+/// A duration as flags take it.
+#[must_use]
+pub fn span_text(of: &prost_types::Duration) -> String {
+    DurationText(span(of)).to_string()
+}
+
+/// The glob for what people write to find budgets: a glob, or without a star a part of the name. Empty is all.
+#[must_use]
+pub fn filter_glob(filter: &str) -> String {
+    match filter.contains('*') || filter.is_empty() {
+        true => filter.to_owned(),
+        false => format!("*{filter}*"),
+    }
+}
+
+/// Which budget a change is about.
+#[must_use]
+pub fn budget_of(change: &v1::Change) -> String {
+    change.after.as_ref().or(change.before.as_ref()).map(name).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::moment;
+
+    /// Goal: moments are RFC 3339.
+    #[test]
+    fn writes_moments() {
+        assert_eq!(
+            moment(&prost_types::Timestamp { seconds: 0, nanos: 5_000_000 }),
+            "1970-01-01T00:00:00.005Z"
+        );
+    }
+}
