@@ -15,13 +15,14 @@ static: ## The one binary without any library, for every Linux: target/x86_64-un
 	rustup target add x86_64-unknown-linux-musl
 	$(CARGO) build --release --package permitd --target x86_64-unknown-linux-musl
 
-setup: ## What the tests of clusters and alerts need: etcd and promtool
+setup: ## What the tests of clusters, alerts and the console need: etcd, promtool, and Chromium with its driver
 	@command -v etcd >/dev/null || apt-get install -y etcd-server
 	@command -v promtool >/dev/null || apt-get install -y prometheus
+	@command -v chromedriver >/dev/null || apt-get install -y --no-install-recommends chromium chromium-driver
 
-test: test-rust test-alerts test-packaging test-python test-typescript test-go test-java test-compare conformance ## Every test; needs Rust, Python, Node, Go, a JDK, Maven, etcd and promtool (make setup)
+test: test-rust test-alerts test-packaging test-python test-typescript test-go test-java test-compare conformance ## Every test; needs Rust, Python, Node, Go, a JDK, Maven, etcd, promtool and Chromium (make setup)
 
-test-rust: ## Everything that is written in Rust; needs nothing else but etcd (make setup)
+test-rust: ## Everything that is written in Rust; needs nothing else but etcd and Chromium (make setup)
 	$(CARGO) test --workspace --all-targets
 	$(CARGO) test --workspace --doc
 

@@ -35,9 +35,21 @@ pub async fn https_get(
     get(stream, path, token).await
 }
 
-async fn get(mut stream: impl AsyncRead + AsyncWrite + Unpin, path: &str, token: Option<&str>) -> String {
+/// What is answered, head and all, to a request that is written as given. It has to ask that the connection be closed.
+///
+/// # Panics
+/// If there is no answer.
+pub async fn http_send(address: SocketAddr, request: &str) -> String {
+    send(TcpStream::connect(address).await.expect("it listens"), request).await
+}
+
+async fn get(stream: impl AsyncRead + AsyncWrite + Unpin, path: &str, token: Option<&str>) -> String {
     let token = token.map(|token| format!("authorization: Bearer {token}\r\n")).unwrap_or_default();
     let request = format!("GET {path} HTTP/1.1\r\nhost: tests\r\nconnection: close\r\n{token}\r\n");
+    send(stream, &request).await
+}
+
+async fn send(mut stream: impl AsyncRead + AsyncWrite + Unpin, request: &str) -> String {
     stream.write_all(request.as_bytes()).await.expect("it reads");
     let mut answer = String::new();
     soon("an answer", stream.read_to_string(&mut answer)).await.expect("text");

@@ -26,7 +26,7 @@ pub use draws::Draws;
 pub use etcd::Etcd;
 pub use facts::{Facts, facts, refused_facts};
 pub use folder::Folder;
-pub use http::{http_get, https_get};
+pub use http::{http_get, http_send, https_get};
 pub use line::Line;
 pub use peer::{Call, Peer};
 pub use process::{Permitd, binary, raise_open_files, steady_port};

@@ -33,8 +33,11 @@ use crate::{
 const BODY_BYTES: usize = 256 * 1024;
 /// Tenants that are told of a budget: the busiest.
 const TENANTS: usize = 100;
-/// Changes on a page.
+/// Limits that are told of a budget; more can be declared only by caps of many tenants.
+const LIMITS: usize = 256;
+/// Changes on a page, and lines of what sets two declarations apart.
 const CHANGES: u32 = 20;
+const DIFFERENCES: usize = 50;
 
 pub(super) fn routes(console: Console) -> Router {
     Router::new()
@@ -101,22 +104,27 @@ async fn budget(
     let mut explained = console
         .call(&caller, request, |admin, request| async move { admin.explain_budget(request).await })
         .await?;
-    let others = explained.state.as_mut().map_or(0, keep_busiest);
+    let (other_limits, other_tenants) = explained.state.as_mut().map(shorten).unwrap_or_default();
     let mut told = explained_json(&explained);
     told["now"] = now().into();
     told["caller"] = described(&caller);
-    told["other_tenants"] = others.into();
+    told["other_limits"] = other_limits.into();
+    told["other_tenants"] = other_tenants.into();
     Ok(answer(told))
 }
 
-/// Leaves out all but the busiest tenants; how many.
-fn keep_busiest(state: &mut v1::BudgetState) -> usize {
+/// Leaves out all but the first limits and the busiest tenants; how many of each.
+fn shorten(state: &mut v1::BudgetState) -> (usize, usize) {
     let busy = |tenant: &v1::TenantState| (tenant.waiting, tenant.in_flight, tenant.granted_total);
     state
         .tenants
         .sort_by(|one, other| busy(other).cmp(&busy(one)).then_with(|| one.tenant.cmp(&other.tenant)));
-    let others = state.tenants.len().saturating_sub(TENANTS);
+    let others = (state.limits.len().saturating_sub(LIMITS), state.tenants.len().saturating_sub(TENANTS));
+    state.limits.truncate(LIMITS);
     state.tenants.truncate(TENANTS);
+    if let Some(declared) = &mut state.budget {
+        declared.tenants.retain(|name, _| state.tenants.iter().any(|shown| shown.tenant == *name));
+    }
     others
 }
 
@@ -146,8 +154,21 @@ async fn changes(
     let listed = console
         .call(&caller, request, |admin, request| async move { admin.list_changes(request).await })
         .await?;
-    let changes: Vec<Value> = listed.changes.iter().map(change_json).collect();
+    let changes: Vec<Value> = listed.changes.iter().map(in_short).collect();
     Ok(answer(json!({ "changes": changes, "next_page_token": listed.next_page_token })))
+}
+
+/// A change without the two declarations that it lies between, which may be long, as may be what sets them apart.
+fn in_short(change: &v1::Change) -> Value {
+    let mut lines = difference(change.before.as_ref(), change.after.as_ref());
+    let others = lines.len().saturating_sub(DIFFERENCES);
+    lines.truncate(DIFFERENCES);
+    lines.extend((others > 0).then(|| format!("and {others} more")));
+    let mut told = change_json(change);
+    told["difference"] = lines.into();
+    let declarations = ["before", "after"];
+    told.as_object_mut().expect("a change is one").retain(|field, _| !declarations.contains(&&**field));
+    told
 }
 
 /// Other limits for a budget. All else that is declared stays.
@@ -269,16 +290,33 @@ mod tests {
         v1::Limit { unit: "requests".to_owned(), amount: 60, per, ..v1::Limit::default() }
     }
 
-    /// Goal: an answer is bounded however many tenants there are, and has those that matter.
+    /// Goal: answers are bounded however much is declared, and have what matters.
     #[test]
-    fn keeps_the_busiest() {
+    fn answers_are_bounded() {
         let tenant = |number: u32| v1::TenantState {
             tenant: number.to_string(),
             waiting: number,
             ..v1::TenantState::default()
         };
-        let mut state = v1::BudgetState { tenants: (0..1_000).map(tenant).collect(), ..Default::default() };
-        assert_eq!(keep_busiest(&mut state), 900);
-        assert_eq!((state.tenants.len(), state.tenants[0].waiting), (TENANTS, 999));
+        let declared = v1::Budget {
+            tenants: (0..1_000).map(|number| (number.to_string(), v1::Tenant::default())).collect(),
+            ..v1::Budget::default()
+        };
+        let mut state = v1::BudgetState {
+            budget: Some(declared.clone()),
+            limits: vec![v1::LimitState::default(); 1_000],
+            tenants: (0..1_000).map(tenant).collect(),
+            ..v1::BudgetState::default()
+        };
+        assert_eq!(shorten(&mut state), (744, 900));
+        assert_eq!(
+            (state.limits.len(), state.tenants.len(), state.tenants[0].waiting),
+            (LIMITS, TENANTS, 999)
+        );
+        assert_eq!(state.budget.expect("given").tenants.len(), TENANTS);
+        let told = in_short(&v1::Change { before: Some(declared), ..v1::Change::default() });
+        assert_eq!(told["difference"].as_array().map(Vec::len), Some(DIFFERENCES + 1));
+        assert_eq!(told["difference"][DIFFERENCES], "and 950 more");
+        assert!(told.get("before").is_none(), "{told}");
     }
 }

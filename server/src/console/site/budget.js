@@ -39,7 +39,8 @@ export class BudgetPage {
     this.rateChart = new Chart({ width: 300, height: 48, lines: ["area"] });
     this.waitChart = new Chart({ width: 300, height: 48, lines: ["area warm"] });
     this.tables = tables();
-    this.others = el("p", { class: "faint" });
+    this.otherLimits = el("p", { class: "faint" });
+    this.otherTenants = el("p", { class: "faint" });
     this.element = el("div", {}, this.head(), facts, this.charts(), ...this.sections());
   }
 
@@ -64,9 +65,9 @@ export class BudgetPage {
     );
     return [
       this.findings,
-      section("Limits", legend, limits.element),
+      section("Limits", legend, limits.element, this.otherLimits),
       section("Who waits", lines.element),
-      section("Tenants", tenants.element, this.others),
+      section("Tenants", tenants.element, this.otherTenants),
       section("Refused of late", refusals.element),
       section("What the provider refused", answers.element),
       section("Who did what", changes.element),
@@ -89,7 +90,7 @@ export class BudgetPage {
     return told;
   }
 
-  show({ now, caller, state, findings, lines, refusals, answers, changes, other_tenants }) {
+  show({ now, caller, state, findings, lines, refusals, answers, changes, other_limits, other_tenants }) {
     const seconds = this.told ? (Date.parse(now) - Date.parse(this.now)) / 1_000 : 0;
     const granted = this.told ? Math.max(state.granted_total - this.told.granted_total, 0) : 0;
     this.told = state;
@@ -104,7 +105,8 @@ export class BudgetPage {
     this.tables.limits.show([...at.values()]);
     this.tables.lines.show(lines);
     this.tables.tenants.show(state.tenants.map((tenant) => ({ ...tenant, ...state.declared.tenants[tenant.tenant] })));
-    say(this.others, other_tenants > 0 ? `and ${counted(other_tenants, "tenant that is", "tenants that are")} less busy` : "");
+    say(this.otherLimits, other_limits > 0 ? `and ${counted(other_limits, "limit", "limits")} more` : "");
+    say(this.otherTenants, other_tenants > 0 ? `and ${counted(other_tenants, "tenant that is", "tenants that are")} less busy` : "");
     this.tables.refusals.show(refusals);
     this.tables.answers.show(answers);
     if (changes) this.tables.changes.show(changes);

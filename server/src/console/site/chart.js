@@ -15,7 +15,10 @@ export class History {
   }
 }
 
-/** Lines over each other, the newest values at the right. `lines` are their classes; an `area` is filled. */
+/** Values for which there is room at least. */
+const LEAST = 60;
+
+/** Lines over each other, the newest values at the right, as wide as there are values. `lines` are their classes; an `area` is filled. */
 export class Chart {
   constructor({ width, height, lines }) {
     Object.assign(this, { width, height });
@@ -27,9 +30,10 @@ export class Chart {
   /** Draws as many histories as there are lines, from nothing up to `top`. */
   draw(histories, top, label) {
     this.element.setAttribute("aria-label", label);
-    histories.forEach(({ values, most }, at) => {
+    histories.forEach(({ values }, at) => {
+      const room = Math.max(values.length, LEAST);
       const place = (value, index) => {
-        const x = this.width - ((values.length - 1 - index) * this.width) / (most - 1);
+        const x = this.width - ((values.length - 1 - index) * this.width) / (room - 1);
         const part = Math.min(Math.max(value / (top || 1), 0), 1);
         return `${x.toFixed(1)},${(1 + (this.height - 2) * (1 - part)).toFixed(1)}`;
       };

@@ -12,6 +12,8 @@ const INTERVAL_MS = 1_000;
 const at = (id) => document.getElementById(id);
 let page = null;
 let wake = () => {};
+/** Whether something is to be asked that the answer under way can't know of. */
+let due = false;
 let heard = null;
 
 /** The page that the address names. Others than ours (`#main`) are places on a page. */
@@ -37,6 +39,7 @@ function mark(link, current) {
 /** Asks at once, not when the interval is over; says what was done, if anything was. */
 export function refresh(done) {
   if (done) say(at("said"), done);
+  due = true;
   wake();
 }
 
@@ -120,8 +123,9 @@ function seen() {
 
 async function live() {
   for (;;) {
+    due = false;
     await look();
-    await pause(INTERVAL_MS);
+    if (!due) await pause(INTERVAL_MS);
     while (document.hidden) await seen();
   }
 }

@@ -48,11 +48,15 @@ export class OverviewPage {
     ];
   }
 
-  ask() {
-    return ask("overview", this.wanted);
+  /** Something else may be wanted by the time the answer comes. */
+  async ask() {
+    const asked = JSON.stringify(this.wanted);
+    const told = await ask("overview", this.wanted);
+    return { ...told, outdated: asked !== JSON.stringify(this.wanted) };
   }
 
-  show({ now, overview }) {
+  show({ now, overview, outdated }) {
+    if (outdated) return;
     const { budgets, waiting, in_flight, after, rows } = overview;
     this.wanted.after = after;
     const seconds = this.now ? (Date.parse(now) - Date.parse(this.now)) / 1_000 : 0;

@@ -1,0 +1,8 @@
+//! The web console, as operators have it: pages in a real browser, driven by WebDriver, and what is behind them, asked as strangers would.
+
+mod browser;
+mod guarded;
+mod looks;
+mod lost;
+mod pictures;
+mod steering;
