@@ -1,17 +1,23 @@
-//! Pictures of the console for the documentation. They are looked at here, and written where `PERMITD_PICTURES` is set.
+//! Pictures of the console for the documentation, of a server with calls under way. They are looked at here, and written where
+//! `PERMITD_PICTURES` is set; then a minute passes first, so that there is something to see.
 
 use std::{env, fs, path::Path, time::Duration};
 
-use permitd_proto::v1::{AcquireRequest, Budget, Outcome, Priority, ReportRequest, Tenant};
-use permitd_tests::{Call, HOUR, Server, budget, in_flight, rate, tokens};
+use permitd_proto::v1::{AcquireRequest, Budget, Outcome, PauseBudgetRequest, Priority, Tenant};
+use permitd_tests::{HOUR, Peer, Server, budget, in_flight, rate, report, tokens};
+use tokio::{task::JoinSet, time::sleep};
 
 use crate::browser::{Browser, Scheme};
 
 const MINUTE: Duration = Duration::from_secs(60);
+/// How long a call takes, about.
+const CALL: Duration = Duration::from_millis(400);
+/// One in so many calls is refused by the provider.
+const REFUSED: u64 = 97;
 
 /// What a small team has.
 async fn declare(server: &Server) {
-    let limits = vec![rate("requests", 60, MINUTE), rate("input_tokens", 40_000, MINUTE), in_flight(4)];
+    let limits = vec![rate("requests", 1_000, MINUTE), rate("input_tokens", 450_000, MINUTE), in_flight(4)];
     let weighed = [("web".to_owned(), Tenant { weight: 3, ..Tenant::default() })];
     let prod = Budget { provider: "anthropic".to_owned(), tenants: weighed.into(), ..budget("prod", limits) };
     server.declare(prod).await;
@@ -22,76 +28,82 @@ async fn declare(server: &Server) {
     ] {
         server.declare(Budget { provider: provider.to_owned(), ..budget(key, limits) }).await;
     }
+    let reason = "key is being rotated".to_owned();
+    let paused = PauseBudgetRequest { provider: "github".to_owned(), key: "ci".to_owned(), reason };
+    server.admin().await.pause_budget(paused).await.expect("it is there");
 }
 
-fn of(provider: &str, key: &str, tenant: &str, input: u64) -> AcquireRequest {
-    AcquireRequest {
-        provider: provider.to_owned(),
-        tenant: tenant.to_owned(),
-        model: "claude-sonnet-4-5".to_owned(),
-        ..tokens(key, input)
+/// Calls one after the other, for ever.
+async fn call(peer: Peer, provider: &str, key: &str, tenant: &str, priority: Priority) {
+    for number in 1.. {
+        let request = AcquireRequest {
+            provider: provider.to_owned(),
+            tenant: tenant.to_owned(),
+            model: if provider == "openai" { "gpt-5" } else { "claude-sonnet-4-5" }.to_owned(),
+            priority: priority.into(),
+            ..tokens(key, 1_500 + number * 700 % 2_500)
+        };
+        let permit = peer.granted(request).await;
+        sleep(CALL).await;
+        let is_refused = provider == "anthropic" && number % REFUSED == REFUSED / 4;
+        let outcome = if is_refused { Outcome::RateLimited } else { Outcome::Success };
+        peer.report(report(&permit.permit_id, outcome)).await;
     }
 }
 
-/// Calls under way, requests that wait, one that was refused, and one that the provider refused.
-async fn use_them(server: &Server) -> Vec<Call> {
-    for tenant in ["web", "web", "nightly", "search"] {
-        server.granted_now(of("anthropic", "prod", tenant, 4_000)).await;
+/// Sets callers to work, until what is returned is dropped.
+fn callers(server: &Server) -> JoinSet<()> {
+    use Priority::{Batch, Interactive, Standard};
+    let mut callers = JoinSet::new();
+    for (provider, key, tenant, priority) in [
+        ("anthropic", "prod", "web", Interactive),
+        ("anthropic", "prod", "web", Interactive),
+        ("anthropic", "prod", "web", Interactive),
+        ("anthropic", "prod", "search", Standard),
+        ("anthropic", "prod", "search", Standard),
+        ("anthropic", "prod", "nightly", Batch),
+        ("anthropic", "prod", "nightly", Batch),
+        ("openai", "team", "search", Standard),
+    ] {
+        callers.spawn(call(Peer::new(server.address), provider, key, tenant, priority));
     }
-    for _ in 0..30 {
-        server.granted_now(of("openai", "team", "search", 2_500)).await;
-    }
-    let refused = server.granted_now(of("anthropic", "staging", "web", 500)).await;
-    let report = ReportRequest {
-        permit_id: refused.permit_id,
-        outcome: Outcome::RateLimited.into(),
-        ..ReportRequest::default()
-    };
-    server.report(report).await;
-    server.refused_now(of("anthropic", "prod", "search", 4_000)).await;
-    let mut waiting = Vec::new();
-    for tenant in ["web", "web", "web", "nightly", "nightly"] {
-        let request = of("anthropic", "prod", tenant, 2_000);
-        let priority = if tenant == "nightly" { Priority::Batch } else { Priority::Interactive };
-        waiting.push(server.waiting(AcquireRequest { priority: priority.into(), ..request }).await.0);
-    }
-    waiting
+    callers
 }
 
-/// Goal: the pages that the documentation shows are the ones that there are, in light and in dark.
+/// Goal: the pages that the documentation shows are the ones that there are, and can be read, in light and in dark.
 #[tokio::test]
 async fn pictures_are_real() {
     let server = Server::start().await;
     declare(&server).await;
-    let _waiting = use_them(&server).await;
-    for (scheme, light) in [(Scheme::Light, true), (Scheme::Dark, false)] {
-        let browser = Browser::start(scheme).await;
-        browser.open(server.http, "").await;
-        browser.reads("4 budgets · 5 waiting").await;
-        browser.sees("document.querySelector('tbody tr').innerText.startsWith('anthropic/prod')").await;
+    let callers = callers(&server);
+    let (light, dark) = (Browser::start(Scheme::Light).await, Browser::start(Scheme::Dark).await);
+    light.open(server.http, "").await;
+    dark.open(server.http, "#/budget/anthropic%2Fprod").await;
+    for (browser, is_light) in [(&light, true), (&dark, false)] {
         let ground = "getComputedStyle(document.documentElement).backgroundColor";
-        let is_light = format!("/\\d+/.exec({ground})[0] > 127");
-        assert_eq!(browser.value(&is_light).await, light, "{scheme:?}");
-        assert!(readable(&browser).await, "too little contrast in {scheme:?}");
-        if light {
-            keep("console-budgets", &browser.picture().await);
-        }
-        browser.press("anthropic/prod").await;
-        browser.reads("in_flight holds back 5 requests").await;
-        assert!(readable(&browser).await, "too little contrast in {scheme:?}");
-        if !light {
-            keep("console-budget", &browser.picture().await);
-        }
-        browser.press("Change limits…").await;
-        browser.write("dialog li:nth-child(3) input", "in_flight=8").await;
-        browser.press("Preview").await;
-        browser.reads("+in_flight=8").await;
-        assert!(readable(&browser).await, "too little contrast in {scheme:?}");
-        if light {
-            keep("console-change", &browser.picture().await);
-        }
-        browser.close().await;
+        browser.sees(&format!("(/\\d+/.exec({ground})[0] > 127) === {is_light}")).await;
     }
+    light.reads("4 budgets").await;
+    light.sees("document.querySelector('tbody tr').innerText.startsWith('anthropic/prod')").await;
+    dark.reads("anthropic/prod").await;
+    dark.reads("holds back").await;
+    for seconds in if is_wanted() { &[20, 40, 60][..] } else { &[1] } {
+        let drawn = format!("document.querySelector('.chart polygon')?.points.length > {seconds}");
+        light.sees(&drawn).await;
+        dark.sees(&drawn).await;
+    }
+    keep("console-budgets", &light).await;
+    keep("console-budget", &dark).await;
+
+    light.press("anthropic/prod").await;
+    light.press("Change limits…").await;
+    light.write("dialog li:nth-child(3) input", "in_flight=8").await;
+    light.press("Preview").await;
+    light.reads("+in_flight=8").await;
+    keep("console-change", &light).await;
+    drop(callers);
+    light.close().await;
+    dark.close().await;
     server.stop().await;
 }
 
@@ -127,12 +139,17 @@ const CONTRASTS: &str = r#"
     return faint;
 "#;
 
-/// Writes a picture to the documentation, if that is wanted.
-fn keep(name: &str, picture: &[u8]) {
+fn is_wanted() -> bool {
+    env::var_os("PERMITD_PICTURES").is_some()
+}
+
+/// Looks at a page, and writes its picture to the documentation, if that is wanted.
+async fn keep(name: &str, browser: &Browser) {
+    assert!(readable(browser).await, "too little contrast in {name}");
+    let picture = browser.picture().await;
     assert!(picture.starts_with(b"\x89PNG"), "{name} is a picture");
-    if env::var_os("PERMITD_PICTURES").is_some() {
+    if is_wanted() {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/images");
-        fs::create_dir_all(&folder).expect("room for a folder");
         fs::write(folder.join(format!("{name}.png")), picture).expect("room for a picture");
     }
 }
