@@ -100,7 +100,7 @@ pub fn budget_json(budget: &v1::Budget) -> Value {
 }
 
 fn limit_json(limit: &v1::Limit) -> Value {
-    let window = limit.window().as_str_name().trim_start_matches("WINDOW_").to_lowercase();
+    let window = word(limit.window().as_str_name());
     let shown = shown(limit);
     json!({
         "limit": shown.text,
@@ -131,7 +131,7 @@ pub fn explained_json(explained: &v1::ExplainBudgetResponse) -> Value {
         let first = line.first.clone().unwrap_or_default();
         json!({
             "tenant": line.tenant,
-            "priority": line.priority().as_str_name().trim_start_matches("PRIORITY_").to_lowercase(),
+            "priority": word(line.priority().as_str_name()),
             "model": line.model,
             "waiting": line.waiting,
             "oldest_seconds": line.oldest.as_ref().map(|oldest| span(oldest).as_secs_f64()),
@@ -154,7 +154,7 @@ pub fn explained_json(explained: &v1::ExplainBudgetResponse) -> Value {
     });
     let answers = explained.answers.iter().map(|answer| {
         json!({
-            "outcome": answer.outcome().as_str_name().trim_start_matches("OUTCOME_").to_lowercase(),
+            "outcome": word(answer.outcome().as_str_name()),
             "model": answer.model,
             "retry_after_seconds": answer.retry_after.as_ref().map(|wait| span(wait).as_secs_f64()),
             "froze": answer.froze,
@@ -187,6 +187,11 @@ pub fn change_json(change: &v1::Change) -> Value {
         "difference": difference(change.before.as_ref(), change.after.as_ref()),
         "reason": change.reason,
     })
+}
+
+/// A word of the wire without the name of what it is one of: `OUTCOME_TOO_LARGE` is `too_large`.
+fn word(name: &str) -> String {
+    name.split_once('_').map_or(name, |(_, word)| word).to_lowercase()
 }
 
 #[cfg(test)]
