@@ -69,6 +69,8 @@ struct Row {
     granted_total: u64,
     rate_limited_total: u64,
     paused: bool,
+    /// Grants everything, and records what its limits would have done.
+    shadow: bool,
     exhausted: bool,
     exhausted_until: Option<String>,
     /// When the last of its frozen limits thaws.
@@ -90,6 +92,7 @@ impl Row {
             granted_total: state.granted_total,
             rate_limited_total: state.rate_limited_total,
             paused: state.paused,
+            shadow: state.shadow.is_some(),
             exhausted: state.exhausted,
             exhausted_until: state.exhausted_until.as_ref().map(moment),
             frozen_until: frozen.max_by_key(|until| (until.seconds, until.nanos)).map(moment),

@@ -24,6 +24,12 @@ async fn declare(server: &Server) {
     for (provider, key, limits) in [
         ("anthropic", "staging", vec![rate("requests", 50, MINUTE), in_flight(4)]),
         ("openai", "team", vec![rate("requests", 500, MINUTE), rate("tokens", 200_000, MINUTE)]),
+        ("openai", "batch", vec![rate("requests", 3_000, MINUTE), rate("tokens", 2_000_000, MINUTE)]),
+        ("gemini", "prod", vec![rate("requests", 2_000, MINUTE)]),
+        ("groq", "chat", vec![rate("requests", 1_000, MINUTE), rate("tokens", 300_000, MINUTE)]),
+        ("mistral", "prod", vec![rate("requests", 360, MINUTE)]),
+        ("slack", "alerts", vec![rate("requests", 50, MINUTE)]),
+        ("stripe", "billing", vec![rate("requests", 100, Duration::from_secs(1))]),
         ("github", "ci", vec![rate("requests", 5_000, HOUR), in_flight(80)]),
     ] {
         server.declare(Budget { provider: provider.to_owned(), ..budget(key, limits) }).await;
@@ -64,6 +70,8 @@ fn callers(server: &Server) -> JoinSet<()> {
         ("anthropic", "prod", "nightly", Batch),
         ("anthropic", "prod", "nightly", Batch),
         ("openai", "team", "search", Standard),
+        ("openai", "batch", "nightly", Batch),
+        ("groq", "chat", "web", Interactive),
     ] {
         callers.spawn(call(Peer::new(server.address), provider, key, tenant, priority));
     }
@@ -83,7 +91,7 @@ async fn pictures_are_real() {
         let ground = "getComputedStyle(document.documentElement).backgroundColor";
         browser.sees(&format!("(/\\d+/.exec({ground})[0] > 127) === {is_light}")).await;
     }
-    light.reads("4 budgets").await;
+    light.reads("10 budgets").await;
     light.sees("document.querySelector('tbody tr').innerText.startsWith('anthropic/prod')").await;
     dark.reads("anthropic/prod").await;
     dark.reads("holds back").await;

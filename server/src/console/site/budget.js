@@ -11,8 +11,8 @@ import { counted, grouped, halt, left, moment, percent, short, span } from "./wo
 
 /** Seconds that the charts show. */
 const SECONDS = 300;
-/** What the sentences are about, in the order in which they are told. */
-const TOPICS = { held: "Now", learned: "Learned", advice: "What would help", refused: "Refused of late" };
+/** What the sentences are about, in the order in which they are told; of all else there are tables. */
+const TOPICS = { held: "Now", learned: "Learned", advice: "What would help" };
 /** What is counted of a budget. */
 const COUNTS = {
   waiting: "Waiting",
@@ -45,7 +45,8 @@ export class BudgetPage {
   }
 
   head() {
-    return el("div", { class: "title" }, el("h1", { class: "name" }, this.name), this.state, this.actions);
+    this.owner = el("span", { class: "faint" });
+    return el("div", { class: "title" }, el("h1", { class: "name" }, this.name), this.state, this.owner, this.actions);
   }
 
   charts() {
@@ -115,7 +116,8 @@ export class BudgetPage {
   showState(now) {
     const frozen = this.told.limits.map((limit) => limit.frozen_until).filter(Boolean).sort();
     const halted = halt({ ...this.told, frozen_until: frozen.at(-1) }, now);
-    say(this.state, halted || "granting");
+    say(this.state, halted || (this.told.shadow ? "shadow: grants everything" : "granting"));
+    say(this.owner, this.told.owner ? `at ${this.told.owner}` : "");
     this.state.className = `badge ${halted ? "trouble" : "well"}`;
     say(this.pause, this.told.paused || this.told.exhausted ? "Resume…" : "Pause…");
   }

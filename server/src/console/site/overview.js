@@ -44,7 +44,7 @@ export class OverviewPage {
       { head: "Granted/s", number: true, text: (row) => grouped(row.rate) },
       { head: "Last minute", class: "chart-cell", draw: drawRates },
       { head: "429s", order: "rate_limited", number: true, text: (row) => short(row.rate_limited_total) },
-      { head: "State", class: "state", text: (row) => row.halt },
+      { head: "State", class: "state", text: (row) => row.halt || (row.shadow ? "shadow" : "") },
     ];
   }
 
