@@ -1,5 +1,5 @@
 //! What is asked over plain HTTP: by machines `/healthz` (is the process alive), `/readyz` (may it be sent traffic) and `/metrics`, by
-//! people the [console](crate::console).
+//! people the console.
 
 mod guard;
 
