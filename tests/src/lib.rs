@@ -30,7 +30,7 @@ pub use http::{http_get, http_send, https_get};
 pub use line::Line;
 pub use peer::{Call, Peer};
 pub use process::{Permitd, binary, raise_open_files, steady_port};
-pub use proxy::Proxy;
+pub use proxy::{Proxy, Way};
 pub use raw::{METHODS, RawCodec, call_with_bytes};
 pub use referee::{check_in_flight, check_rate};
 pub use server::Server;

@@ -26,11 +26,22 @@ pub struct Proxy {
     accepting: JoinHandle<()>,
 }
 
+/// A way through a proxy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// From the client to the server.
+    There,
+    /// From the server to the client.
+    Back,
+}
+
 #[derive(Clone, Copy, Debug)]
 struct State {
     server: SocketAddr,
-    /// Bytes flow.
-    flows: bool,
+    /// Bytes flow there.
+    flows_there: bool,
+    /// Bytes flow back.
+    flows_back: bool,
     /// A few of them at a time.
     slow: bool,
     /// New connections are served; else they are closed at once.
@@ -53,7 +64,8 @@ impl Proxy {
         let address = listener.local_addr().expect("bound");
         let state = State {
             server,
-            flows: true,
+            flows_there: true,
+            flows_back: true,
             slow: false,
             open: true,
             accepted: 0,
@@ -91,12 +103,20 @@ impl Proxy {
 
     /// Holds every byte back, until they [flow](Self::flow) again.
     pub fn stall(&self) {
-        self.state.send_modify(|state| state.flows = false);
+        self.state.send_modify(|state| (state.flows_there, state.flows_back) = (false, false));
     }
 
-    /// Lets the bytes flow.
+    /// Holds the bytes of one way back, until they [flow](Self::flow) again: what one side says comes to nobody, and it hears everything.
+    pub fn stall_one(&self, way: Way) {
+        self.state.send_modify(|state| match way {
+            Way::There => state.flows_there = false,
+            Way::Back => state.flows_back = false,
+        });
+    }
+
+    /// Lets the bytes flow, both ways.
     pub fn flow(&self) {
-        self.state.send_modify(|state| state.flows = true);
+        self.state.send_modify(|state| (state.flows_there, state.flows_back) = (true, true));
     }
 
     /// Passes few bytes at a time, or as many as there are.
@@ -148,8 +168,8 @@ async fn connection(client: TcpStream, number: u64, state: watch::Receiver<State
     }
     let (mut from_client, mut to_client) = client.into_split();
     let (mut from_server, mut to_server) = server.into_split();
-    let there = pump(&mut from_client, &mut to_server, state.clone());
-    let back = pump(&mut from_server, &mut to_client, state.clone());
+    let there = pump(&mut from_client, &mut to_server, state.clone(), |state| state.flows_there);
+    let back = pump(&mut from_server, &mut to_client, state.clone(), |state| state.flows_back);
     let pumps = async { tokio::join!(there, back) };
     let is_orphaned = tokio::select! {
         changed = fate.wait_for(|state| number < state.cut_below || number < state.orphaned_below) => {
@@ -170,7 +190,12 @@ async fn connection(client: TcpStream, number: u64, state: watch::Receiver<State
 }
 
 /// Passes bytes on, and their end.
-async fn pump(from: &mut OwnedReadHalf, to: &mut OwnedWriteHalf, mut state: watch::Receiver<State>) {
+async fn pump(
+    from: &mut OwnedReadHalf,
+    to: &mut OwnedWriteHalf,
+    mut state: watch::Receiver<State>,
+    flows: impl Fn(&State) -> bool,
+) {
     let mut buffer = vec![0; 16 * 1024];
     loop {
         let is_slow = state.borrow().slow;
@@ -179,8 +204,7 @@ async fn pump(from: &mut OwnedReadHalf, to: &mut OwnedWriteHalf, mut state: watc
         if is_slow {
             sleep(SLOW_WAIT).await;
         }
-        if state.wait_for(|state| state.flows).await.is_err() || to.write_all(&buffer[..read]).await.is_err()
-        {
+        if state.wait_for(&flows).await.is_err() || to.write_all(&buffer[..read]).await.is_err() {
             break;
         }
     }

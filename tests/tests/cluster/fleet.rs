@@ -62,6 +62,12 @@ impl Fleet {
         *self.servers[place].lock().expect("no panic") = Arc::new(next);
     }
 
+    /// Tells the server of that place to stop, and starts it anew.
+    pub(crate) async fn replace(&self, place: usize) {
+        self.server(place).terminate();
+        self.restart_when_gone(place).await;
+    }
+
     /// As [`Fleet::restart`], once the old one has ended by itself.
     pub(crate) async fn restart_when_gone(&self, place: usize) {
         let old = self.server(place);
