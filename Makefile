@@ -93,6 +93,7 @@ soak: ## Hours, not minutes: property tests and fuzzing with many more cases, ma
 	PERMITD_PROPTEST_CASES=200000 $(CARGO) test --release -p permitd-server --lib fuzzing
 	PERMITD_KILLS=50 $(CARGO) test --release -p permitd-tests --test durable kills -- --nocapture
 	PERMITD_STORM_STEPS=3000 $(CARGO) test --release -p permitd-tests --test storms -- --nocapture
+	PERMITD_MODEL_REVISIONS=4 $(CARGO) test --release -p permitd-ownership
 	PERMITD_FAULTS=200 $(CARGO) test --release -p permitd-tests --test cluster fault -- --ignored --nocapture
 
 demo: ## A fleet of clients shares a provider, first without permitd, then with it
