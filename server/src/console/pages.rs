@@ -26,7 +26,7 @@ macro_rules! files {
 }
 
 /// Every file: where it is served, as what, and what stands in it.
-const FILES: [(&str, &str, &str); 14] = files! {
+const FILES: [(&str, &str, &str); 15] = files! {
     "/": HTML = "index.html",
     "/console/style.css": STYLE = "style.css",
     "/console/icon.svg": DRAWING = "icon.svg",
@@ -36,6 +36,7 @@ const FILES: [(&str, &str, &str); 14] = files! {
     "/console/words.js": SCRIPT = "words.js",
     "/console/chart.js": SCRIPT = "chart.js",
     "/console/table.js": SCRIPT = "table.js",
+    "/console/tables.js": SCRIPT = "tables.js",
     "/console/overview.js": SCRIPT = "overview.js",
     "/console/budget.js": SCRIPT = "budget.js",
     "/console/changes.js": SCRIPT = "changes.js",

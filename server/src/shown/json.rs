@@ -3,7 +3,7 @@
 use permitd_proto::v1::{self, Topic};
 use serde_json::{Value, json};
 
-use super::{budget_of, difference, moment, name, shown, span};
+use super::{budget_of, difference, moment, name, shown, span, taken};
 
 /// What each topic of a finding is called, in the order in which they are told: for people, and in JSON.
 pub const TOPICS: [(Topic, &str, &str); 5] = [
@@ -22,6 +22,7 @@ pub fn state_json(state: &v1::BudgetState) -> Value {
         let mut json = limit_json(&configured);
         json["effective_amount"] = limit.effective_amount.into();
         json["level"] = limit.level.into();
+        json["taken_permille"] = taken(limit).into();
         json["frozen_until"] = limit.frozen_until.as_ref().map(moment).into();
         json["source"] = limit.source.as_str().into();
         json["learned_from"] = limit.learned_from.as_str().into();

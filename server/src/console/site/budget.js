@@ -2,15 +2,12 @@
 
 import { ask } from "./api.js";
 import { changeLimits } from "./change.js";
-import { changesTable } from "./changes.js";
-import { Chart, drawBar, History } from "./chart.js";
+import { Chart, History } from "./chart.js";
 import { el, say, section } from "./dom.js";
 import { steer } from "./steer.js";
-import { Table } from "./table.js";
-import { counted, grouped, halt, left, moment, percent, short, span } from "./words.js";
+import { LimitHistory, SECONDS, tables } from "./tables.js";
+import { counted, grouped, halt, short } from "./words.js";
 
-/** Seconds that the charts show. */
-const SECONDS = 300;
 /** What the sentences are about, in the order in which they are told; of all else there are tables. */
 const TOPICS = { held: "Now", learned: "Learned", advice: "What would help" };
 /** What is counted of a budget. */
@@ -29,7 +26,7 @@ export class BudgetPage {
     this.histories = new Map();
     this.rates = new History(SECONDS);
     this.waits = new History(SECONDS);
-    this.state = el("span", { class: "badge", role: "status" });
+    this.state = el("span", { class: "badge" });
     this.change = el("button", { type: "button", click: () => changeLimits(this.told, refresh) }, "Change limits…");
     this.pause = el("button", { type: "button", click: () => this.steer() }, "Pause…");
     this.actions = el("div", { class: "actions", hidden: true }, this.change, this.pause);
@@ -147,89 +144,4 @@ function sentence({ text, command }) {
   const line = el("p", {}, text);
   if (command) line.append(" ", el("code", {}, command));
   return line;
-}
-
-/** What a limit was of late. */
-class LimitHistory {
-  constructor() {
-    this.lines = [new History(SECONDS), new History(SECONDS), new History(SECONDS)];
-  }
-
-  take({ level, effective_amount, amount }) {
-    [level, effective_amount, amount].forEach((value, at) => this.lines[at].push(value));
-    return this;
-  }
-}
-
-function drawLimit(cell, { history, level, effective_amount, amount }) {
-  cell.chart ??= new Chart({ width: 220, height: 34, lines: ["area", "configured", "effective"] });
-  if (!cell.firstChild) cell.append(cell.chart.element);
-  const [levels, effective, configured] = history.lines;
-  const top = Math.max(...levels.values, ...effective.values, ...configured.values, 1);
-  const label = `level ${grouped(level)}, effective ${grouped(effective_amount)}, configured ${grouped(amount)}`;
-  cell.chart.draw([levels, configured, effective], top, label);
-}
-
-function drawTaken(cell, { level, effective_amount }) {
-  const permille = Math.min(Math.max(((effective_amount - level) * 1_000) / Math.max(effective_amount, 1), 0), 9_990);
-  drawBar(cell, permille, percent(permille));
-}
-
-function remark({ frozen_until, learned_from, now }) {
-  if (frozen_until) return `frozen, ${left(frozen_until, now)}`;
-  return learned_from ? `from ${learned_from}` : "";
-}
-
-function tables() {
-  const limits = [
-    { head: "Limit", class: "name", text: (limit) => limit.name },
-    { head: "Taken", draw: drawTaken },
-    { head: "Free", number: true, text: (limit) => grouped(limit.level) },
-    { head: "Effective", number: true, text: (limit) => grouped(limit.effective_amount) },
-    { head: "Configured", number: true, text: (limit) => grouped(limit.amount) },
-    { head: "Over time", class: "chart-cell", draw: drawLimit },
-    { head: "By", text: (limit) => limit.source },
-    { head: "State", class: "state", text: remark },
-  ];
-  const lines = [
-    { head: "Tenant", class: "name", text: (line) => line.tenant },
-    { head: "Priority", text: (line) => line.priority },
-    { head: "Model", class: "name", text: (line) => line.model },
-    { head: "Waiting", number: true, text: (line) => grouped(line.waiting) },
-    { head: "For", number: true, text: (line) => span(line.oldest_seconds) },
-    { head: "Still, about", number: true, text: (line) => span(line.estimated_wait_seconds) },
-    { head: "Held by", class: "name", text: (line) => line.held_by },
-  ];
-  const tenants = [
-    { head: "Tenant", class: "name", text: (tenant) => tenant.tenant },
-    { head: "Weight", number: true, text: (tenant) => grouped(tenant.weight ?? 1) },
-    { head: "At most", number: true, text: (tenant) => (tenant.max_percent ? `${tenant.max_percent} %` : "") },
-    { head: "Waiting", number: true, text: (tenant) => grouped(tenant.waiting) },
-    { head: "In flight", number: true, text: (tenant) => grouped(tenant.in_flight) },
-    { head: "Granted", number: true, text: (tenant) => grouped(tenant.granted_total) },
-  ];
-  const refusals = [
-    { head: "Last", class: "when", text: (refusal) => moment(refusal.last_at) },
-    { head: "Times", number: true, text: (refusal) => grouped(refusal.times) },
-    { head: "Tenant", class: "name", text: (refusal) => refusal.tenant },
-    { head: "Reason", text: (refusal) => refusal.reason },
-    { head: "What was said", class: "wide", text: (refusal) => refusal.message },
-  ];
-  const answers = [
-    { head: "Last", class: "when", text: (answer) => moment(answer.last_at) },
-    { head: "Times", number: true, text: (answer) => grouped(answer.times) },
-    { head: "Outcome", text: (answer) => answer.outcome },
-    { head: "Model", class: "name", text: (answer) => answer.model },
-    { head: "Asked to wait", number: true, text: (answer) => span(answer.retry_after_seconds) },
-    { head: "Froze", class: "name", text: (answer) => answer.froze.join(", ") },
-  ];
-  const table = (caption, columns, key, empty) => new Table({ caption, columns, key, empty });
-  return {
-    limits: table("Limits", limits, (limit) => limit.name, "There are no limits: permits are counted, and nothing waits."),
-    lines: table("Who waits", lines, (line) => JSON.stringify([line.tenant, line.priority, line.limit, line.model]), "Nobody waits."),
-    tenants: table("Tenants", tenants, (tenant) => tenant.tenant, "Nobody has asked yet."),
-    refusals: table("Refused", refusals, (refusal) => JSON.stringify([refusal.first_at, refusal.reason, refusal.tenant, refusal.limit]), "Nobody was refused."),
-    answers: table("Refused by the provider", answers, (answer) => JSON.stringify([answer.first_at, answer.outcome, answer.model]), "The provider refused nothing."),
-    changes: changesTable({ ofAll: false }),
-  };
 }

@@ -1,7 +1,7 @@
 // Who did what: the audit trail, newest first.
 
 import { ask } from "./api.js";
-import { el } from "./dom.js";
+import { el, say } from "./dom.js";
 import { Table } from "./table.js";
 import { moment } from "./words.js";
 
@@ -18,9 +18,13 @@ export function changesTable({ ofAll }) {
       { head: "Difference", class: "code", draw: drawDifference },
       { head: "Why", class: "name", text: (change) => change.reason },
     ],
-    key: (change) => JSON.stringify([change.at, change.budget, change.what]),
+    key: keyOf,
     empty: "Nobody has changed anything yet.",
   });
+}
+
+function keyOf({ at, budget, what }) {
+  return JSON.stringify([at, budget, what]);
 }
 
 /** What is there in place of what. */
@@ -31,35 +35,49 @@ export function drawDifference(cell, { difference }) {
   cell.setAttribute("title", text);
 }
 
+/** Changes that are kept on the page, with older ones that were asked for. */
+const MOST = 1_000;
+
 export class ChangesPage {
   constructor() {
     this.title = "Changes";
+    this.changes = [];
     this.table = changesTable({ ofAll: true });
     this.older = el("button", { type: "button", hidden: true, click: () => this.more() }, "Older ones");
-    this.element = el("div", {}, el("h1", {}, "Changes"), this.table.element, el("div", { class: "pager" }, this.older));
-    this.tail = [];
+    this.complaint = el("p", { role: "alert", class: "complaint" });
+    const below = el("div", { class: "pager" }, this.older, this.complaint);
+    this.element = el("div", {}, el("h1", {}, "Changes"), this.table.element, below);
   }
 
   ask() {
     return ask("changes", {});
   }
 
-  /** The newest page is live; what was asked for beyond it stays below. */
+  /** New ones come on top. Where they join nothing that is known, or there are too many, the page begins anew. */
   show({ changes, next_page_token }) {
-    this.head = changes;
-    if (this.tail.length === 0) this.next = next_page_token;
+    const known = new Set(this.changes.map(keyOf));
+    const fresh = changes.filter((change) => !known.has(keyOf(change)));
+    const joined = [...fresh, ...this.changes];
+    const anew = fresh.length === changes.length || joined.length > MOST;
+    this.changes = anew ? changes : joined;
+    if (anew) this.next = next_page_token;
     this.draw();
   }
 
   draw() {
-    this.table.show([...this.head, ...this.tail]);
+    this.table.show(this.changes);
     this.older.hidden = !this.next;
   }
 
   async more() {
-    const { changes, next_page_token } = await ask("changes", { page_token: this.next });
-    this.tail.push(...changes);
-    this.next = next_page_token;
-    this.draw();
+    try {
+      const { changes, next_page_token } = await ask("changes", { page_token: this.next });
+      this.changes = [...this.changes, ...changes];
+      this.next = next_page_token;
+      this.draw();
+      say(this.complaint, "");
+    } catch (problem) {
+      say(this.complaint, problem.message);
+    }
   }
 }

@@ -15,13 +15,15 @@ let wake = () => {};
 /** Whether something is to be asked that the answer under way can't know of. */
 let due = false;
 let heard = null;
+/** The dialog that asks for a token. */
+let asking = null;
 
 /** The page that the address names. Others than ours (`#main`) are places on a page. */
 function open() {
   const path = location.hash || "#/";
   if (!path.startsWith("#/")) return;
   const [room, name] = path.slice(2).split(/\/(.*)/s);
-  if (room === "budget" && name) page = new BudgetPage(decodeURIComponent(name), refresh);
+  if (room === "budget" && name) page = new BudgetPage(decoded(name), refresh);
   else if (room === "changes") page = new ChangesPage();
   else page = new OverviewPage(refresh);
   mark("to-budgets", !(page instanceof ChangesPage));
@@ -29,6 +31,15 @@ function open() {
   document.title = `${page.title} · permitd`;
   at("main").replaceChildren(page.element);
   refresh();
+}
+
+/** What makes no sense as an address is a name as it stands. */
+function decoded(name) {
+  try {
+    return decodeURIComponent(name);
+  } catch {
+    return name;
+  }
 }
 
 function mark(link, current) {
@@ -44,6 +55,7 @@ export function refresh(done) {
 }
 
 async function look() {
+  if (asking?.open) return;
   const looked = page;
   try {
     const told = await looked.ask();
@@ -75,7 +87,8 @@ function failed(problem) {
     complain(problem.message);
     if (problem.status === 401) signIn(problem.message);
   } else {
-    throw problem;
+    complain(`this page has a fault, and is asked for again every second: ${problem.message}`);
+    console.error(problem);
   }
 }
 
@@ -84,9 +97,7 @@ function complain(text) {
   at("lost").hidden = false;
 }
 
-let asking = null;
-
-/** Asks for a token, once at a time. */
+/** Asks for a token, once at a time; nothing else is asked meanwhile. */
 function signIn(why) {
   if (asking?.open) return;
   const input = el("input", { type: "password", autocomplete: "off", required: true, size: 44 });
