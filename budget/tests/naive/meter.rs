@@ -34,6 +34,25 @@ pub(crate) struct Meter {
     log: Vec<Entry>,
 }
 
+/// A bucket's log, added up.
+#[derive(Clone, Debug)]
+struct Walked {
+    level: i128,
+    /// Since when it has been refilling, or from when on it will.
+    refills_from: i128,
+    /// What came of each entry.
+    steps: Vec<Step>,
+}
+
+/// What came of one entry of a bucket's log.
+#[derive(Clone, Copy, Debug)]
+struct Step {
+    /// The level before it.
+    before: i128,
+    /// What it gave back.
+    back: i128,
+}
+
 /// How late a bucket that was full may begin to refill, in nanoseconds.
 const START: i128 = 25_000_000;
 
@@ -134,12 +153,8 @@ impl Meter {
         match rule(&self.spec) {
             Rule::Bucket if need > burst(&self.spec) * self.parts() => None,
             Rule::Bucket => {
-                let (mut at, mut level) = (now, level);
-                while level < need {
-                    at += ceiling(need - level, i128::from(self.spec.amount));
-                    level = self.level_at(side, at);
-                }
-                Some(at)
+                let from = self.walked(side, now).refills_from.max(now);
+                Some(from + ceiling(need - level, i128::from(self.spec.amount)))
             }
             Rule::Fixed { phase, per } => {
                 let window = (now - phase).div_euclid(per);
@@ -170,25 +185,34 @@ impl Meter {
     }
 
     fn bucket(&self, side: Side, now: i128) -> i128 {
+        self.walked(side, now).level
+    }
+
+    fn walked(&self, side: Side, now: i128) -> Walked {
+        let most = self.walk(now, None);
+        if side == Side::Most { most } else { self.walk(now, Some(&most.steps)) }
+    }
+
+    /// Adds up the log of a bucket: the most that it may hold, and how it came to that; with what came of that, the least.
+    fn walk(&self, now: i128, most_steps: Option<&[Step]>) -> Walked {
+        let side = if most_steps.is_some() { Side::Least } else { Side::Most };
         let parts = span(self.spec.per);
         let mut spec = &self.first;
         let mut level = burst(spec) * parts;
         let mut last = self.since;
+        let mut steps = Vec::new();
         // The level before each entry, as it would have been without what was given back since; and where in it permits were charged.
         let mut history: Vec<i128> = Vec::new();
         let mut charged: Vec<(u64, usize)> = Vec::new();
-        for entry in &self.log {
+        for (place, entry) in self.log.iter().enumerate() {
             let at = moment(entry);
+            let most = most_steps.map(|steps| steps[place]);
             level = refill(level, spec, at - last);
             last = last.max(at);
             history.push(level);
-            let takes = match entry {
-                Entry::Charge { amount, .. } => *amount > 0,
-                Entry::Debit { most, .. } => *most > 0,
-                _ => false,
-            };
-            // A bucket that was full may begin to refill a moment late.
-            if side == Side::Least && takes && level == burst(spec) * parts {
+            let mut step = Step { before: level, back: 0 };
+            // A bucket that may have been full may begin to refill a moment late.
+            if takes(entry) && most.is_some_and(|most| most.before == burst(spec) * parts) {
                 last = at + START;
             }
             match entry {
@@ -208,8 +232,10 @@ impl Meter {
                     let peak = history[since..].iter().max().expect("the level of now is there");
                     let room = (burst(spec) * parts - peak).max(0);
                     let back = if since == 0 { 0 } else { room.min(i128::from(*amount) * parts) };
-                    history[since..].iter_mut().for_each(|level| *level += back);
-                    level += back;
+                    // The less there was, the more comes back: no more than that has to.
+                    step.back = most.map_or(back, |most| back.min(most.back));
+                    history[since..].iter_mut().for_each(|level| *level += step.back);
+                    level += step.back;
                 }
                 Entry::Debit { most, .. } => {
                     let capped = (level - most * parts).max(-i128::from(spec.amount) * parts);
@@ -228,10 +254,15 @@ impl Meter {
                 }
                 Entry::Known { level: known, .. } => {
                     level = (known + i128::from(side == Side::Most)) * parts;
+                    // What was used under another way of counting may be taken from a full one.
+                    if side == Side::Least {
+                        last = at + START;
+                    }
                 }
             }
+            steps.push(step);
         }
-        refill(level, spec, now - last)
+        Walked { level: refill(level, spec, now - last), refills_from: last, steps }
     }
 
     fn sliding_used(&self, side: Side, now: i128) -> i128 {
@@ -411,6 +442,14 @@ fn rescale(side: Side, level: i128, from: i128, to: i128, parts: i128) -> i128 {
     match side {
         Side::Most => ceiling(level * to, from),
         Side::Least => level * to / from - parts,
+    }
+}
+
+fn takes(entry: &Entry) -> bool {
+    match entry {
+        Entry::Charge { amount, .. } => *amount > 0,
+        Entry::Debit { most, .. } => *most > 0,
+        Entry::Refund { .. } | Entry::Change { .. } | Entry::Known { .. } => false,
     }
 }
 
