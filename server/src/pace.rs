@@ -14,7 +14,6 @@ use tonic::{
     body::Body,
     codegen::{BoxFuture, Service, http},
 };
-use tower::Layer;
 
 use crate::{config::Bounds, connection::Peer, status::Fault};
 
@@ -73,20 +72,8 @@ impl Pace {
 }
 
 /// Holds calls to their connection's pace.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct PaceLayer;
-
-/// Services behind it.
 #[derive(Clone, Debug)]
-pub(crate) struct Paced<S>(S);
-
-impl<S> Layer<S> for PaceLayer {
-    type Service = Paced<S>;
-
-    fn layer(&self, inner: S) -> Paced<S> {
-        Paced(inner)
-    }
-}
+pub(crate) struct Paced<S>(pub(crate) S);
 
 impl<S> Service<http::Request<Body>> for Paced<S>
 where

@@ -19,7 +19,6 @@ use tonic::{
     body::Body,
     codegen::{BoxFuture, Service, http},
 };
-use tower::Layer;
 
 use crate::connection::Peer;
 
@@ -95,20 +94,8 @@ impl Round {
 }
 
 /// Lets the calls of a connection begin in its turn.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct TurnLayer;
-
-/// A service behind it.
 #[derive(Clone, Debug)]
-pub(crate) struct InTurn<S>(S);
-
-impl<S> Layer<S> for TurnLayer {
-    type Service = InTurn<S>;
-
-    fn layer(&self, inner: S) -> InTurn<S> {
-        InTurn(inner)
-    }
-}
+pub(crate) struct InTurn<S>(pub(crate) S);
 
 impl<S> Service<http::Request<Body>> for InTurn<S>
 where
@@ -188,7 +175,7 @@ mod tests {
         const CALLS: usize = 100;
         let begun = Arc::new(Mutex::new(Vec::new()));
         let note = Arc::clone(&begun);
-        let service = TurnLayer.layer(tower::service_fn(move |request: http::Request<Body>| {
+        let service = InTurn(tower::service_fn(move |request: http::Request<Body>| {
             let name = request.extensions().get::<usize>().copied();
             note.lock().expect("no panic").push(name.expect("a name"));
             async { Ok::<_, Infallible>(http::Response::new(Body::empty())) }

@@ -13,7 +13,7 @@ use tokio::{
 };
 use tokio_stream::{StreamExt as _, wrappers::ReceiverStream};
 use tonic::{service::Routes, transport::Server};
-use tower::util::option_layer;
+use tower::{layer::layer_fn, util::option_layer};
 
 use crate::{
     admin::Admin,
@@ -22,11 +22,11 @@ use crate::{
     config::ServerConfig,
     connection::{Connection, Room},
     health::Health,
-    pace::{PaceLayer, Paces},
+    pace::{Paced, Paces},
     service::Permits,
     shared::Shared,
     tls::Tls,
-    turns::TurnLayer,
+    turns::InTurn,
 };
 
 /// Connections handed to one worker that it has not taken yet.
@@ -194,8 +194,8 @@ async fn serve(
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .http2_keepalive_interval(Some(config.keepalive.interval))
         .http2_keepalive_timeout(Some(config.keepalive.timeout))
-        .layer(TurnLayer)
-        .layer(option_layer((bounds.calls_per_second > 0).then_some(PaceLayer)))
+        .layer(layer_fn(InTurn))
+        .layer(option_layer((bounds.calls_per_second > 0).then_some(layer_fn(Paced))))
         .layer(option_layer(gate))
         .add_routes(routes)
         .serve_with_incoming_shutdown(connections, async move {
