@@ -3,7 +3,7 @@
 use smallvec::SmallVec;
 
 use super::{
-    pace::Collapse,
+    pace::{Collapse, Look},
     recent::{MINUTE, in_window},
     traffic::{Estimate, Stretch},
 };
@@ -131,7 +131,7 @@ impl<W: Clone> Budget<W> {
         let moment = self.moment(now);
         for at in members(heard.set) {
             self.limits[at].rule.pace.hear_after(now.nanos_since(heard.granted));
-            self.limits[at].grow(moment);
+            self.limits[at].grow(moment, heard.granted);
         }
     }
 
@@ -178,7 +178,7 @@ impl<W: Clone> Budget<W> {
             if news && rule.is_providers() && !rule.was_refused_lately(now) {
                 rule.refused_at = now;
                 // After a pause, what went through since; else what goes through in a minute.
-                let since_pause = rule.traffic.refused(now).filter(|stretch| stretch.was_full);
+                let since_pause = rule.traffic.refused(0, now).filter(|stretch| stretch.was_full);
                 let per_minute = since_pause.map_or_else(
                     || feedback.recent.per_minute(&rule.spec.unit),
                     |stretch| Some(stretch.carried()),
@@ -270,7 +270,7 @@ impl Limit {
         let Self { rule, meter: Some(meter) } = self else { return };
         meter.advance(now);
         let at_least = rule.traffic.at_least(now, rule.per_nanos());
-        let stretch = rule.traffic.refused(now);
+        let stretch = rule.traffic.refused(cost, now);
         let explained = rule.explains(meter, stretch, cost, now);
         let again = rule.was_refused_lately(now);
         rule.refused_at = now;
@@ -317,7 +317,7 @@ impl Limit {
         meter.lower_to(meter.parts(kept_back).max(call - until_thawed).max(a_minute_less));
     }
 
-    fn grow(&mut self, moment: Moment) {
+    fn grow(&mut self, moment: Moment, granted: Time) {
         let Self { rule, meter: Some(meter) } = self else { return };
         let more = rule.burst.grow(moment.time);
         if rule.pace.is_settled() && !more {
@@ -326,8 +326,9 @@ impl Limit {
         meter.advance(moment.time);
         // What slots are used for is not counted in time.
         let full = !rule.is_rate() && meter.available().saturating_mul(LITTLE_PART) < meter.capacity();
-        let bucket = (rule.per_nanos(), meter.capacity_units());
-        if rule.pace.look(&rule.traffic, bucket, full, moment.time) || more {
+        let (per_nanos, capacity) = (rule.per_nanos(), meter.capacity_units());
+        let look = Look { per_nanos, capacity, full, granted, now: moment.time };
+        if rule.pace.look(&rule.traffic, &look) || more {
             self.apply_pace(moment);
         }
     }

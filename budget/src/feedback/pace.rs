@@ -31,6 +31,8 @@ const DOUBLE_MIN_NANOS: u64 = 1_000_000_000;
 /// every such refusal it takes twice as long.
 const DOUBLE_GENTLY_NANOS: u64 = 20_000_000_000;
 const DOUBLE_GENTLY_MAX_NANOS: u64 = 1_500_000_000_000;
+/// What was measured before counts no more than so many times as much as what was measured now.
+const OLD_MOST: u128 = 4;
 /// Two collapses as close as this mark a ceiling.
 const SIMILAR_PERCENT: u64 = 10;
 
@@ -42,11 +44,19 @@ pub(crate) struct Pace {
     cap: u64,
     course: Option<Course>,
     /// Where it collapsed last.
-    ceiling: Option<u64>,
+    ceiling: Option<Ceiling>,
     /// How long a rise takes to double the limit.
     double_nanos: u64,
     /// What taught the amount last, and when.
     lesson: Option<Lesson>,
+}
+
+/// Where a limit collapsed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Ceiling {
+    amount: u64,
+    /// How many calls say so; 0 if that is not known.
+    calls: u64,
 }
 
 /// What taught a limit, and when.
@@ -78,6 +88,20 @@ pub(crate) struct Collapse {
     pub(crate) wait_nanos: u64,
 }
 
+/// How a limit stands when a call has been heard of that was not refused.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Look {
+    /// Its window in nanoseconds; 0 for one in flight.
+    pub(crate) per_nanos: u64,
+    /// How much it has when full.
+    pub(crate) capacity: u64,
+    /// Whether all of it is in use at this moment.
+    pub(crate) full: bool,
+    /// When that call was granted.
+    pub(crate) granted: Time,
+    pub(crate) now: Time,
+}
+
 impl Pace {
     /// All that is configured.
     pub(crate) fn capped(cap: u64) -> Self {
@@ -86,7 +110,7 @@ impl Pace {
 
     /// Nobody has told the limit: about `amount`, or with `rising` from there up until the first refusal.
     pub(crate) fn unknown(amount: u64, rising: bool, traffic: &Traffic, now: Time) -> Self {
-        let ceiling = (!rising).then_some(amount);
+        let ceiling = (!rising).then_some(Ceiling { amount, calls: 0 });
         let from = if rising { Teacher::Growth } else { Teacher::Refusals };
         let lesson = Some(Lesson { at: now, from });
         let mut pace = Self { ceiling, lesson, cap: u64::MAX, ..Self::capped(amount) };
@@ -143,13 +167,14 @@ impl Pace {
         let floor = (percent(self.cap_or_amount(), FLOOR_PERCENT)).max(1);
         // Of what nobody declared it is all that is known.
         let least = if self.cap == u64::MAX { 1 } else { percent(before, DECREASE_MOST_PERCENT) };
-        let mut known = why.estimate.map(|estimate| measured(estimate).clamp(least, self.cap));
-        let collapsed = known.unwrap_or(before);
-        let again = self.ceiling.filter(|last| is_similar(*last, collapsed));
-        // Two that measured nearly the same know better than either.
-        known = known.map(|known| again.map_or(known, |last| last.midpoint(known)));
-        let (collapsed, is_ceiling) = (known.unwrap_or(before), again.is_some());
-        self.ceiling = Some(collapsed);
+        let found = why.estimate.map_or(Ceiling { amount: before, calls: 0 }, |estimate| Ceiling {
+            amount: measured(estimate).clamp(least, self.cap),
+            calls: estimate.calls,
+        });
+        let again = self.ceiling.filter(|last| is_similar(last.amount, found.amount));
+        let known = why.estimate.map(|_| found.beside(again));
+        let is_ceiling = again.is_some();
+        self.ceiling = Some(Ceiling { amount: known.unwrap_or(before), ..found });
         let hold = if is_ceiling { HOLD_AT_CEILING } else { HOLD }.after(why.wait_nanos);
         let (phase, from, good) = match known {
             Some(known) => {
@@ -164,19 +189,21 @@ impl Pace {
         self.amount = from.max(floor).min(before);
         let (from, good) = (self.amount, good.max(self.amount));
         let course = Course::new(phase, from, good, hold, self.double_nanos, traffic, now);
-        self.course = Some(Course { before, ..course });
+        self.course = Some(Course { before, again, ..course });
         self.lesson = Some(Lesson { at: now, from: Teacher::Refusals });
     }
 
     /// As another refusal of the same event says, it lets through even less. False if that is nothing new.
     pub(crate) fn collapse_more(&mut self, estimate: Estimate) -> bool {
         let Some(course) = &mut self.course else { return false };
-        let less = measured(estimate).max(percent(course.before, DECREASE_MOST_PERCENT));
+        let amount = measured(estimate).max(percent(course.before, DECREASE_MOST_PERCENT));
+        let found = Ceiling { amount, calls: estimate.calls };
+        let less = found.beside(course.again.filter(|last| is_similar(last.amount, amount)));
         if course.used_nanos > 0 || less >= self.amount {
             return false;
         }
         (self.amount, course.from, course.good, course.phase) = (less, less, less, Phase::Hold);
-        self.ceiling = Some(less);
+        self.ceiling = Some(Ceiling { amount: less, ..found });
         true
     }
 
@@ -197,8 +224,8 @@ impl Pace {
     /// The provider carries `carried` at once: one event. For limits in flight.
     pub(crate) fn carry(&mut self, carried: u64, wait_nanos: u64, traffic: &Traffic, now: Time) {
         self.amount = carried.clamp(1, self.amount.max(1));
-        let is_ceiling = self.ceiling.is_some_and(|last| is_similar(last, self.amount));
-        self.ceiling = Some(self.amount);
+        let is_ceiling = self.ceiling.is_some_and(|last| is_similar(last.amount, self.amount));
+        self.ceiling = Some(Ceiling { amount: self.amount, calls: 0 });
         let hold = if is_ceiling { HOLD_AT_CEILING } else { HOLD }.after(wait_nanos);
         self.course =
             Some(Course::new(Phase::Hold, self.amount, self.amount, hold, DOUBLE_NANOS, traffic, now));
@@ -211,7 +238,7 @@ impl Pace {
             && carried < self.amount
         {
             (self.amount, course.good, course.from) = (carried, carried, carried);
-            self.ceiling = Some(carried);
+            self.ceiling = Some(Ceiling { amount: carried, calls: 0 });
         }
     }
 
@@ -232,22 +259,21 @@ impl Pace {
         }
     }
 
-    /// Time has passed in which nothing was refused. Says whether the amount is another now; `full` says whether
-    /// all of it is in use at this moment, and `bucket` its window in nanoseconds and how much it has when full.
-    pub(crate) fn look(&mut self, traffic: &Traffic, bucket: (u64, u64), full: bool, now: Time) -> bool {
+    /// Time has passed in which nothing was refused. Says whether the amount is another now.
+    pub(crate) fn look(&mut self, traffic: &Traffic, look: &Look) -> bool {
         let Some(course) = &mut self.course else { return false };
-        if !course.look(self.amount, traffic, bucket, full, now) {
+        if !course.look(self.amount, traffic, look) {
             return false;
         }
         let amount = course.amount().clamp(1, self.cap);
-        if self.ceiling.is_some_and(|ceiling| amount > ceiling && !is_similar(ceiling, amount)) {
+        if self.ceiling.is_some_and(|last| amount > last.amount && !is_similar(last.amount, amount)) {
             self.ceiling = None;
         }
         let changed = amount != self.amount;
         if amount == self.cap {
             (self.course, self.lesson) = (None, None);
         } else if changed {
-            self.lesson = Some(Lesson { at: now, from: Teacher::Growth });
+            self.lesson = Some(Lesson { at: look.now, from: Teacher::Growth });
         }
         self.amount = amount;
         changed
@@ -255,6 +281,17 @@ impl Pace {
 
     fn cap_or_amount(&self) -> u64 {
         if self.cap == u64::MAX { self.amount } else { self.cap }
+    }
+}
+
+impl Ceiling {
+    /// Two that measured nearly the same know better than either: by how many calls say so, as far as the older may still be right.
+    fn beside(self, last: Option<Self>) -> u64 {
+        let Some(last) = last else { return self.amount };
+        let new = u128::from(self.calls.max(1));
+        let old = if last.calls == 0 { new } else { u128::from(last.calls).min(new * OLD_MOST) };
+        let all = (u128::from(self.amount) * new).saturating_add(u128::from(last.amount).saturating_mul(old));
+        u64::try_from(all / (new + old)).unwrap_or(u64::MAX)
     }
 }
 
@@ -290,7 +327,9 @@ mod tests {
             traffic.uncount(at(1), 1);
         }
         for seconds in (100..1_000).step_by(100) {
-            assert!(!pace.look(&traffic, (0, 50), true, at(seconds)));
+            let (granted, now) = (at(seconds), at(seconds));
+            let look = Look { per_nanos: 0, capacity: 50, full: true, granted, now };
+            assert!(!pace.look(&traffic, &look));
         }
         assert_eq!(pace.amount(), 50);
     }

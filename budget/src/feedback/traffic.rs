@@ -35,6 +35,8 @@ struct Mark {
     at: Time,
     net: i128,
     calls: u64,
+    /// What it may still have had, where it refused a call that needs more.
+    spare: i128,
 }
 
 /// What went through until the provider refused.
@@ -45,6 +47,8 @@ pub(crate) struct Stretch {
     /// Units of calls that have not been refused: fewer with every refusal of a call that was under way.
     carried: i128,
     calls: u64,
+    /// How much more it may have had left at the end than when it began, where it refused a larger call.
+    more_left: i128,
     /// Whether the provider was full when it began, and not empty.
     pub(crate) was_full: bool,
 }
@@ -73,7 +77,8 @@ impl Stretch {
         let span = self.until.nanos_since(self.from);
         let burst = if self.was_full { burst } else { 0 };
         let tells = self.calls >= CALLS_MIN && span >= SPAN_MIN_NANOS && self.carried() / BURSTS_MIN >= burst;
-        let sustained = u128::from(self.carried() - burst.min(self.carried()));
+        let refilled = u64::try_from(self.carried + self.more_left).unwrap_or(0);
+        let sustained = u128::from(refilled.saturating_sub(burst));
         let amount = sustained.checked_mul(u128::from(per))? / u128::from(span.max(1));
         tells.then_some(Estimate { amount: u64::try_from(amount).ok()?, calls: self.calls })
     }
@@ -82,7 +87,7 @@ impl Stretch {
 impl Traffic {
     /// Nothing is known but that the provider refused at `now`.
     pub(crate) fn of_empty(now: Time) -> Self {
-        let empty = Some(Mark { at: now, net: 0, calls: 0 });
+        let empty = Some(Mark { at: now, net: 0, calls: 0, spare: 0 });
         Self { latest: now, empty, ..Self::default() }
     }
 
@@ -125,13 +130,16 @@ impl Traffic {
         }
     }
 
-    /// The provider refused: the stretch that ends with it. The next one begins here, unless this one was too short to tell anything.
-    pub(crate) fn refused(&mut self, now: Time) -> Option<Stretch> {
-        self.stretch = self.stretch_until(now);
+    /// The provider refused a call of `cost`, for which it had too little: the stretch that ends with it. The next one begins here, unless
+    /// this one was too short to tell anything.
+    pub(crate) fn refused(&mut self, cost: u64, now: Time) -> Option<Stretch> {
+        // It had something between nothing and all of it.
+        let end = Mark { spare: i128::from(cost / 2), ..self.mark(now) };
+        self.stretch = self.stretch_until(end);
         let too_short =
             self.stretch.is_some_and(|stretch| !stretch.was_full && stretch.estimate(1, 0).is_none());
         if !too_short {
-            (self.empty, self.full) = (Some(self.mark(now)), None);
+            (self.empty, self.full) = (Some(end), None);
         }
         self.stretch
     }
@@ -144,13 +152,14 @@ impl Traffic {
     /// What was let through between the last refusal and now, also over pauses: no more than the provider's rate.
     pub(crate) fn at_least(&self, now: Time, per: u64) -> Option<Estimate> {
         let mark = self.empty?;
-        self.since(mark, false, now).estimate(per, 0)
+        mark.until(self.mark(now), false).estimate(per, 0)
     }
 
     /// The provider refused while `carried` units were under way, the refused one not counted.
     pub(crate) fn carry(&mut self, carried: u64, now: Time) {
         let (carried, calls) = (carried.into(), self.calls);
-        self.stretch = Some(Stretch { from: Time::ZERO, until: now, carried, calls, was_full: false });
+        let (from, until) = (Time::ZERO, now);
+        self.stretch = Some(Stretch { from, until, carried, calls, more_left: 0, was_full: false });
     }
 
     /// What a provider would have left that holds `capacity` and refills as told: in any fraction of a unit of which there are `fine` in
@@ -179,21 +188,29 @@ impl Traffic {
         empty.into_iter().chain(full)
     }
 
-    fn stretch_until(&self, now: Time) -> Option<Stretch> {
+    fn stretch_until(&self, end: Mark) -> Option<Stretch> {
         match (self.full, self.empty) {
-            (Some(full), _) => Some(self.since(full, true, now)),
-            (None, Some(empty)) => Some(self.since(empty, false, now)),
+            (Some(full), _) => Some(full.until(end, true)),
+            (None, Some(empty)) => Some(empty.until(end, false)),
             (None, None) => None,
         }
     }
 
-    fn since(&self, mark: Mark, was_full: bool, now: Time) -> Stretch {
-        let calls = self.calls.saturating_sub(mark.calls);
-        Stretch { from: mark.at, until: now, carried: self.net - mark.net, calls, was_full }
-    }
-
     fn mark(&self, now: Time) -> Mark {
-        Mark { at: now, net: self.net, calls: self.calls }
+        Mark { at: now, net: self.net, calls: self.calls, spare: 0 }
+    }
+}
+
+impl Mark {
+    fn until(self, end: Self, was_full: bool) -> Stretch {
+        Stretch {
+            from: self.at,
+            until: end.at,
+            carried: end.net - self.net,
+            calls: end.calls.saturating_sub(self.calls),
+            more_left: end.spare - self.spare,
+            was_full,
+        }
     }
 }
 
@@ -215,7 +232,7 @@ mod tests {
             traffic.grant(100, || S, Time::ZERO, at(1_000));
         }
         traffic.uncount(at(1_000), 100);
-        traffic.refused(at(1_010));
+        traffic.refused(0, at(1_010));
         let told = |stretch: Option<Stretch>| stretch.and_then(|stretch| stretch.estimate(60 * S, 0));
         assert_eq!(traffic.at_least(at(1_020), 60 * S), None, "too soon");
         for _ in 0..10 {
@@ -225,7 +242,7 @@ mod tests {
             traffic.grant(100, || S, Time::ZERO, at(1_100 + call * 75));
         }
         traffic.uncount(at(1_925), 100);
-        let first = told(traffic.refused(at(2_010)));
+        let first = told(traffic.refused(0, at(2_010)));
         assert_eq!(first, Some(Estimate { amount: 66_000, calls: 11 }));
         // Others of the same burst come back refused as well.
         traffic.uncount(at(1_850), 100);
@@ -239,12 +256,12 @@ mod tests {
     fn a_pause_makes_it_full() {
         let mut traffic = Traffic::default();
         traffic.grant(1, || S, Time::ZERO, at(1));
-        traffic.refused(at(2));
+        traffic.refused(0, at(2));
         traffic.grant(1, || S, Time::ZERO, at(1_900));
         for _ in 0..9 {
             traffic.grant(1, || S, Time::ZERO, at(4_000));
         }
-        let stretch = traffic.refused(at(9_000)).expect("since it was full");
+        let stretch = traffic.refused(0, at(9_000)).expect("since it was full");
         assert!(stretch.was_full && stretch.carried() == 9);
         assert_eq!(stretch.estimate(60 * S, 9), None);
         assert_eq!(stretch.estimate(60 * S, 3), Some(Estimate { amount: 72, calls: 9 }));
@@ -261,7 +278,7 @@ mod tests {
         let mut traffic = Traffic::default();
         assert_eq!(left(&traffic, at(1)), None);
         traffic.grant(1, || S, Time::ZERO, at(1));
-        traffic.refused(at(2));
+        traffic.refused(0, at(2));
         traffic.grant(3, || 60 * S, Time::ZERO, at(1_000));
         assert_eq!(left(&traffic, at(10_002)), Some(10 - 3));
         assert_eq!(left(&traffic, at(500_002)), Some(50));

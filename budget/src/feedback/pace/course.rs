@@ -4,7 +4,7 @@
 //! level is followed that a provider would have which has hardly more than what is known to work. Once that would have
 //! refused and the real one has not, there is more.
 
-use super::{super::traffic::Traffic, percent};
+use super::{super::traffic::Traffic, Ceiling, Look, percent};
 use crate::time::Time;
 
 /// Time of use until the cubic is back at what worked last.
@@ -62,6 +62,8 @@ pub(super) struct Course {
     pub(super) good: u64,
     /// What was granted before the event.
     pub(super) before: u64,
+    /// Where it had collapsed before, at nearly the same.
+    pub(super) again: Option<Ceiling>,
     /// Where this phase began, and after how much use and how many calls.
     pub(super) from: u64,
     /// Time in which the limit was really used, since the phase began.
@@ -74,6 +76,9 @@ pub(super) struct Course {
     pub(super) left: Option<i128>,
     /// What a call takes on average.
     pub(super) call: i128,
+    /// When that provider would have refused. It is proven that the real one did not once a call of after that is heard of: until
+    /// then its refusal may be on the way.
+    pub(super) proven_from: Option<Time>,
     /// The step beyond what works, in percent, and how often more has been proven to work.
     pub(super) step: u64,
     pub(super) proofs: u32,
@@ -111,6 +116,7 @@ impl Course {
             phase,
             good,
             before: good,
+            again: None,
             from,
             used_nanos: 0,
             calls: 0,
@@ -118,6 +124,7 @@ impl Course {
             double_nanos,
             left: None,
             call: 1,
+            proven_from: None,
             step: PROBE_PERCENT,
             proofs: 0,
             looked: now,
@@ -126,16 +133,15 @@ impl Course {
         }
     }
 
-    /// Time has passed in which nothing was refused. `full` says whether all of the `amount` is in use at this moment, and `capacity` how
-    /// much a full limit has. False if there is nothing to be said yet, or if it was hardly used.
-    pub(super) fn look(
-        &mut self,
-        amount: u64,
-        traffic: &Traffic,
-        (per, capacity): (u64, u64),
-        full: bool,
-        now: Time,
-    ) -> bool {
+    /// Time has passed in which nothing was refused. False if there is nothing to be said yet, or if it was hardly used.
+    pub(super) fn look(&mut self, amount: u64, traffic: &Traffic, look: &Look) -> bool {
+        let Look { per_nanos: per, capacity, full, granted, now } = *look;
+        if self.proven_from.is_some_and(|from| granted > from) {
+            let next = self.proven();
+            self.go_on(next, amount);
+            self.begin_proof(traffic, look);
+            return true;
+        }
         let (span, calls) = (now.nanos_since(self.looked), traffic.calls.saturating_sub(self.looked_calls));
         if span < LOOK_NANOS || calls < LOOK_CALLS {
             return false;
@@ -151,38 +157,42 @@ impl Course {
         }
         self.used_nanos = self.used_nanos.saturating_add(span.min(LOOK_MAX_NANOS));
         self.calls = self.calls.saturating_add(calls);
-        if self.turn(amount) {
-            let refill = |span| self.refill(per, span);
-            let can_be_proven = self.phase == Phase::Probe && per > 0;
-            let left = can_be_proven.then(|| traffic.left(FINE.into(), fine(capacity), refill, now));
-            self.left = left.flatten();
-            self.call = traffic.net / i128::from(traffic.calls.max(1));
+        if self.turn(amount, now) {
+            self.begin_proof(traffic, look);
         }
         true
     }
 
+    /// Begins to follow what a provider would have left that has no more than is known to work, if that can be known.
+    fn begin_proof(&mut self, traffic: &Traffic, look: &Look) {
+        let per = look.per_nanos;
+        let can_be_proven = self.phase == Phase::Probe && per > 0;
+        let left = || traffic.left(FINE.into(), fine(look.capacity), |span| self.refill(per, span), look.now);
+        self.left = if can_be_proven { left() } else { None };
+        self.call = traffic.net / i128::from(traffic.calls.max(1));
+    }
+
     /// Goes on to the next phase when this one is over, and says so.
-    fn turn(&mut self, amount: u64) -> bool {
+    fn turn(&mut self, amount: u64, now: Time) -> bool {
         let over = |hold: Hold| self.used_nanos >= hold.nanos && self.calls >= hold.calls;
-        let is_over = match self.phase {
-            Phase::Recover => self.used_nanos >= CUBIC_NANOS,
-            Phase::Hold => over(self.hold),
-            Phase::Probe => self.left.map_or_else(
-                || over(PROBE),
-                |left| left < -self.call.saturating_mul(PROOF_CALLS * i128::from(FINE)),
-            ),
-            Phase::Rise => false,
+        let next = match (self.phase, self.left) {
+            (Phase::Recover, _) if self.used_nanos >= CUBIC_NANOS => Phase::Hold,
+            (Phase::Hold, _) if over(self.hold) => Phase::Probe,
+            (Phase::Probe, Some(left)) => {
+                if left < -self.call.saturating_mul(PROOF_CALLS * i128::from(FINE)) {
+                    self.proven_from.get_or_insert(now);
+                }
+                return false;
+            }
+            (Phase::Probe, None) if over(PROBE) => Phase::Rise,
+            _ => return false,
         };
-        if is_over {
-            self.phase = match self.phase {
-                Phase::Recover => Phase::Hold,
-                Phase::Hold => Phase::Probe,
-                Phase::Probe if self.left.is_some() => self.proven(),
-                Phase::Probe | Phase::Rise => Phase::Rise,
-            };
-            (self.from, self.used_nanos, self.calls) = (amount, 0, 0);
-        }
-        is_over
+        self.go_on(next, amount);
+        true
+    }
+
+    fn go_on(&mut self, next: Phase, amount: u64) {
+        (self.phase, self.from, self.used_nanos, self.calls, self.proven_from) = (next, amount, 0, 0, None);
     }
 
     /// More works than was known. What comes next?

@@ -1,7 +1,7 @@
 //! The effective amount, written down and read back: on the same way, as far along.
 
 use super::{
-    Lesson, Pace, Phase,
+    Ceiling, Lesson, Pace, Phase,
     course::{Course, Hold},
 };
 use crate::{
@@ -16,6 +16,7 @@ impl Pace {
         let Self { amount, cap, ceiling, double_nanos, lesson, .. } = *self;
         let course = self.course.as_ref().map(Course::saved);
         let is_news = *self != Self::capped(cap);
+        let ceiling = ceiling.map(|last| last.amount);
         is_news.then_some(SavedPace { amount, ceiling, double_nanos, lesson, course })
     }
 
@@ -26,7 +27,7 @@ impl Pace {
             amount: amount.clamp(1, cap),
             cap,
             course: course.map(|course| Course::restored(&course, back.now)),
-            ceiling,
+            ceiling: ceiling.map(|amount| Ceiling { amount, calls: 0 }),
             double_nanos: double_nanos.max(1),
             lesson: lesson.map(|lesson| Lesson { at: back.moved(lesson.at), ..lesson }),
         }
