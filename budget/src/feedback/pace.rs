@@ -18,7 +18,7 @@ const DECREASE_PERCENT: u64 = 85;
 /// What an estimate leaves at the least: it may be off.
 const DECREASE_MOST_PERCENT: u64 = 50;
 /// And at the most, or nothing would be learned.
-const DECREASE_LEAST_PERCENT: u64 = 97;
+const DECREASE_LEAST_PERCENT: u64 = 99;
 /// The least share of the cap that is ever granted.
 const FLOOR_PERCENT: u64 = 5;
 /// How long a rise takes to double the limit.
