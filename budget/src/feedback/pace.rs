@@ -287,9 +287,9 @@ impl Pace {
 impl Ceiling {
     /// Two that measured nearly the same know better than either: by how many calls say so, as far as the older may still be right.
     fn beside(self, last: Option<Self>) -> u64 {
-        let Some(last) = last else { return self.amount };
-        let new = u128::from(self.calls.max(1));
-        let old = if last.calls == 0 { new } else { u128::from(last.calls).min(new * OLD_MOST) };
+        let new = u128::from(self.calls);
+        let Some(last) = last.filter(|last| last.calls > 0 && new > 0) else { return self.amount };
+        let old = u128::from(last.calls).min(new * OLD_MOST);
         let all = (u128::from(self.amount) * new).saturating_add(u128::from(last.amount).saturating_mul(old));
         u64::try_from(all / (new + old)).unwrap_or(u64::MAX)
     }

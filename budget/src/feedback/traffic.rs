@@ -79,7 +79,9 @@ impl Stretch {
         let tells = self.calls >= CALLS_MIN && span >= SPAN_MIN_NANOS && self.carried() / BURSTS_MIN >= burst;
         let refilled = u64::try_from(self.carried + self.more_left).unwrap_or(0);
         let sustained = u128::from(refilled.saturating_sub(burst));
-        let amount = sustained.checked_mul(u128::from(per))? / u128::from(span.max(1));
+        // To the nearest: of three a minute, what is lost by rounding down is a third.
+        let span = u128::from(span.max(1));
+        let amount = sustained.checked_mul(u128::from(per))?.checked_add(span / 2)? / span;
         tells.then_some(Estimate { amount: u64::try_from(amount).ok()?, calls: self.calls })
     }
 }
