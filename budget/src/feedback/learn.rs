@@ -176,7 +176,7 @@ impl<W: Clone> Budget<W> {
             let (given, times) = (heard.report.retry_after, (heard.granted, now));
             rule.gate.refuse(given, false, times, &mut feedback.jitter);
             if news && rule.is_providers() && !rule.was_refused_lately(now) {
-                rule.refused_at = now;
+                let last = std::mem::replace(&mut rule.refused_at, now);
                 // After a pause, what went through since; else what goes through in a minute.
                 let since_pause = rule.traffic.refused(0, now).filter(|stretch| stretch.was_full);
                 let per_minute = since_pause.map_or_else(
@@ -184,7 +184,7 @@ impl<W: Clone> Budget<W> {
                     |stretch| Some(stretch.carried()),
                 );
                 let of_late = per_minute.map(|units| in_window(units, rule.spec.per.unwrap_or(MINUTE)));
-                rule.pace.soften(of_late, &rule.traffic, now);
+                rule.pace.soften(of_late, last, &rule.traffic, now);
                 limits[at].apply_pace(moment);
                 let cost = heard.cost(&limits[at].rule);
                 limits[at].drain(cost, now);

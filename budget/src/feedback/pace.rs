@@ -207,10 +207,12 @@ impl Pace {
         true
     }
 
-    /// The provider refused the steepness, not the rate: back to what it let through of late, and up from there more gently.
-    pub(crate) fn soften(&mut self, of_late: Option<u64>, traffic: &Traffic, now: Time) {
+    /// The provider refused the steepness, not the rate: back to what it let through of late, and up from there more gently; unless the
+    /// refusal before, at `last`, was so short a time ago that nothing has been tried since.
+    pub(crate) fn soften(&mut self, of_late: Option<u64>, last: Time, traffic: &Traffic, now: Time) {
         self.double_nanos = match self.double_nanos {
             DOUBLE_NANOS => DOUBLE_GENTLY_NANOS,
+            gently if now.nanos_since(last) < gently => gently,
             gently => gently.saturating_mul(2).min(DOUBLE_GENTLY_MAX_NANOS),
         };
         let floor = percent(self.cap_or_amount(), FLOOR_PERCENT).max(1);
@@ -332,5 +334,32 @@ mod tests {
             assert!(!pace.look(&traffic, &look));
         }
         assert_eq!(pace.amount(), 50);
+    }
+
+    /// Goal: what a few calls measured moves what many had measured by a part only, and what is another limit altogether, not at all.
+    #[test]
+    fn few_calls_do_not_overrule_many() {
+        let collapsed = |pace: &mut Pace, amount, calls| {
+            let why = Collapse { estimate: Some(Estimate { amount, calls }), wait_nanos: 0 };
+            pace.collapse(why, &Traffic::default(), Time::ZERO);
+            pace.course.map(|course| course.good)
+        };
+        let mut pace = Pace::capped(10_000);
+        assert_eq!(collapsed(&mut pace, 6_000, 1_000), Some(6_000 - 30 - 3));
+        assert_eq!(collapsed(&mut pace, 5_600, 100), Some((4 * 5_967 + 5_544) / 5));
+        assert_eq!(collapsed(&mut pace, 3_000, 1_000), Some(3_000 - 15 - 1));
+    }
+
+    /// Goal: refusals of one steep start make the next way up gentler once, not once each.
+    #[test]
+    fn one_steep_start_is_one_lesson() {
+        let at = |seconds: u64| Time::from_nanos(seconds * 1_000_000_000);
+        let (mut pace, traffic) = (Pace::capped(1_000), Traffic::default());
+        let mut soften = |last: u64, now: u64| {
+            pace.soften(Some(100), at(last), &traffic, at(now));
+            pace.double_nanos
+        };
+        assert_eq!([soften(0, 100), soften(100, 110)], [DOUBLE_GENTLY_NANOS; 2]);
+        assert_eq!(soften(110, 140), 2 * DOUBLE_GENTLY_NANOS);
     }
 }

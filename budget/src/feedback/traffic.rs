@@ -253,6 +253,30 @@ mod tests {
         assert_eq!(refined, Some(Estimate { amount: 54_000, calls: 9 }));
     }
 
+    /// Goal: a provider that refuses a large call had something left, which the rate is measured with; and of a few units none is lost by
+    /// rounding.
+    #[test]
+    fn what_was_left_counts() {
+        let told = |traffic: &mut Traffic, cost, now| {
+            traffic.refused(cost, now).and_then(|stretch| stretch.estimate(60 * S, 0)).map(|told| told.amount)
+        };
+        let mut traffic = Traffic::of_empty(at(0));
+        for call in 0..9 {
+            traffic.grant(1_000, || S, Time::ZERO, at(1_000 * call));
+        }
+        assert_eq!(told(&mut traffic, 2_000, at(10_000)), Some(60_000));
+        for call in 10..20 {
+            traffic.grant(1_000, || S, Time::ZERO, at(1_000 * call));
+        }
+        assert_eq!(told(&mut traffic, 2_000, at(20_000)), Some(60_000), "as much at both ends");
+
+        let mut slow = Traffic::of_empty(at(0));
+        for call in 1..6 {
+            slow.grant(1, || 60 * S, Time::ZERO, at(20_000 * call));
+        }
+        assert_eq!(told(&mut slow, 1, at(101_000)), Some(3));
+    }
+
     /// Goal: after a pause that filled the provider's bucket, what went through is a burst first, and tells a rate only when it is much more.
     #[test]
     fn a_pause_makes_it_full() {
