@@ -38,7 +38,7 @@
 //!
 //! | room | what is there |
 //! |---|---|
-//! | `spec` | what may be declared, and the one place that checks it |
+//! | `spec`, `schedule` | what may be declared, and the one place that checks it |
 //! | `counting` | how a provider counts tokens |
 //! | `request`, `outcome`, `observed`, `refusal`, `usage`, `snapshot` | what goes in and comes out |
 //! | `acquire` -> `dispatch` -> `settle` | the life of a request: asked, granted in turn, ended |
@@ -82,6 +82,7 @@ mod queue;
 mod refusal;
 mod request;
 mod saved;
+mod schedule;
 mod settle;
 mod shadow;
 mod slab;
@@ -109,6 +110,7 @@ pub use saved::{
     Level, PermitChange, Pressure, Resumed, SavedBudget, SavedCourse, SavedGate, SavedLearned, SavedLimit,
     SavedMeter, SavedPace, SavedPermit, SavedStrangers, SavedTenant,
 };
+pub use schedule::{DAY_SECONDS, Hours, Scheduled};
 pub use shadow::ShadowSnapshot;
 pub use snapshot::{LimitSnapshot, Snapshot, TenantSnapshot};
 pub use spec::{

@@ -6,6 +6,7 @@ use crate::{
     counting::{Counting, CountingSpec, Settled},
     glob::{Glob, WILD},
     limit::EACH,
+    schedule::Scheduled,
     time::{Time, nanos},
 };
 
@@ -31,6 +32,8 @@ pub mod bounds {
     pub const WAITING: u32 = 4_000_000;
     /// The most that an output may weigh against the input, in per cent.
     pub const PERCENT: u32 = 10_000;
+    /// Entries of a schedule.
+    pub const SCHEDULED: usize = 64;
     /// Ways of counting in one budget, each for some models.
     pub const COUNTINGS: usize = 64;
 }
@@ -50,6 +53,8 @@ pub struct BudgetSpec {
     pub counting: Vec<CountingSpec>,
     /// Whether everything is granted at once, and what the limits would have done is recorded beside it.
     pub shadow: bool,
+    /// Limits that are others at certain hours. The heart grants by `limits` alone: see [`CheckedSpec::at_hours`].
+    pub schedule: Vec<Scheduled>,
 }
 
 /// The life of a permit where nobody declared one. Longer than the longest common client timeout (the OpenAI and Anthropic
@@ -150,6 +155,15 @@ impl CheckedSpec {
     pub(crate) fn in_earnest(&self) -> Self {
         Self(BudgetSpec { shadow: false, ..self.0.clone() })
     }
+
+    /// Puts other limits of the same identity in the place of some.
+    pub(crate) fn replace_limits(&mut self, other: impl Fn(&LimitSpec) -> Option<LimitSpec>) {
+        for limit in &mut self.0.limits {
+            if let Some(other) = other(limit) {
+                *limit = other;
+            }
+        }
+    }
 }
 
 impl Deref for CheckedSpec {
@@ -213,6 +227,7 @@ impl BudgetSpec {
             );
             return Err(SpecError::new("tenants", problem));
         }
+        self.check_schedule()?;
         if self.shadow && self.limits.is_empty() {
             return Err(SpecError::new("shadow", "without limits there is nothing to try out; declare some"));
         }
@@ -343,7 +358,7 @@ impl LimitSpec {
         self.check("limit").is_ok()
     }
 
-    fn check(&self, at: &str) -> Result<(), SpecError> {
+    pub(crate) fn check(&self, at: &str) -> Result<(), SpecError> {
         let error = |field: &str, problem: String| Err(SpecError::new(format!("{at}.{field}"), problem));
         check_name(&format!("{at}.unit"), &self.unit, false)?;
         check_name(&format!("{at}.models"), &self.models, true)?;

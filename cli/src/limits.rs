@@ -2,9 +2,12 @@
 
 use std::time::Duration;
 
-use permitd_budget::LimitSpec;
+use permitd_budget::{LimitSpec, Scheduled};
 use permitd_proto::v1;
-use permitd_server::config::{BudgetName, parse_amount, parse_duration, parse_limit};
+use permitd_server::{
+    config::{BudgetName, parse_amount, parse_duration, parse_limit},
+    schedule::parse_scheduled,
+};
 
 pub(crate) fn budget(text: &str) -> Result<BudgetName, String> {
     text.parse()
@@ -21,6 +24,11 @@ pub(crate) fn amount(text: &str) -> Result<u64, String> {
 
 pub(crate) fn limit(text: &str) -> Result<LimitSpec, String> {
     parse_limit(text).map_err(|error| error.to_string())
+}
+
+/// Hours and the limit at them.
+pub(crate) fn scheduled(text: &str) -> Result<Scheduled, String> {
+    parse_scheduled(text)
 }
 
 /// A tenant that differs from the default.

@@ -77,11 +77,14 @@ pub enum What {
     Delete,
     /// Back to what the configuration declares.
     Reset,
+    /// Other limits by the budget's schedule.
+    Schedule,
 }
 
 impl What {
     /// All of them.
-    pub const ALL: [What; 5] = [What::Set, What::Pause, What::Resume, What::Delete, What::Reset];
+    pub const ALL: [What; 6] =
+        [What::Set, What::Pause, What::Resume, What::Delete, What::Reset, What::Schedule];
 
     /// The wire's name.
     #[must_use]
@@ -92,6 +95,7 @@ impl What {
             What::Resume => "resume",
             What::Delete => "delete",
             What::Reset => "reset",
+            What::Schedule => "schedule",
         }
     }
 }
@@ -209,7 +213,8 @@ impl Entry {
         const ITEM: usize = 128;
         let of = |declared: &Option<Declared>| {
             declared.as_ref().map_or(0, |declared| {
-                let limits = declared.spec.limits.iter();
+                let scheduled = declared.spec.schedule.iter().map(|entry| &entry.limit);
+                let limits = declared.spec.limits.iter().chain(scheduled);
                 let limits =
                     limits.map(|limit| limit.unit.len() + limit.models.len() + limit.tenants.len() + ITEM);
                 let tenants = declared.spec.tenants.keys().map(|name| name.len() + ITEM);

@@ -20,6 +20,7 @@ use std::{
     sync::{Arc, Weak, atomic::AtomicU32},
 };
 
+use jiff::Timestamp;
 use parking_lot::Mutex;
 use permitd_budget::{
     Acquired, Budget, Event, Grant, PermitKey, Place, Reason, Report, Reported, Request, Snapshot, Standing,
@@ -33,6 +34,7 @@ use crate::{
     inbox::Waiter,
     metrics::Contention,
     profile::{Profile, Profiles},
+    schedule::{self, InForce},
     store::Keeper,
 };
 
@@ -86,20 +88,21 @@ impl fmt::Debug for Cell {
 
 impl Cell {
     pub(crate) fn new(id: u32, name: BudgetName, declared: Declared, footing: &Footing) -> Arc<Self> {
-        let filled = footing.profiles.of(name.provider()).fill(&declared.spec);
+        let in_force = InForce::at(&declared.spec, schedule::wall());
+        let filled = footing.profiles.of(name.provider()).fill(&in_force.spec);
         let mut heart = Budget::new(&filled, footing.clock.now());
         if footing.keeper.is_some() {
             heart.keep();
         }
-        Self::with_heart(id, name, declared, heart, footing)
+        Self::with_heart(id, name, declared, (in_force, heart), footing)
     }
 
-    /// One that goes on where an earlier process left it.
+    /// One that goes on where an earlier process left it, with what of the declaration its heart has.
     pub(crate) fn with_heart(
         id: u32,
         name: BudgetName,
         declared: Declared,
-        heart: Budget<Waiter>,
+        (in_force, heart): (InForce, Budget<Waiter>),
         footing: &Footing,
     ) -> Arc<Self> {
         let Footing { clock, alarms, keeper, contention, profiles, server } = footing.clone();
@@ -108,6 +111,7 @@ impl Cell {
             heart,
             life: Life::Serving,
             declared,
+            in_force,
             declared_anew: true,
             leaves_a_mark: false,
             noted: None,
@@ -165,6 +169,12 @@ impl Cell {
         self.contention.lock(&self.state).declared.clone()
     }
 
+    /// What of the declaration is in force: its limits may be others at certain hours.
+    #[must_use]
+    pub(crate) fn in_force(&self) -> InForce {
+        self.contention.lock(&self.state).in_force.clone()
+    }
+
     /// A look at everything.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
@@ -205,11 +215,31 @@ impl Cell {
 
     /// Replaces what is declared. Whoever calls holds the registry's lock for changes.
     pub(crate) fn declare(&self, declared: Declared) {
-        let filled = self.profile.fill(&declared.spec);
+        let in_force = InForce::at(&declared.spec, schedule::wall());
+        let filled = self.profile.fill(&in_force.spec);
         self.with(|state, now, events| {
             state.heart.configure(now, &filled, events);
-            (state.declared, state.declared_anew) = (declared, true);
+            (state.declared, state.in_force, state.declared_anew) = (declared, in_force, true);
         });
+    }
+
+    /// Puts in force what of the declaration is at `wall`; says what was before and what is now, if that changes any limit.
+    pub(crate) fn switch(&self, wall: Timestamp) -> Option<(InForce, InForce)> {
+        let declared = self.declared().spec;
+        let after = InForce::at(&declared, wall);
+        let filled = self.profile.fill(&after.spec);
+        self.with(|state, now, events| {
+            // Whoever declared it anew meanwhile has looked at the clock.
+            if !Arc::ptr_eq(&state.declared.spec, &declared) {
+                return None;
+            }
+            let before = mem::replace(&mut state.in_force, after.clone());
+            if before.spec.limits == after.spec.limits {
+                return None;
+            }
+            state.heart.configure(now, &filled, events);
+            Some((before, after))
+        })
     }
 
     /// Ends the budget for everybody who waits; reports are still taken. With `leaves_a_mark`, what is written of it says so after it

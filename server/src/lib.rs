@@ -47,6 +47,7 @@ mod pace;
 mod permit_id;
 mod reading;
 mod reload;
+pub mod schedule;
 mod service;
 mod session;
 mod shared;
@@ -214,7 +215,7 @@ pub async fn run_from(
     let metrics = Arc::new(metrics.with_cluster(cluster.clone()));
     let admin = Admin::new(
         Arc::clone(&registry),
-        trail,
+        Arc::clone(&trail),
         cluster.clone(),
         Arc::clone(&metrics),
         phases.clone(),
@@ -239,6 +240,7 @@ pub async fn run_from(
     if let (Some(tls), Some(files)) = (tls, tls_files) {
         background.spawn(files.watch(move || tls.reload()));
     }
+    background.spawn(schedule::follow(Arc::clone(&shared.registry), trail));
     if let Some(file) = jwks_file {
         let gate = gate.clone();
         background.spawn(file.watch(move || gate.reload()));

@@ -37,7 +37,9 @@ impl<W: Clone> Budget<W> {
     ) -> Self {
         let declared = saved.limits.iter().filter(|limit| limit.learned.source == Source::Declared);
         let limits = declared.map(|limit| limit.spec.clone()).collect();
-        let before = BudgetSpec { limits, ..BudgetSpec::clone(spec) }.check();
+        // As far as it bears on what was written down; the rest follows with the declaration as it is.
+        let before =
+            BudgetSpec { limits, schedule: Vec::new(), shadow: false, ..BudgetSpec::clone(spec) }.check();
         let before = before.unwrap_or_else(|_| spec.clone());
         let mut budget = Self::new(&before, back.now);
         budget.limits = saved.limits.iter().map(|limit| Limit::restored(limit, back)).collect();

@@ -3,6 +3,7 @@
 mod changes;
 mod diff;
 mod list;
+mod schedule;
 mod set;
 mod show;
 mod steer;
@@ -48,6 +49,8 @@ enum Command {
     Diff(diff::Diff),
     /// Go back to what the server's configuration declares.
     Reset(steer::Reset),
+    /// Show which limits are in force when.
+    Schedule(schedule::Schedule),
     /// See budgets change.
     Watch(watch::Watch),
     /// Show who changed what, newest first.
@@ -66,6 +69,7 @@ impl Budgets {
                 Command::Resume(resume) => resume.run().await,
                 Command::Diff(diff) => diff.run().await,
                 Command::Reset(reset) => reset.run().await,
+                Command::Schedule(schedule) => schedule.run().await,
                 Command::Watch(watch) => watch.run().await,
                 Command::Changes(changes) => changes.run().await,
             }?;
@@ -83,6 +87,7 @@ impl Budgets {
             Command::Resume(resume) => resume.remote.json,
             Command::Diff(diff) => diff.remote.json,
             Command::Reset(reset) => reset.remote.json,
+            Command::Schedule(schedule) => schedule.remote.json,
             Command::Watch(watch) => watch.remote.json,
             Command::Changes(changes) => changes.remote.json,
         }

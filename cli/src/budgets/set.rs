@@ -3,10 +3,10 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use clap::{Args, ValueEnum};
-use permitd_budget::LimitSpec;
+use permitd_budget::{LimitSpec, Scheduled};
 use permitd_proto::v1::{self, admin_service_client::AdminServiceClient};
 use permitd_server::{
-    admin::write_limit,
+    admin::{write_limit, write_scheduled},
     config::BudgetName,
     shown::{budget_json, name, removed},
 };
@@ -16,7 +16,7 @@ use super::show::declared;
 use crate::{
     failure::Failure,
     format::{print, wire_span},
-    limits::{Tenant, budget, duration, limit, tenant},
+    limits::{Tenant, budget, duration, limit, scheduled, tenant},
     profiles::Files,
     remote::{Connection, Remote},
 };
@@ -30,6 +30,8 @@ Examples:
   permitd budgets set github/ci --limit requests=5000/1h,window=fixed --limit in_flight=80
   permitd budgets set openai/team --limit requests=500/1m --tenant web=3 --tenant nightly=1:5000:40%
   permitd budgets set openai/new --limit requests=100/1m --shadow on
+  permitd budgets set zhipu/prod --limit requests=60/1m \\
+      --schedule 'mon-fri 22:00-06:00 Asia/Shanghai requests=120/1m'
 
 A limit is unit=amount/window, with options behind commas. A call has to fit all limits.
   unit           requests, tokens, input_tokens, output_tokens, in_flight, or any other name
@@ -85,6 +87,10 @@ pub(super) struct Set {
     /// How long a permit lives that is not reported. Default: what the provider's profile says, else 10m.
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     permit_ttl: Option<Duration>,
+    /// Another limit at certain hours, for example 'mon-fri 22:00-06:00 Europe/Berlin requests=2000/1m' (see `permitd budgets
+    /// schedule`). Can be repeated; of several for one limit the first holds.
+    #[arg(long = "schedule", value_name = "HOURS LIMIT", value_parser = scheduled)]
+    schedule: Vec<Scheduled>,
     /// on: grant everything at once, and record what the limits would have done (see `permitd budgets get` and `explain`).
     #[arg(long, value_enum, default_value_t = Switch::Off)]
     shadow: Switch,
@@ -184,6 +190,7 @@ impl Set {
             permit_ttl: self.permit_ttl.map(wire_span),
             etag: self.etag.clone(),
             shadow: self.shadow == Switch::On,
+            schedule: self.schedule.iter().map(write_scheduled).collect(),
         })
     }
 }

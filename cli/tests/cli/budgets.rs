@@ -9,6 +9,33 @@ use serde_json::Value;
 
 use crate::support::{Server, permitd, say};
 
+/// Goal: hours are declared as they are shown, and the preview says what is in force from now on, without gaps.
+#[test]
+fn limits_have_hours() {
+    let server = Server::start();
+    let hours = "mon-fri 22:00-06:00 Asia/Shanghai requests=120/1m";
+    let set = ["budgets", "set", "p/k", "--limit", "requests=60/1m", "--schedule", hours];
+    assert!(server.say(&set).well().stdout.contains(&format!("--schedule '{hours}'")));
+    let shown = server.say(&["budgets", "schedule", "p/k"]).well().stdout;
+    assert!(shown.lines().nth(1).is_some_and(|line| line.starts_with("now ")), "{shown}");
+    assert!(shown.contains(" 22:00 CST") && shown.ends_with(&format!("schedule  {hours}\n")), "{shown}");
+    let course = server.say(&["budgets", "schedule", "p/k", "--within", "7d", "--json"]).well().json();
+    assert!((10..=12).contains(&course.len()), "five nights a week: {course:#?}");
+    assert!(course.windows(2).all(|pair| pair[0]["until"] == pair[1]["from"]), "{course:#?}");
+    let wrong = server.say(&[
+        "budgets",
+        "set",
+        "p/k",
+        "--limit",
+        "requests=60/1m",
+        "--schedule",
+        "22:00-23:00 Mars requests=1/1m",
+    ]);
+    assert!(wrong.code == 2 && wrong.stderr.contains("no time zone"), "{wrong:#?}");
+    server.say(&["budgets", "set", "p/k", "--limit", "requests=60/1m"]).well();
+    assert!(server.say(&["budgets", "schedule", "p/k"]).well().stderr.contains("has no schedule"));
+}
+
 /// Goal: limits are tried out by a flag, and what they would have done is shown to people and to machines.
 #[test]
 fn limits_are_tried_out() {

@@ -35,7 +35,7 @@ use crate::{
     wire::budget,
 };
 
-pub use crate::wire::budget::{read_limit, write_limit};
+pub use crate::wire::budget::{read as read_budget, read_limit, write_limit, write_scheduled};
 
 /// Bytes in a reason.
 const REASON_BYTES: usize = 1_024;

@@ -5,7 +5,7 @@ use permitd_budget::{
 };
 
 use super::{Declared, Exemplars, traced::Finished};
-use crate::{inbox::Waiter, profile::Profile};
+use crate::{inbox::Waiter, profile::Profile, schedule::InForce};
 
 /// Unreported permits of one budget. Past it, acquires are refused until some are reported or expire.
 pub(crate) const IN_FLIGHT_MAX: u32 = 4_000_000;
@@ -26,6 +26,8 @@ pub(super) struct State {
     pub(super) heart: Budget<Waiter>,
     pub(super) life: Life,
     pub(super) declared: Declared,
+    /// What of it the heart has.
+    pub(super) in_force: InForce,
     /// Whether the declaration has to be written down.
     pub(super) declared_anew: bool,
     /// Whether, once deleted, that has to be remembered: the configuration declares it.

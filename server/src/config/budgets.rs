@@ -4,13 +4,14 @@
 use std::collections::BTreeMap;
 
 use config::{Value, ValueKind};
-use permitd_budget::{BudgetSpec, CheckedSpec, LimitSpec, Overflow, QueueSpec, TenantSpec};
+use permitd_budget::{BudgetSpec, CheckedSpec, LimitSpec, Overflow, QueueSpec, Scheduled, TenantSpec};
 
 use super::{
     BudgetName,
     limit_text::{LimitFields, parse_limit, parse_time, unknown},
     read::{Notes, Table, duration, flag, number, text},
 };
+use crate::schedule::parse_scheduled;
 
 const OVERFLOWS: [&str; 2] = ["wait", "reject"];
 
@@ -59,6 +60,7 @@ fn read_budget(path: String, value: Value, notes: &Notes) -> CheckedSpec {
         // The provider's profile says that.
         counting: Vec::new(),
         shadow: table.read("shadow", flag).unwrap_or_default(),
+        schedule: read_schedule(&mut table),
     };
     table.finish();
     if notes.problems.borrow().len() > problems_before {
@@ -114,6 +116,17 @@ fn read_limit(mut table: Table<'_>) -> Option<LimitSpec> {
             None
         }
     }
+}
+
+/// A list of lines: hours, and the limit at them.
+fn read_schedule(table: &mut Table<'_>) -> Vec<Scheduled> {
+    let notes = table.notes();
+    let items = table.items("schedule", "[\"mon-fri 22:00-06:00 Europe/Berlin requests=2000/1m\"]");
+    let entries = items.into_iter().filter_map(|(path, item)| {
+        let entry = text(&item).and_then(|line| parse_scheduled(&line));
+        entry.map_err(|problem| notes.problem(path, None, problem)).ok()
+    });
+    entries.collect()
 }
 
 fn read_queue(mut table: Table<'_>) -> QueueSpec {

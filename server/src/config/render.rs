@@ -11,6 +11,7 @@ use super::{
     auth::priority_name,
     limit_text::{LimitText, parse_limit, time_text},
 };
+use crate::schedule::ScheduledText;
 
 impl fmt::Display for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -165,6 +166,10 @@ fn budget(spec: &BudgetSpec) -> Table {
     entries.insert("limits".to_owned(), Value::Array(spec.limits.iter().map(limit).collect()));
     if let Some(ttl) = spec.permit_ttl {
         entries.insert("permit_ttl".to_owned(), span(ttl));
+    }
+    if !spec.schedule.is_empty() {
+        let lines = texts(spec.schedule.iter().map(|entry| ScheduledText(entry).to_string()));
+        entries.insert("schedule".to_owned(), Value::Array(lines));
     }
     if spec.shadow {
         entries.insert("shadow".to_owned(), true.into());

@@ -11,6 +11,7 @@ use crate::{
     cell::{Cell, Declared, Source},
     config::{BudgetName, Config},
     inbox::Waiter,
+    schedule::{self, InForce},
     store::{Kept, StoredBudget, rows},
 };
 
@@ -148,14 +149,14 @@ impl Registry {
                 continue;
             }
             self.make_room()?;
-            let heart = self.revive(&stored, balance, permits, back, &waiter);
-            let cell = Cell::with_heart(id, stored.name, stored.declared, heart, &self.footing);
+            let revived = self.revive(&stored, balance, permits, back, &waiter);
+            let cell = Cell::with_heart(id, stored.name, stored.declared, revived, &self.footing);
             self.insert(&mut index, cell);
         }
         Ok(kept.changes)
     }
 
-    /// A budget as it was written down.
+    /// A budget as it was written down, and what of its declaration it has.
     pub(super) fn revive(
         &self,
         stored: &StoredBudget,
@@ -163,8 +164,9 @@ impl Registry {
         permits: Vec<SavedPermit>,
         back: &Resumed,
         waiter: &Waiter,
-    ) -> Budget<Waiter> {
-        let spec = &self.footing.profiles.of(stored.name.provider()).fill(&stored.declared.spec);
+    ) -> (InForce, Budget<Waiter>) {
+        let in_force = InForce::at(&stored.declared.spec, schedule::wall());
+        let spec = &self.footing.profiles.of(stored.name.provider()).fill(&in_force.spec);
         let mut heart = match balance {
             Some(balance) => Budget::restore(spec, &balance, permits, back, waiter),
             // Declared and never granted from.
@@ -177,7 +179,7 @@ impl Registry {
         if stored.paused {
             heart.pause();
         }
-        heart
+        (in_force, heart)
     }
 
     /// A budget that was deleted although the configuration declares it is there again, or not declared any more.

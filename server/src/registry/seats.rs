@@ -59,9 +59,9 @@ impl Registry {
                 index.deleted.insert(stored.name, id);
                 continue;
             }
-            let mut heart = self.revive(&stored, balance, permits, back, &waiter);
+            let (in_force, mut heart) = self.revive(&stored, balance, permits, back, &waiter);
             heart.grant_until(back.now, index.end, &mut Vec::new());
-            let cell = Cell::with_heart(id, stored.name, stored.declared, heart, &self.footing);
+            let cell = Cell::with_heart(id, stored.name, stored.declared, (in_force, heart), &self.footing);
             self.insert(&mut index, cell);
         }
         if index.sorted.contains_key(name) {

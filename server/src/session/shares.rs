@@ -55,7 +55,8 @@ struct Used {
 #[derive(Debug, PartialEq, Eq)]
 struct Sent {
     divisor: u32,
-    etag: String,
+    /// Of what was in force.
+    spec: Arc<CheckedSpec>,
     /// Before the client's share ends.
     renew: Time,
 }
@@ -126,19 +127,18 @@ impl Used {
         if self.sent.is_none() && divisor > 1 && now.since(self.since) < SETTLED {
             return;
         }
-        let declared = self.cell.declared();
-        let current = self
-            .sent
-            .as_ref()
-            .is_some_and(|sent| sent.divisor == divisor && sent.etag == declared.etag && now < sent.renew);
+        let spec = self.cell.in_force().spec;
+        let current = self.sent.as_ref().is_some_and(|sent| {
+            sent.divisor == divisor && Arc::ptr_eq(&sent.spec, &spec) && now < sent.renew
+        });
         if current {
             return;
         }
         // Nothing safe may be left. Whoever had a share has to know then.
-        let Some(spec) = divide(&declared.spec, divisor) else { return self.revoke(out) };
-        let limits = spec.limits.iter().cloned().chain(spec.caps());
+        let Some(part) = divide(&spec, divisor) else { return self.revoke(out) };
+        let limits = part.limits.iter().cloned().chain(part.caps());
         self.send(limits.map(|limit| budget::write_limit(&limit)).collect(), valid_for, out);
-        self.sent = Some(Sent { divisor, etag: declared.etag, renew: now + valid_for / 2 });
+        self.sent = Some(Sent { divisor, spec, renew: now + valid_for / 2 });
     }
 
     /// Takes the share back, if the client has one.
@@ -197,7 +197,7 @@ fn divide(spec: &CheckedSpec, divisor: u32) -> Option<CheckedSpec> {
         Some(LimitSpec { amount, burst, ..limit.clone() })
     };
     let limits = spec.limits.iter().map(part).collect::<Option<Vec<_>>>()?;
-    BudgetSpec { limits, ..BudgetSpec::clone(spec) }.check().ok()
+    BudgetSpec { limits, schedule: Vec::new(), ..BudgetSpec::clone(spec) }.check().ok()
 }
 
 #[cfg(test)]

@@ -56,6 +56,9 @@ pub fn facts(budget: &v1::Budget) -> Vec<Fact> {
         let shown = shown(limit);
         facts.push(Fact { flag: "limit", about: shown.name, value: shown.text });
     }
+    for text in budget.schedule.iter().map(scheduled_text) {
+        facts.push(Fact { flag: "schedule", about: text.clone(), value: text });
+    }
     for (name, tenant) in &budget.tenants {
         let value = format!("{name}={}", tenant_text(tenant));
         facts.push(Fact { flag: "tenant", about: name.clone(), value });
@@ -72,6 +75,11 @@ pub fn facts(budget: &v1::Budget) -> Vec<Fact> {
     facts.extend(budget.permit_ttl.as_ref().map(|ttl| only("permit-ttl", span_text(ttl))));
     facts.extend(budget.shadow.then(|| only("shadow", "on".to_owned())));
     facts
+}
+
+/// An entry of a schedule as `--schedule` takes it.
+pub(super) fn scheduled_text(entry: &v1::Scheduled) -> String {
+    format!("{} {}", entry.hours, shown(&entry.limit.clone().unwrap_or_default()).text)
 }
 
 /// What was declared before and has nothing in its place after. What has another value is not removed.

@@ -3,7 +3,7 @@
 use permitd_proto::v1::{self, Topic};
 use serde_json::{Value, json};
 
-use super::{budget_of, difference, moment, name, shown, span, taken};
+use super::{budget_of, difference, facts::scheduled_text, moment, name, shown, span, taken};
 
 /// What each topic of a finding is called, in the order in which they are told: for people, and in JSON.
 pub const TOPICS: [(Topic, &str, &str); 5] = [
@@ -96,6 +96,7 @@ pub fn budget_json(budget: &v1::Budget) -> Value {
         },
         "tenants": tenants.collect::<serde_json::Map<_, _>>(),
         "permit_ttl_seconds": budget.permit_ttl.as_ref().map(|ttl| span(ttl).as_secs_f64()),
+        "schedule": budget.schedule.iter().map(scheduled_text).collect::<Vec<_>>(),
         "shadow": budget.shadow,
     })
 }

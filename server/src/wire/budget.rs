@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use permitd_budget::{
     BudgetSpec, CheckedSpec, DEFAULT_QUANTUM, IN_FLIGHT, LimitSnapshot, LimitSpec, Overflow, QueueSpec,
-    ShadowSnapshot, Snapshot, Source, Teacher, TenantSnapshot, TenantSpec, Time, Window, bounds,
+    Scheduled, ShadowSnapshot, Snapshot, Source, Teacher, TenantSnapshot, TenantSpec, Time, Window, bounds,
 };
 use permitd_proto::v1;
 use prost_types::Timestamp;
@@ -14,15 +14,20 @@ use super::{decode, encode};
 use crate::{
     cell::{Cell, Declared},
     config::BudgetName,
+    schedule::{HoursText, parse_hours},
     status::Fault,
 };
 
 /// Reads a declared budget.
-pub(crate) fn read(budget: &v1::Budget) -> Result<(BudgetName, CheckedSpec), Fault> {
+///
+/// # Errors
+/// The first field that makes no sense.
+pub fn read(budget: &v1::Budget) -> Result<(BudgetName, CheckedSpec), Fault> {
     let name = BudgetName::new(&budget.provider, &budget.key)?;
     // Before anything is copied: the heart would refuse them later.
     bounded("limits", budget.limits.len(), bounds::LIMITS)?;
     bounded("tenants", budget.tenants.len(), bounds::DECLARED_TENANTS)?;
+    bounded("schedule", budget.schedule.len(), bounds::SCHEDULED)?;
     let limits = budget.limits.iter().enumerate();
     let tenants = budget.tenants.iter();
     let spec = BudgetSpec {
@@ -43,6 +48,7 @@ pub(crate) fn read(budget: &v1::Budget) -> Result<(BudgetName, CheckedSpec), Fau
         // The provider's profile says that.
         counting: Vec::new(),
         shadow: budget.shadow,
+        schedule: budget.schedule.iter().enumerate().map(read_scheduled).collect::<Result<_, Fault>>()?,
     };
     Ok((name, spec.check()?))
 }
@@ -73,6 +79,7 @@ pub(crate) fn write(name: &BudgetName, declared: &Declared) -> v1::Budget {
         permit_ttl: spec.permit_ttl.map(encode::duration),
         etag: declared.etag.clone(),
         shadow: spec.shadow,
+        schedule: spec.schedule.iter().map(write_scheduled).collect(),
     }
 }
 
@@ -101,6 +108,21 @@ fn bounded(field: &str, len: usize, most: usize) -> Result<(), Fault> {
         return Err(Fault::invalid(field, format!("{len} {field}; a budget has at most {most}")));
     }
     Ok(())
+}
+
+fn read_scheduled((at, entry): (usize, &v1::Scheduled)) -> Result<Scheduled, Fault> {
+    let at = format!("schedule[{at}]");
+    let hours = parse_hours(&entry.hours).map_err(|problem| Fault::invalid("hours", problem));
+    let limit = entry.limit.as_ref().ok_or_else(|| Fault::invalid("limit", "is missing"));
+    let limit = limit.and_then(|limit| read_limit(limit).map_err(|fault| fault.within("limit")));
+    let inside = |fault: Fault| fault.within(&at);
+    Ok(Scheduled { hours: hours.map_err(inside)?, limit: limit.map_err(inside)? })
+}
+
+/// Writes one entry of a schedule.
+#[must_use]
+pub fn write_scheduled(entry: &Scheduled) -> v1::Scheduled {
+    v1::Scheduled { hours: HoursText(&entry.hours).to_string(), limit: Some(write_limit(&entry.limit)) }
 }
 
 /// Reads one limit's form; whether it makes sense is for [`BudgetSpec::check`] to say.
@@ -310,6 +332,10 @@ mod tests {
             permit_ttl: Some(MINUTE),
             etag: "e".to_owned(),
             shadow: true,
+            schedule: vec![v1::Scheduled {
+                hours: "mon-fri 22:00-06:00 Europe/Berlin".to_owned(),
+                limit: Some(v1::Limit { unit: "in_flight".to_owned(), amount: 7, ..v1::Limit::default() }),
+            }],
             ..budget(vec![])
         };
         let (name, spec) = read(&declared).expect("makes sense");
@@ -360,6 +386,20 @@ mod tests {
             (v1::Queue { overflow: -3, ..v1::Queue::default() }, "queue.overflow"),
         ] {
             cases.push((v1::Budget { queue: Some(queue), ..budget(vec![]) }, field));
+        }
+        for (hours, other, field) in [
+            ("09:00-10:00 Nowhere", Some(limit()), "schedule[0].hours"),
+            ("09:00-09:00 UTC", Some(limit()), "schedule[0].hours"),
+            ("09:00-10:00 UTC", None, "schedule[0].limit"),
+            ("09:00-10:00 UTC", Some(v1::Limit { amount: 0, ..limit() }), "schedule[0].limit.amount"),
+            (
+                "09:00-10:00 UTC",
+                Some(v1::Limit { unit: "tokens".to_owned(), ..limit() }),
+                "schedule[0].limit",
+            ),
+        ] {
+            let schedule = vec![v1::Scheduled { hours: hours.to_owned(), limit: other }];
+            cases.push((v1::Budget { schedule, ..budget(vec![limit()]) }, field));
         }
         for (case, field) in cases {
             let status = read(&case).expect_err(field).within("budget").into_status();

@@ -5,3 +5,4 @@ mod configured;
 mod faults;
 mod kills;
 mod restarts;
+mod scheduled;

@@ -266,7 +266,9 @@ type Budget struct {
 	// Changes with every change. In SetBudget: empty is unconditional, else it has to match (ABORTED).
 	Etag string `protobuf:"bytes,7,opt,name=etag,proto3" json:"etag,omitempty"`
 	// Shadow mode: everything is granted at once, and what the limits would have done is told in the state. Needs limits.
-	Shadow        bool `protobuf:"varint,8,opt,name=shadow,proto3" json:"shadow,omitempty"`
+	Shadow bool `protobuf:"varint,8,opt,name=shadow,proto3" json:"shadow,omitempty"`
+	// Limits that are others at certain hours; at most 64, and of several for one limit the first. What is in force is in the state.
+	Schedule      []*Scheduled `protobuf:"bytes,9,rep,name=schedule,proto3" json:"schedule,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -357,6 +359,68 @@ func (x *Budget) GetShadow() bool {
 	return false
 }
 
+func (x *Budget) GetSchedule() []*Scheduled {
+	if x != nil {
+		return x.Schedule
+	}
+	return nil
+}
+
+// A limit that takes the place of the declared one of the same identity at certain hours.
+type Scheduled struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Days, hours and a place of the time zone database, by whose clocks they are: "mon-fri 22:00-06:00 Europe/Berlin",
+	// "sat,sun 00:00-24:00 UTC"; without days, every day. Hours that end before they begin end on the next day.
+	Hours         string `protobuf:"bytes,1,opt,name=hours,proto3" json:"hours,omitempty"`
+	Limit         *Limit `protobuf:"bytes,2,opt,name=limit,proto3" json:"limit,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Scheduled) Reset() {
+	*x = Scheduled{}
+	mi := &file_permitd_v1_budget_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Scheduled) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Scheduled) ProtoMessage() {}
+
+func (x *Scheduled) ProtoReflect() protoreflect.Message {
+	mi := &file_permitd_v1_budget_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Scheduled.ProtoReflect.Descriptor instead.
+func (*Scheduled) Descriptor() ([]byte, []int) {
+	return file_permitd_v1_budget_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *Scheduled) GetHours() string {
+	if x != nil {
+		return x.Hours
+	}
+	return ""
+}
+
+func (x *Scheduled) GetLimit() *Limit {
+	if x != nil {
+		return x.Limit
+	}
+	return nil
+}
+
 type Queue struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// 0 means the server's bound.
@@ -370,7 +434,7 @@ type Queue struct {
 
 func (x *Queue) Reset() {
 	*x = Queue{}
-	mi := &file_permitd_v1_budget_proto_msgTypes[2]
+	mi := &file_permitd_v1_budget_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -382,7 +446,7 @@ func (x *Queue) String() string {
 func (*Queue) ProtoMessage() {}
 
 func (x *Queue) ProtoReflect() protoreflect.Message {
-	mi := &file_permitd_v1_budget_proto_msgTypes[2]
+	mi := &file_permitd_v1_budget_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -395,7 +459,7 @@ func (x *Queue) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Queue.ProtoReflect.Descriptor instead.
 func (*Queue) Descriptor() ([]byte, []int) {
-	return file_permitd_v1_budget_proto_rawDescGZIP(), []int{2}
+	return file_permitd_v1_budget_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Queue) GetMaxWaiting() uint32 {
@@ -434,7 +498,7 @@ type Tenant struct {
 
 func (x *Tenant) Reset() {
 	*x = Tenant{}
-	mi := &file_permitd_v1_budget_proto_msgTypes[3]
+	mi := &file_permitd_v1_budget_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -446,7 +510,7 @@ func (x *Tenant) String() string {
 func (*Tenant) ProtoMessage() {}
 
 func (x *Tenant) ProtoReflect() protoreflect.Message {
-	mi := &file_permitd_v1_budget_proto_msgTypes[3]
+	mi := &file_permitd_v1_budget_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -459,7 +523,7 @@ func (x *Tenant) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Tenant.ProtoReflect.Descriptor instead.
 func (*Tenant) Descriptor() ([]byte, []int) {
-	return file_permitd_v1_budget_proto_rawDescGZIP(), []int{3}
+	return file_permitd_v1_budget_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Tenant) GetWeight() uint32 {
@@ -509,7 +573,7 @@ type BudgetState struct {
 
 func (x *BudgetState) Reset() {
 	*x = BudgetState{}
-	mi := &file_permitd_v1_budget_proto_msgTypes[4]
+	mi := &file_permitd_v1_budget_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -521,7 +585,7 @@ func (x *BudgetState) String() string {
 func (*BudgetState) ProtoMessage() {}
 
 func (x *BudgetState) ProtoReflect() protoreflect.Message {
-	mi := &file_permitd_v1_budget_proto_msgTypes[4]
+	mi := &file_permitd_v1_budget_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -534,7 +598,7 @@ func (x *BudgetState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BudgetState.ProtoReflect.Descriptor instead.
 func (*BudgetState) Descriptor() ([]byte, []int) {
-	return file_permitd_v1_budget_proto_rawDescGZIP(), []int{4}
+	return file_permitd_v1_budget_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *BudgetState) GetBudget() *Budget {
@@ -653,7 +717,7 @@ type ShadowState struct {
 
 func (x *ShadowState) Reset() {
 	*x = ShadowState{}
-	mi := &file_permitd_v1_budget_proto_msgTypes[5]
+	mi := &file_permitd_v1_budget_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -665,7 +729,7 @@ func (x *ShadowState) String() string {
 func (*ShadowState) ProtoMessage() {}
 
 func (x *ShadowState) ProtoReflect() protoreflect.Message {
-	mi := &file_permitd_v1_budget_proto_msgTypes[5]
+	mi := &file_permitd_v1_budget_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -678,7 +742,7 @@ func (x *ShadowState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShadowState.ProtoReflect.Descriptor instead.
 func (*ShadowState) Descriptor() ([]byte, []int) {
-	return file_permitd_v1_budget_proto_rawDescGZIP(), []int{5}
+	return file_permitd_v1_budget_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *ShadowState) GetSince() *timestamppb.Timestamp {
@@ -768,7 +832,7 @@ type LimitState struct {
 
 func (x *LimitState) Reset() {
 	*x = LimitState{}
-	mi := &file_permitd_v1_budget_proto_msgTypes[6]
+	mi := &file_permitd_v1_budget_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -780,7 +844,7 @@ func (x *LimitState) String() string {
 func (*LimitState) ProtoMessage() {}
 
 func (x *LimitState) ProtoReflect() protoreflect.Message {
-	mi := &file_permitd_v1_budget_proto_msgTypes[6]
+	mi := &file_permitd_v1_budget_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -793,7 +857,7 @@ func (x *LimitState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LimitState.ProtoReflect.Descriptor instead.
 func (*LimitState) Descriptor() ([]byte, []int) {
-	return file_permitd_v1_budget_proto_rawDescGZIP(), []int{6}
+	return file_permitd_v1_budget_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *LimitState) GetConfigured() *Limit {
@@ -871,7 +935,7 @@ type TenantState struct {
 
 func (x *TenantState) Reset() {
 	*x = TenantState{}
-	mi := &file_permitd_v1_budget_proto_msgTypes[7]
+	mi := &file_permitd_v1_budget_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -883,7 +947,7 @@ func (x *TenantState) String() string {
 func (*TenantState) ProtoMessage() {}
 
 func (x *TenantState) ProtoReflect() protoreflect.Message {
-	mi := &file_permitd_v1_budget_proto_msgTypes[7]
+	mi := &file_permitd_v1_budget_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -896,7 +960,7 @@ func (x *TenantState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TenantState.ProtoReflect.Descriptor instead.
 func (*TenantState) Descriptor() ([]byte, []int) {
-	return file_permitd_v1_budget_proto_rawDescGZIP(), []int{7}
+	return file_permitd_v1_budget_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *TenantState) GetTenant() string {
@@ -942,7 +1006,7 @@ const file_permitd_v1_budget_proto_rawDesc = "" +
 	"\x06models\x18\x06 \x01(\tR\x06models\x12\x18\n" +
 	"\atenants\x18\a \x01(\tR\atenants\x123\n" +
 	"\aquantum\x18\b \x01(\v2\x19.google.protobuf.DurationR\aquantum\x120\n" +
-	"\x05phase\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\x05phase\"\xfb\x02\n" +
+	"\x05phase\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\x05phase\"\xae\x03\n" +
 	"\x06Budget\x12\x1a\n" +
 	"\bprovider\x18\x01 \x01(\tR\bprovider\x12\x10\n" +
 	"\x03key\x18\x02 \x01(\tR\x03key\x12)\n" +
@@ -952,10 +1016,14 @@ const file_permitd_v1_budget_proto_rawDesc = "" +
 	"\n" +
 	"permit_ttl\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\tpermitTtl\x12\x12\n" +
 	"\x04etag\x18\a \x01(\tR\x04etag\x12\x16\n" +
-	"\x06shadow\x18\b \x01(\bR\x06shadow\x1aN\n" +
+	"\x06shadow\x18\b \x01(\bR\x06shadow\x121\n" +
+	"\bschedule\x18\t \x03(\v2\x15.permitd.v1.ScheduledR\bschedule\x1aN\n" +
 	"\fTenantsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12(\n" +
-	"\x05value\x18\x02 \x01(\v2\x12.permitd.v1.TenantR\x05value:\x028\x01\"\x90\x01\n" +
+	"\x05value\x18\x02 \x01(\v2\x12.permitd.v1.TenantR\x05value:\x028\x01\"J\n" +
+	"\tScheduled\x12\x14\n" +
+	"\x05hours\x18\x01 \x01(\tR\x05hours\x12'\n" +
+	"\x05limit\x18\x02 \x01(\v2\x11.permitd.v1.LimitR\x05limit\"\x90\x01\n" +
 	"\x05Queue\x12\x1f\n" +
 	"\vmax_waiting\x18\x01 \x01(\rR\n" +
 	"maxWaiting\x124\n" +
@@ -1039,52 +1107,55 @@ func file_permitd_v1_budget_proto_rawDescGZIP() []byte {
 }
 
 var file_permitd_v1_budget_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_permitd_v1_budget_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
+var file_permitd_v1_budget_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
 var file_permitd_v1_budget_proto_goTypes = []any{
 	(Window)(0),                   // 0: permitd.v1.Window
 	(Overflow)(0),                 // 1: permitd.v1.Overflow
 	(*Limit)(nil),                 // 2: permitd.v1.Limit
 	(*Budget)(nil),                // 3: permitd.v1.Budget
-	(*Queue)(nil),                 // 4: permitd.v1.Queue
-	(*Tenant)(nil),                // 5: permitd.v1.Tenant
-	(*BudgetState)(nil),           // 6: permitd.v1.BudgetState
-	(*ShadowState)(nil),           // 7: permitd.v1.ShadowState
-	(*LimitState)(nil),            // 8: permitd.v1.LimitState
-	(*TenantState)(nil),           // 9: permitd.v1.TenantState
-	nil,                           // 10: permitd.v1.Budget.TenantsEntry
-	nil,                           // 11: permitd.v1.ShadowState.RefusedEntry
-	(*durationpb.Duration)(nil),   // 12: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil), // 13: google.protobuf.Timestamp
+	(*Scheduled)(nil),             // 4: permitd.v1.Scheduled
+	(*Queue)(nil),                 // 5: permitd.v1.Queue
+	(*Tenant)(nil),                // 6: permitd.v1.Tenant
+	(*BudgetState)(nil),           // 7: permitd.v1.BudgetState
+	(*ShadowState)(nil),           // 8: permitd.v1.ShadowState
+	(*LimitState)(nil),            // 9: permitd.v1.LimitState
+	(*TenantState)(nil),           // 10: permitd.v1.TenantState
+	nil,                           // 11: permitd.v1.Budget.TenantsEntry
+	nil,                           // 12: permitd.v1.ShadowState.RefusedEntry
+	(*durationpb.Duration)(nil),   // 13: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil), // 14: google.protobuf.Timestamp
 }
 var file_permitd_v1_budget_proto_depIdxs = []int32{
-	12, // 0: permitd.v1.Limit.per:type_name -> google.protobuf.Duration
+	13, // 0: permitd.v1.Limit.per:type_name -> google.protobuf.Duration
 	0,  // 1: permitd.v1.Limit.window:type_name -> permitd.v1.Window
-	12, // 2: permitd.v1.Limit.quantum:type_name -> google.protobuf.Duration
-	13, // 3: permitd.v1.Limit.phase:type_name -> google.protobuf.Timestamp
+	13, // 2: permitd.v1.Limit.quantum:type_name -> google.protobuf.Duration
+	14, // 3: permitd.v1.Limit.phase:type_name -> google.protobuf.Timestamp
 	2,  // 4: permitd.v1.Budget.limits:type_name -> permitd.v1.Limit
-	4,  // 5: permitd.v1.Budget.queue:type_name -> permitd.v1.Queue
-	10, // 6: permitd.v1.Budget.tenants:type_name -> permitd.v1.Budget.TenantsEntry
-	12, // 7: permitd.v1.Budget.permit_ttl:type_name -> google.protobuf.Duration
-	12, // 8: permitd.v1.Queue.max_wait:type_name -> google.protobuf.Duration
-	1,  // 9: permitd.v1.Queue.overflow:type_name -> permitd.v1.Overflow
-	3,  // 10: permitd.v1.BudgetState.budget:type_name -> permitd.v1.Budget
-	8,  // 11: permitd.v1.BudgetState.limits:type_name -> permitd.v1.LimitState
-	9,  // 12: permitd.v1.BudgetState.tenants:type_name -> permitd.v1.TenantState
-	13, // 13: permitd.v1.BudgetState.exhausted_until:type_name -> google.protobuf.Timestamp
-	7,  // 14: permitd.v1.BudgetState.shadow:type_name -> permitd.v1.ShadowState
-	13, // 15: permitd.v1.ShadowState.since:type_name -> google.protobuf.Timestamp
-	12, // 16: permitd.v1.ShadowState.wait_total:type_name -> google.protobuf.Duration
-	12, // 17: permitd.v1.ShadowState.wait_longest:type_name -> google.protobuf.Duration
-	11, // 18: permitd.v1.ShadowState.refused:type_name -> permitd.v1.ShadowState.RefusedEntry
-	2,  // 19: permitd.v1.LimitState.configured:type_name -> permitd.v1.Limit
-	13, // 20: permitd.v1.LimitState.frozen_until:type_name -> google.protobuf.Timestamp
-	13, // 21: permitd.v1.LimitState.learned_at:type_name -> google.protobuf.Timestamp
-	5,  // 22: permitd.v1.Budget.TenantsEntry.value:type_name -> permitd.v1.Tenant
-	23, // [23:23] is the sub-list for method output_type
-	23, // [23:23] is the sub-list for method input_type
-	23, // [23:23] is the sub-list for extension type_name
-	23, // [23:23] is the sub-list for extension extendee
-	0,  // [0:23] is the sub-list for field type_name
+	5,  // 5: permitd.v1.Budget.queue:type_name -> permitd.v1.Queue
+	11, // 6: permitd.v1.Budget.tenants:type_name -> permitd.v1.Budget.TenantsEntry
+	13, // 7: permitd.v1.Budget.permit_ttl:type_name -> google.protobuf.Duration
+	4,  // 8: permitd.v1.Budget.schedule:type_name -> permitd.v1.Scheduled
+	2,  // 9: permitd.v1.Scheduled.limit:type_name -> permitd.v1.Limit
+	13, // 10: permitd.v1.Queue.max_wait:type_name -> google.protobuf.Duration
+	1,  // 11: permitd.v1.Queue.overflow:type_name -> permitd.v1.Overflow
+	3,  // 12: permitd.v1.BudgetState.budget:type_name -> permitd.v1.Budget
+	9,  // 13: permitd.v1.BudgetState.limits:type_name -> permitd.v1.LimitState
+	10, // 14: permitd.v1.BudgetState.tenants:type_name -> permitd.v1.TenantState
+	14, // 15: permitd.v1.BudgetState.exhausted_until:type_name -> google.protobuf.Timestamp
+	8,  // 16: permitd.v1.BudgetState.shadow:type_name -> permitd.v1.ShadowState
+	14, // 17: permitd.v1.ShadowState.since:type_name -> google.protobuf.Timestamp
+	13, // 18: permitd.v1.ShadowState.wait_total:type_name -> google.protobuf.Duration
+	13, // 19: permitd.v1.ShadowState.wait_longest:type_name -> google.protobuf.Duration
+	12, // 20: permitd.v1.ShadowState.refused:type_name -> permitd.v1.ShadowState.RefusedEntry
+	2,  // 21: permitd.v1.LimitState.configured:type_name -> permitd.v1.Limit
+	14, // 22: permitd.v1.LimitState.frozen_until:type_name -> google.protobuf.Timestamp
+	14, // 23: permitd.v1.LimitState.learned_at:type_name -> google.protobuf.Timestamp
+	6,  // 24: permitd.v1.Budget.TenantsEntry.value:type_name -> permitd.v1.Tenant
+	25, // [25:25] is the sub-list for method output_type
+	25, // [25:25] is the sub-list for method input_type
+	25, // [25:25] is the sub-list for extension type_name
+	25, // [25:25] is the sub-list for extension extendee
+	0,  // [0:25] is the sub-list for field type_name
 }
 
 func init() { file_permitd_v1_budget_proto_init() }
@@ -1098,7 +1169,7 @@ func file_permitd_v1_budget_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_permitd_v1_budget_proto_rawDesc), len(file_permitd_v1_budget_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   10,
+			NumMessages:   11,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

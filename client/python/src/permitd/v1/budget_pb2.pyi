@@ -53,7 +53,7 @@ class Limit(_message.Message):
     def __init__(self, unit: _Optional[str] = ..., amount: _Optional[int] = ..., per: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., burst: _Optional[int] = ..., window: _Optional[_Union[Window, str]] = ..., models: _Optional[str] = ..., tenants: _Optional[str] = ..., quantum: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., phase: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class Budget(_message.Message):
-    __slots__ = ("provider", "key", "limits", "queue", "tenants", "permit_ttl", "etag", "shadow")
+    __slots__ = ("provider", "key", "limits", "queue", "tenants", "permit_ttl", "etag", "shadow", "schedule")
     class TenantsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -69,6 +69,7 @@ class Budget(_message.Message):
     PERMIT_TTL_FIELD_NUMBER: _ClassVar[int]
     ETAG_FIELD_NUMBER: _ClassVar[int]
     SHADOW_FIELD_NUMBER: _ClassVar[int]
+    SCHEDULE_FIELD_NUMBER: _ClassVar[int]
     provider: str
     key: str
     limits: _containers.RepeatedCompositeFieldContainer[Limit]
@@ -77,7 +78,16 @@ class Budget(_message.Message):
     permit_ttl: _duration_pb2.Duration
     etag: str
     shadow: bool
-    def __init__(self, provider: _Optional[str] = ..., key: _Optional[str] = ..., limits: _Optional[_Iterable[_Union[Limit, _Mapping]]] = ..., queue: _Optional[_Union[Queue, _Mapping]] = ..., tenants: _Optional[_Mapping[str, Tenant]] = ..., permit_ttl: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., etag: _Optional[str] = ..., shadow: bool = ...) -> None: ...
+    schedule: _containers.RepeatedCompositeFieldContainer[Scheduled]
+    def __init__(self, provider: _Optional[str] = ..., key: _Optional[str] = ..., limits: _Optional[_Iterable[_Union[Limit, _Mapping]]] = ..., queue: _Optional[_Union[Queue, _Mapping]] = ..., tenants: _Optional[_Mapping[str, Tenant]] = ..., permit_ttl: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., etag: _Optional[str] = ..., shadow: bool = ..., schedule: _Optional[_Iterable[_Union[Scheduled, _Mapping]]] = ...) -> None: ...
+
+class Scheduled(_message.Message):
+    __slots__ = ("hours", "limit")
+    HOURS_FIELD_NUMBER: _ClassVar[int]
+    LIMIT_FIELD_NUMBER: _ClassVar[int]
+    hours: str
+    limit: Limit
+    def __init__(self, hours: _Optional[str] = ..., limit: _Optional[_Union[Limit, _Mapping]] = ...) -> None: ...
 
 class Queue(_message.Message):
     __slots__ = ("max_waiting", "max_wait", "overflow")
