@@ -28,6 +28,8 @@ pub(crate) struct Asker {
     pub(crate) guess: Guess,
     /// In shadow mode.
     pub(crate) call: Option<Call>,
+    /// Whether it goes first since its tenant is due its part.
+    pub(crate) is_due: bool,
 }
 
 impl<W: Clone> Budget<W> {
@@ -64,7 +66,7 @@ impl<W: Clone> Budget<W> {
         let model = self.model_named(request.model)?;
         let set = self.touched(tenant, model);
         let guess = Guess::of(&request.estimate);
-        let asker = Asker { tenant, model, class: request.priority, set, guess, call };
+        let asker = Asker { tenant, model, class: request.priority, set, guess, call, is_due: false };
         let mut charge = self.charge(&asker, request.estimate);
         if request.count <= 1 && self.waiting.len() == 0 && self.may_grant(now) {
             let Self { limits, tenants, .. } = self;
@@ -132,13 +134,18 @@ impl<W: Clone> Budget<W> {
         waiter: W,
         asked: Time,
     ) -> Grant {
-        let Asker { tenant, model, class, set, guess, call } = asker;
+        let Asker { tenant, model, class, set, guess, call, is_due } = asker;
         let worth = self.worth(set, &charge);
         let entry = &mut self.tenants[tenant];
         let moment = Moment { time: now, order: 2 * self.permits.next_serial() };
         self.ledger.pressing |= admission::take(&mut self.limits, entry, set, &charge, moment);
         self.ledger.serials.take(1);
-        self.fair.serve(class, &mut entry.flows[class.index()], entry.weight, worth);
+        // What is guaranteed is beside what is shared: others of the class are not to wait for it.
+        if !is_due {
+            self.fair.serve(class, &mut entry.flows[class.index()], entry.weight, worth);
+        }
+        let owed_nanos = self.serve_guarantee(now, tenant, set, &charge);
+        let entry = &mut self.tenants[tenant];
         entry.in_flight += 1;
         entry.granted_total += 1;
         self.feedback.recent.grant(&charge, now);
@@ -162,6 +169,8 @@ impl<W: Clone> Budget<W> {
             class,
             open_output: guess.is_open(),
             worth,
+            owed_nanos,
+            is_due,
         };
         let key = self.permits.insert(permit);
         self.ledger.touch(slot_of(key));
@@ -185,6 +194,9 @@ impl<W: Clone> Budget<W> {
         self.deadlines.remove(slot);
         let left = self.waiting.remove(ticket.0)?;
         self.tenants[tenant].waiting -= 1;
+        if self.tenants[tenant].waiting == 0 {
+            self.guaranteed.remove(&tenant);
+        }
         self.models[left.model].uses -= 1;
         if left.remaining > 0 {
             self.withdraw(left.call);
@@ -209,7 +221,7 @@ impl<W: Clone> Budget<W> {
         waiter: W,
     ) -> Ticket {
         self.wake_flow(&asker);
-        let Asker { tenant, model, class, set, guess, call } = asker;
+        let Asker { tenant, model, class, set, guess, call, .. } = asker;
         let work =
             u64::try_from(self.worth(set, &charge).saturating_mul(remaining.into())).unwrap_or(u64::MAX);
         let key = self.waiting.insert(Waiting {
@@ -229,6 +241,9 @@ impl<W: Clone> Budget<W> {
         let lane = self.queue.push((tenant, class), flow, set, slot, serial_of(key), work.into());
         self.waiting.at_mut(slot).lane = lane;
         entry.waiting += 1;
+        if entry.guarantee.is_some() {
+            self.guaranteed.insert(tenant);
+        }
         self.models[model].uses += 1;
         if let Some(deadline) = deadline {
             self.deadlines.add(slot, deadline);
@@ -243,7 +258,11 @@ impl<W: Clone> Budget<W> {
             let others = Priority::ALL.into_iter().filter(|other| self.queue.waiting_in(*other) > 0);
             self.fair.class_wakes(class, others);
         }
-        let flow = &mut self.tenants[tenant].flows[class.index()];
+        let entry = &mut self.tenants[tenant];
+        if let Some(owed) = entry.guarantee.as_mut().filter(|_| entry.waiting == 0) {
+            owed.wakes(self.now);
+        }
+        let flow = &mut entry.flows[class.index()];
         if flow.lanes.is_empty() {
             self.fair.flow_wakes(class, flow, self.queue.first_start(class, set));
         }

@@ -1,6 +1,6 @@
 //! The budget of one (provider, key): its state, and the calls that do not change who waits.
 
-use std::{mem, time::Duration};
+use std::{collections::BTreeSet, mem, time::Duration};
 
 use crate::{
     agenda::Agenda,
@@ -41,6 +41,8 @@ pub struct Budget<W> {
     pub(crate) models: Names<Model>,
     pub(crate) outputs: Outputs,
     pub(crate) fair: Fair,
+    /// Tenants with a guarantee and requests that wait.
+    pub(crate) guaranteed: BTreeSet<u32>,
     pub(crate) queue: Queue,
     pub(crate) waiting: Slab<Waiting<W>>,
     pub(crate) deadlines: Agenda,
@@ -116,6 +118,10 @@ pub(crate) struct Permit<W> {
     pub(crate) open_output: bool,
     /// What its tenant's tag was charged for it.
     pub(crate) worth: Ticks,
+    /// And its guarantee, in nanoseconds; nothing without one.
+    pub(crate) owed_nanos: u64,
+    /// Whether it went first since its tenant was due its part, and moved no tag.
+    pub(crate) is_due: bool,
 }
 
 /// A model's name, resolved to the limits that match it.
@@ -139,6 +145,7 @@ impl<W: Clone> Budget<W> {
             models: Names::new(MODELS_MAX),
             outputs: Outputs::default(),
             fair: Fair::default(),
+            guaranteed: BTreeSet::new(),
             queue: Queue::new(),
             waiting: Slab::new(),
             deadlines: Agenda::new(),

@@ -85,13 +85,14 @@ impl<W: Clone> Budget<W> {
     }
 
     fn configure_names(&mut self, moment: Moment, places: &[Option<usize>]) {
-        let Self { spec, limits, tenants, models, .. } = self;
+        let Self { spec, limits, tenants, models, guaranteed, .. } = self;
         let now = moment.time;
         for (name, model) in models.iter_mut() {
             model.limits = Model::matching(name, limits);
             model.counting = spec.counting_of(name);
         }
-        for (name, tenant) in tenants.iter_mut() {
+        guaranteed.clear();
+        for (number, (name, tenant)) in (0..).zip(tenants.iter_mut()) {
             tenant.move_meters(|at, mut old| {
                 let place = (*places.get(at)?)?;
                 old.advance(now);
@@ -100,6 +101,9 @@ impl<W: Clone> Budget<W> {
                 Some((place, new))
             });
             tenant.configure(name, spec, limits, now);
+            if tenant.guarantee.is_some() && tenant.waiting > 0 {
+                guaranteed.insert(number);
+            }
         }
     }
 

@@ -40,8 +40,8 @@ impl<W: Clone> Budget<W> {
         // Groups whose first cannot go: everyone else in them needs the same limits.
         let mut held: SmallVec<[u32; 8]> = SmallVec::new();
         let mut granted = 0;
-        while let Some(lane) = self.next_lane(&held) {
-            if self.offer(lane, now, &mut held, events) {
+        while let Some((lane, is_due)) = self.next_lane(now, &held) {
+            if self.offer((lane, is_due), now, &mut held, events) {
                 granted += 1;
                 if !held.is_empty() {
                     // What those ahead have to keep depends on what is left now.
@@ -70,8 +70,13 @@ impl<W: Clone> Budget<W> {
         }
     }
 
-    /// The first lane in the order whose group is not held.
-    fn next_lane(&self, held: &[u32]) -> Option<u32> {
+    /// The lane of a tenant that is due its part, or else the first in the order; groups that are held are passed over. Says which.
+    fn next_lane(&self, now: Time, held: &[u32]) -> Option<(u32, bool)> {
+        let due = self.guaranteed_lane(now, held).map(|lane| (lane, true));
+        due.or_else(|| Some((self.first_lane(held)?, false)))
+    }
+
+    fn first_lane(&self, held: &[u32]) -> Option<u32> {
         self.fair.order().into_iter().find_map(|class| {
             if self.queue.waiting_in(class) == 0 {
                 return None;
@@ -83,7 +88,7 @@ impl<W: Clone> Budget<W> {
     /// Grants one permit to the head of a lane, or works out what is in its way.
     fn offer(
         &mut self,
-        lane: u32,
+        (lane, is_due): (u32, bool),
         now: Time,
         held: &mut SmallVec<[u32; 8]>,
         events: &mut Vec<Event<W>>,
@@ -99,7 +104,8 @@ impl<W: Clone> Budget<W> {
         let head = waiting.at(slot);
         let entry = &mut tenants[tenant];
         if admission::fits(limits, entry, set, &head.charge, now) || self.spec.shadow {
-            let asker = Asker { tenant, model: head.model, class, set, guess: head.guess, call: head.call };
+            let asker =
+                Asker { tenant, model: head.model, class, set, guess: head.guess, call: head.call, is_due };
             self.grant_head(lane, slot, asker, now, events);
             return true;
         }

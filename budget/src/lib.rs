@@ -44,7 +44,7 @@
 //! | `acquire` -> `dispatch` -> `settle` | the life of a request: asked, granted in turn, ended |
 //! | `admission` | whether a permit fits all its limits, what is in the way, what is reserved |
 //! | `meter` | how a limit counts: bucket, fixed, sliding, slots |
-//! | `fair`, `queue` | who is next (the policy), and the lines that people stand in |
+//! | `fair`, `guarantee`, `queue` | who is next (the policy), who goes before that, and the lines that people stand in |
 //! | `feedback` | what the provider's answers change |
 //! | `configure` | live changes |
 //! | `shadow` | limits that are tried out: what they would have done, while everything is granted |
@@ -70,6 +70,7 @@ mod dispatch;
 mod fair;
 mod feedback;
 mod glob;
+mod guarantee;
 mod limit;
 mod meter;
 mod names;

@@ -161,12 +161,24 @@ impl<W: Clone> Budget<W> {
         };
         let tenant = &mut self.tenants[ended.tenant];
         let flow = &mut tenant.flows[ended.class.index()];
-        if ended.worth != actual {
+        if ended.worth != actual && !ended.is_due {
             self.fair.correct(ended.class, flow, tenant.weight, ended.worth, actual);
             self.queue.reorder(flow);
         }
+        self.correct_guarantee(ended, set, used, sent);
         if self.queue.has_parked() {
             self.unpark_tenant(ended.tenant);
+        }
+    }
+
+    /// Of a permit that was granted while its tenant had a guarantee.
+    fn correct_guarantee(&mut self, ended: &Permit<W>, set: LimitSet, used: &Amounts, sent: bool) {
+        if ended.owed_nanos == 0 || *used == ended.charge {
+            return;
+        }
+        let actual = if sent { self.time_taken(set, used) } else { 0 };
+        if let Some(owed) = &mut self.tenants[ended.tenant].guarantee {
+            owed.correct(ended.owed_nanos, actual);
         }
     }
 

@@ -137,7 +137,13 @@ pub struct TenantSpec {
     pub max_waiting: u32,
     /// The most that it may have of each limit that all tenants share, in per cent of what is declared; 0 and 100 mean all.
     pub max_percent: u32,
+    /// The least that it gets of each limit that all tenants share while it has work waiting, in per cent of what is granted; 0
+    /// means nothing but its turn. What it does not use is lent.
+    pub min_percent: u32,
 }
+
+/// All guarantees together, in per cent: the rest is for those who have none, so that nobody starves.
+pub(crate) const GUARANTEED_PERCENT_MAX: u32 = 90;
 
 impl TenantSpec {
     /// Whether it may not have all of the budget.
@@ -218,6 +224,7 @@ impl BudgetSpec {
             check_name(&at, name, false)?;
             self.check_cap(&at, name, *tenant)?;
         }
+        self.check_guarantees()?;
         let caps = self.caps().count();
         if self.limits.len() + caps > bounds::LIMITS {
             let problem = format!(
@@ -267,6 +274,28 @@ impl BudgetSpec {
             Some(twin) => error(format!("limits[{twin}] bounds the same for this tenant; keep one of them")),
             None => Ok(()),
         }
+    }
+
+    fn check_guarantees(&self) -> Result<(), SpecError> {
+        let mut together: u32 = 0;
+        for (name, tenant) in self.tenants.iter().filter(|(_, tenant)| tenant.min_percent > 0) {
+            let error = |problem: String| {
+                Err(SpecError::new(format!("tenants[{}].min_percent", shorten(name)), problem))
+            };
+            if name == EACH || name.contains(WILD) {
+                return error("the tenant's name is one for many; give it another name".to_owned());
+            }
+            if tenant.is_capped() && tenant.min_percent > tenant.max_percent {
+                return error(format!("more than the {} % that it may have at most", tenant.max_percent));
+            }
+            together = together.saturating_add(tenant.min_percent);
+            if together > GUARANTEED_PERCENT_MAX {
+                return error(format!(
+                    "{together} % are guaranteed together; at most {GUARANTEED_PERCENT_MAX}, so that something is left for the others"
+                ));
+            }
+        }
+        Ok(())
     }
 
     /// What tenants with a [`TenantSpec::max_percent`] are held to: a limit of their own for each that all tenants share.

@@ -1,9 +1,10 @@
-//! Who shares the budget: weight, counts, and the meters of limits that every tenant has for itself.
+//! Who shares the budget: weight, guarantee, counts, and the meters of limits that every tenant has for itself.
 
 use smallvec::SmallVec;
 
 use crate::{
     fair::Flow,
+    guarantee::Guarantee,
     limit::{Limit, LimitSet},
     meter::Meter,
     spec::{CheckedSpec, TenantSpec},
@@ -20,6 +21,7 @@ pub(crate) struct Tenant {
     pub(crate) waiting: u32,
     pub(crate) in_flight: u32,
     pub(crate) granted_total: u64,
+    pub(crate) guarantee: Option<Guarantee>,
     /// Limits that match this tenant.
     pub(crate) limits: LimitSet,
     /// By class.
@@ -36,6 +38,7 @@ impl Tenant {
             waiting: 0,
             in_flight: 0,
             granted_total: 0,
+            guarantee: None,
             limits: 0,
             flows: Default::default(),
             each: SmallVec::new(),
@@ -49,6 +52,7 @@ impl Tenant {
         let declared = spec.tenants.get(name).copied().unwrap_or_default();
         let TenantSpec { weight, max_waiting, .. } = declared;
         (self.weight, self.max_waiting) = (weight.max(1), max_waiting);
+        self.guarantee = Guarantee::of(declared, self.guarantee, now);
         self.limits = 0;
         for (at, limit) in limits.iter().enumerate() {
             if limit.matches_tenant(name) {

@@ -38,10 +38,10 @@ pub(crate) struct Tenant {
     pub(crate) wire: v1::Tenant,
 }
 
-/// `NAME=WEIGHT[:MAX_WAITING][:PERCENT%]`. The name may have an equals sign, since the last one counts.
+/// `NAME=WEIGHT[:MAX_WAITING][:PERCENT%+][:PERCENT%]`. The name may have an equals sign, since the last one counts.
 pub(crate) fn tenant(text: &str) -> Result<Tenant, String> {
-    let example = "write it like web=3, web=3:500 to let at most 500 of its requests wait, or web=3:40% to give it at most \
-                   40 % of each limit";
+    let example = "write it like web=3, web=3:500 to let at most 500 of its requests wait, web=3:40% to give it at most 40 % of \
+                   each limit, or web=3:20%+ to guarantee it 20 %";
     let (name, numbers) = text.rsplit_once('=').ok_or_else(|| format!("no weight; {example}"))?;
     let (weight, bounds) = numbers.split_once(':').unwrap_or((numbers, ""));
     let number = |text: &str| text.parse::<u32>().map_err(|_| format!("{text:?} is no number; {example}"));
@@ -52,7 +52,10 @@ pub(crate) fn tenant(text: &str) -> Result<Tenant, String> {
     for bound in bounds.split_terminator(':') {
         match bound.strip_suffix('%') {
             Some(percent) => wire.max_percent = number(percent)?,
-            None => wire.max_waiting = number(bound)?,
+            None => match bound.strip_suffix("%+") {
+                Some(percent) => wire.min_percent = number(percent)?,
+                None => wire.max_waiting = number(bound)?,
+            },
         }
     }
     Ok(Tenant { name: name.to_owned(), wire })
@@ -77,12 +80,13 @@ mod tests {
     #[test]
     fn reads_tenants() {
         let read = |name: &str, weight, max_waiting, max_percent| {
-            Ok(Tenant { name: name.to_owned(), wire: v1::Tenant { weight, max_waiting, max_percent } })
+            let wire = v1::Tenant { weight, max_waiting, max_percent, ..v1::Tenant::default() };
+            Ok(Tenant { name: name.to_owned(), wire })
         };
         assert_eq!(tenant("web=3"), read("web", 3, 0, 0));
         assert_eq!(tenant("a=b=3:500"), read("a=b", 3, 500, 0));
         assert_eq!(tenant("a=3:40%"), read("a", 3, 0, 40));
-        for written in ["a=1", "a=3:40%", "a=3:500", "a=2:500:7%"] {
+        for written in ["a=1", "a=3:40%", "a=3:500", "a=2:500:7%", "a=1:20%+", "a=2:500:5%+:7%"] {
             let read = tenant(written).expect(written);
             assert_eq!(format!("a={}", tenant_text(&read.wire)), written, "what is shown is what is read");
         }
@@ -92,6 +96,7 @@ mod tests {
             ("web=x", "no number"),
             ("web=-1", "no number"),
             ("web=1:x%", "no number"),
+            ("web=1:x%+", "no number"),
         ] {
             let problem = tenant(text).expect_err(text);
             assert!(problem.contains(hint), "{text}: {problem}");

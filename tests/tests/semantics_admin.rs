@@ -49,7 +49,8 @@ async fn s30_replaces_the_whole() {
     let server = Server::start().await;
     let first = Budget {
         queue: Some(Queue { max_waiting: 5, ..Queue::default() }),
-        tenants: [("web".to_owned(), Tenant { weight: 3, max_waiting: 2, max_percent: 40 })].into(),
+        tenants: [("web".to_owned(), Tenant { weight: 3, max_waiting: 2, max_percent: 40, min_percent: 20 })]
+            .into(),
         permit_ttl: span(HOUR),
         ..budget("k", vec![rate("requests", 10, DAY), in_flight(2)])
     };

@@ -123,6 +123,8 @@ impl<W: Clone> Budget<W> {
             model,
             class: saved.priority,
             open_output: saved.open_output,
+            owed_nanos: 0,
+            is_due: false,
         }
     }
 

@@ -7,6 +7,7 @@ mod bounds;
 mod demands;
 mod fairness;
 mod golden;
+mod guarantees;
 mod harness;
 mod meter;
 mod model;

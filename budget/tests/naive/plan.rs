@@ -201,10 +201,13 @@ fn spec(scale: u64) -> impl Strategy<Value = CheckedSpec> {
 fn tenant() -> impl Strategy<Value = TenantSpec> {
     // Some are held to a part as well.
     const PERCENT: [u32; 6] = [0, 0, 100, 1, 30, 99];
+    // And some are guaranteed one.
+    const LEAST: [u32; 6] = [0, 0, 30, 0, 20, 10];
     (0_u32..6, select(vec![0_u32, 0, 1, 3])).prop_map(|(weight, max_waiting)| TenantSpec {
         weight,
         max_waiting,
         max_percent: PERCENT[weight as usize],
+        min_percent: LEAST[weight as usize],
     })
 }
 

@@ -99,6 +99,7 @@ impl Driver {
                     weight: number("weight"),
                     max_waiting: number("max_waiting"),
                     max_percent: number("max_percent"),
+                    min_percent: number("min_percent"),
                 };
                 self.declared.tenants.insert(words[0].to_owned(), tenant);
             }

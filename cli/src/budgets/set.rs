@@ -28,7 +28,7 @@ Examples:
   permitd budgets set anthropic/prod --limit in_flight=5 \\
       --limit 'output_tokens=20k/1m,models=claude-opus-*'
   permitd budgets set github/ci --limit requests=5000/1h,window=fixed --limit in_flight=80
-  permitd budgets set openai/team --limit requests=500/1m --tenant web=3 --tenant nightly=1:5000:40%
+  permitd budgets set openai/team --limit requests=500/1m --tenant web=3:20%+ --tenant nightly=1:5000:40%
   permitd budgets set openai/new --limit requests=100/1m --shadow on
   permitd budgets set zhipu/prod --limit requests=60/1m \\
       --schedule 'mon-fri 22:00-06:00 Asia/Shanghai requests=120/1m'
@@ -71,9 +71,9 @@ pub(super) struct Set {
     /// No limits at all: permits are counted, and nothing waits.
     #[arg(long, conflicts_with_all = ["limits", "tier"])]
     unlimited: bool,
-    /// A tenant with a weight other than 1, and perhaps a bound on its waiting requests, and the most that it may have of each limit.
-    /// Can be repeated.
-    #[arg(long = "tenant", value_name = "NAME=WEIGHT[:MAX_WAITING][:PERCENT%]", value_parser = tenant)]
+    /// A tenant with a weight other than 1, and perhaps a bound on its waiting requests, the part that it is guaranteed of each limit
+    /// (20%+), and the most that it may have (40%). Can be repeated.
+    #[arg(long = "tenant", value_name = "NAME=WEIGHT[:MAX_WAITING][:PERCENT%+][:PERCENT%]", value_parser = tenant)]
     tenants: Vec<Tenant>,
     /// How many requests may wait. Default: 100,000.
     #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]

@@ -176,7 +176,8 @@ mod tests {
             provider: "anthropic".to_owned(),
             key: "prod".to_owned(),
             limits: vec![limit, glob],
-            tenants: [("a b".to_owned(), v1::Tenant { weight: 3, max_waiting: 7, max_percent: 0 })].into(),
+            tenants: [("a b".to_owned(), v1::Tenant { weight: 3, max_waiting: 7, ..v1::Tenant::default() })]
+                .into(),
             queue: Some(v1::Queue { overflow: v1::Overflow::Reject.into(), ..v1::Queue::default() }),
             etag: "e1".to_owned(),
             ..v1::Budget::default()

@@ -148,6 +148,7 @@ fn read_tenants(table: Table<'_>) -> BTreeMap<String, TenantSpec> {
             weight: table.read("weight", count).unwrap_or_default(),
             max_waiting: table.read("max_waiting", count).unwrap_or_default(),
             max_percent: table.read("max_percent", count).unwrap_or_default(),
+            min_percent: table.read("min_percent", count).unwrap_or_default(),
         };
         table.finish();
         tenants.insert(name, tenant);

@@ -198,6 +198,9 @@ fn budget(spec: &BudgetSpec) -> Table {
             if tenant.max_percent != 0 {
                 entries.insert("max_percent".to_owned(), number(tenant.max_percent.into()));
             }
+            if tenant.min_percent != 0 {
+                entries.insert("min_percent".to_owned(), number(tenant.min_percent.into()));
+            }
             (name.clone(), entries.into())
         })
         .collect();

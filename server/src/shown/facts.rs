@@ -100,12 +100,15 @@ pub fn difference(before: Option<&v1::Budget>, after: Option<&v1::Budget>) -> Ve
     gone.chain(new).collect()
 }
 
-/// A tenant as `--tenant` takes it behind its name: `WEIGHT[:MAX_WAITING][:PERCENT%]`.
+/// A tenant as `--tenant` takes it behind its name: `WEIGHT[:MAX_WAITING][:PERCENT%+][:PERCENT%]`.
 #[must_use]
 pub fn tenant_text(tenant: &v1::Tenant) -> String {
     let mut text = tenant.weight.max(1).to_string();
     if tenant.max_waiting != 0 {
         text += &format!(":{}", tenant.max_waiting);
+    }
+    if tenant.min_percent != 0 {
+        text += &format!(":{}%+", tenant.min_percent);
     }
     if tenant.max_percent != 0 {
         text += &format!(":{}%", tenant.max_percent);
@@ -126,7 +129,8 @@ pub(super) mod tests {
             provider: "anthropic".to_owned(),
             key: "prod".to_owned(),
             limits: vec![limit, glob],
-            tenants: [("a b".to_owned(), v1::Tenant { weight: 3, max_waiting: 7, max_percent: 0 })].into(),
+            tenants: [("a b".to_owned(), v1::Tenant { weight: 3, max_waiting: 7, ..v1::Tenant::default() })]
+                .into(),
             queue: Some(v1::Queue { overflow: v1::Overflow::Reject.into(), ..v1::Queue::default() }),
             etag: "e1".to_owned(),
             ..v1::Budget::default()

@@ -80,6 +80,7 @@ pub fn budget_json(budget: &v1::Budget) -> Value {
     let tenants = budget.tenants.iter().map(|(name, tenant)| {
         (name.clone(), json!({
             "weight": tenant.weight.max(1), "max_waiting": tenant.max_waiting, "max_percent": tenant.max_percent,
+            "min_percent": tenant.min_percent,
         }))
     });
     let queue = budget.queue.unwrap_or_default();

@@ -40,8 +40,8 @@ pub fn read(budget: &v1::Budget) -> Result<(BudgetName, CheckedSpec), Fault> {
         },
         tenants: tenants
             .map(|(name, tenant)| {
-                let v1::Tenant { weight, max_waiting, max_percent } = *tenant;
-                (name.clone(), TenantSpec { weight, max_waiting, max_percent })
+                let v1::Tenant { weight, max_waiting, max_percent, min_percent } = *tenant;
+                (name.clone(), TenantSpec { weight, max_waiting, max_percent, min_percent })
             })
             .collect(),
         permit_ttl: read_span("permit_ttl", budget.permit_ttl.as_ref())?.filter(|ttl| !ttl.is_zero()),
@@ -72,8 +72,8 @@ pub(crate) fn write(name: &BudgetName, declared: &Declared) -> v1::Budget {
         }),
         tenants: tenants
             .map(|(name, tenant)| {
-                let TenantSpec { weight, max_waiting, max_percent } = *tenant;
-                (name.clone(), v1::Tenant { weight, max_waiting, max_percent })
+                let TenantSpec { weight, max_waiting, max_percent, min_percent } = *tenant;
+                (name.clone(), v1::Tenant { weight, max_waiting, max_percent, min_percent })
             })
             .collect(),
         permit_ttl: spec.permit_ttl.map(encode::duration),
@@ -327,7 +327,7 @@ mod tests {
             }),
             tenants: BTreeMap::from([(
                 "web".to_owned(),
-                v1::Tenant { weight: 3, max_waiting: 7, max_percent: 40 },
+                v1::Tenant { weight: 3, max_waiting: 7, max_percent: 40, min_percent: 20 },
             )]),
             permit_ttl: Some(MINUTE),
             etag: "e".to_owned(),

@@ -257,7 +257,7 @@ async fn budgets_that_make_no_sense() {
         Limit { window: Window::Sliding.into(), ..rate("points", u64::MAX, DAY * 366) },
         in_flight(u64::MAX),
     ];
-    let weights = Tenant { weight: u32::MAX, max_waiting: u32::MAX, max_percent: 0 };
+    let weights = Tenant { weight: u32::MAX, max_waiting: u32::MAX, ..Tenant::default() };
     let giant = Budget { tenants: [("giant".to_owned(), weights)].into(), ..budget("new", largest) };
     server.declare(giant).await;
     let mut held = Vec::new();

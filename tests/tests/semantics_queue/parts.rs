@@ -1,8 +1,8 @@
-//! Tenants that are held to a part of every limit (12).
+//! Tenants that are held to a part of every limit, or guaranteed one (12).
 
 use std::time::Duration;
 
-use permitd_proto::v1::{Budget, Limit, LimitState, SetBudgetRequest, Tenant};
+use permitd_proto::v1::{AcquireRequest, Budget, Limit, LimitState, Priority, SetBudgetRequest, Tenant};
 use permitd_tests::{DAY, Server, ask, budget, facts, in_flight, rate, tokens, until};
 use tonic::Code;
 
@@ -67,6 +67,35 @@ async fn s12_parts_change_live() {
     server.stop().await;
 }
 
+/// Goal (12): a guaranteed part goes before classes and weights, once its tenant asks; until then, others have it.
+#[tokio::test]
+async fn s12_a_guarantee_goes_first() {
+    let server = Server::start().await;
+    let web = Tenant { min_percent: 50, ..Tenant::default() };
+    let declared = Budget { tenants: [("web".to_owned(), web)].into(), ..budget("k", vec![in_flight(4)]) };
+    server.declare(declared).await;
+    let interactive =
+        || AcquireRequest { priority: Priority::Interactive.into(), ..tenant("other", ask("k")) };
+    let mut held = Vec::new();
+    for _ in 0..4 {
+        held.push(server.granted_now(interactive()).await);
+    }
+    let (mut first, _) = server.waiting(interactive()).await;
+    let batch = || AcquireRequest { priority: Priority::Batch.into(), ..tenant("web", ask("k")) };
+    let (mut one, _) = server.waiting(batch()).await;
+    let (mut two, _) = server.waiting(batch()).await;
+    let (_three, _) = server.waiting(batch()).await;
+    server.settle(&held[0]).await;
+    one.permit().await;
+    server.settle(&held[1]).await;
+    two.permit().await;
+    // It has its half now, and waits for its turn like everybody: of two more slots it gets one at most.
+    server.settle(&held[2]).await;
+    server.settle(&held[3]).await;
+    first.permit().await;
+    server.stop().await;
+}
+
 /// Goal: parts that make no sense are refused with their field.
 #[tokio::test]
 async fn s12_parts_make_sense() {
@@ -91,7 +120,23 @@ async fn s12_parts_make_sense() {
             "another name",
         ),
     ];
-    for (declared, field, says) in cases {
+    let guaranteed = |percents: &[u32]| {
+        let tenants = percents.iter().enumerate();
+        let tenants = tenants
+            .map(|(at, percent)| (format!("t{at}"), Tenant { min_percent: *percent, ..Tenant::default() }));
+        Budget { tenants: tenants.collect(), ..capped(0) }
+    };
+    let nightly = Tenant { max_percent: 30, min_percent: 31, ..Tenant::default() };
+    let guarantees = [
+        (guaranteed(&[91]), "budget.tenants[t0].min_percent", "at most 90"),
+        (guaranteed(&[50, 41]), "budget.tenants[t1].min_percent", "at most 90"),
+        (
+            Budget { tenants: [("nightly".to_owned(), nightly)].into(), ..capped(0) },
+            "budget.tenants[nightly].min_percent",
+            "at most",
+        ),
+    ];
+    for (declared, field, says) in cases.into_iter().chain(guarantees) {
         let request = SetBudgetRequest { budget: Some(declared), ..Default::default() };
         let refused = server.admin().await.set_budget(request).await.expect_err(field);
         let refused = facts(&refused);

@@ -491,7 +491,10 @@ type Tenant struct {
 	MaxWaiting uint32 `protobuf:"varint,2,opt,name=max_waiting,json=maxWaiting,proto3" json:"max_waiting,omitempty"`
 	// The most that the tenant may have of each declared limit that all tenants share, in per cent; 0 and 100 mean all. The state shows
 	// what that comes to as limits of the tenant.
-	MaxPercent    uint32 `protobuf:"varint,3,opt,name=max_percent,json=maxPercent,proto3" json:"max_percent,omitempty"`
+	MaxPercent uint32 `protobuf:"varint,3,opt,name=max_percent,json=maxPercent,proto3" json:"max_percent,omitempty"`
+	// The least that the tenant gets of each limit that all tenants share while it has work waiting, in per cent; what it does not use
+	// is lent. At most 90 for all tenants together.
+	MinPercent    uint32 `protobuf:"varint,4,opt,name=min_percent,json=minPercent,proto3" json:"min_percent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -543,6 +546,13 @@ func (x *Tenant) GetMaxWaiting() uint32 {
 func (x *Tenant) GetMaxPercent() uint32 {
 	if x != nil {
 		return x.MaxPercent
+	}
+	return 0
+}
+
+func (x *Tenant) GetMinPercent() uint32 {
+	if x != nil {
+		return x.MinPercent
 	}
 	return 0
 }
@@ -1028,13 +1038,15 @@ const file_permitd_v1_budget_proto_rawDesc = "" +
 	"\vmax_waiting\x18\x01 \x01(\rR\n" +
 	"maxWaiting\x124\n" +
 	"\bmax_wait\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\amaxWait\x120\n" +
-	"\boverflow\x18\x03 \x01(\x0e2\x14.permitd.v1.OverflowR\boverflow\"b\n" +
+	"\boverflow\x18\x03 \x01(\x0e2\x14.permitd.v1.OverflowR\boverflow\"\x83\x01\n" +
 	"\x06Tenant\x12\x16\n" +
 	"\x06weight\x18\x01 \x01(\rR\x06weight\x12\x1f\n" +
 	"\vmax_waiting\x18\x02 \x01(\rR\n" +
 	"maxWaiting\x12\x1f\n" +
 	"\vmax_percent\x18\x03 \x01(\rR\n" +
-	"maxPercent\"\x8d\x04\n" +
+	"maxPercent\x12\x1f\n" +
+	"\vmin_percent\x18\x04 \x01(\rR\n" +
+	"minPercent\"\x8d\x04\n" +
 	"\vBudgetState\x12*\n" +
 	"\x06budget\x18\x01 \x01(\v2\x12.permitd.v1.BudgetR\x06budget\x12.\n" +
 	"\x06limits\x18\x02 \x03(\v2\x16.permitd.v1.LimitStateR\x06limits\x12\x18\n" +

@@ -100,14 +100,16 @@ class Queue(_message.Message):
     def __init__(self, max_waiting: _Optional[int] = ..., max_wait: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., overflow: _Optional[_Union[Overflow, str]] = ...) -> None: ...
 
 class Tenant(_message.Message):
-    __slots__ = ("weight", "max_waiting", "max_percent")
+    __slots__ = ("weight", "max_waiting", "max_percent", "min_percent")
     WEIGHT_FIELD_NUMBER: _ClassVar[int]
     MAX_WAITING_FIELD_NUMBER: _ClassVar[int]
     MAX_PERCENT_FIELD_NUMBER: _ClassVar[int]
+    MIN_PERCENT_FIELD_NUMBER: _ClassVar[int]
     weight: int
     max_waiting: int
     max_percent: int
-    def __init__(self, weight: _Optional[int] = ..., max_waiting: _Optional[int] = ..., max_percent: _Optional[int] = ...) -> None: ...
+    min_percent: int
+    def __init__(self, weight: _Optional[int] = ..., max_waiting: _Optional[int] = ..., max_percent: _Optional[int] = ..., min_percent: _Optional[int] = ...) -> None: ...
 
 class BudgetState(_message.Message):
     __slots__ = ("budget", "limits", "waiting", "in_flight", "paused", "tenants", "granted_total", "refused_total", "rate_limited_total", "exhausted", "exhausted_until", "owner", "shadow")
