@@ -5,11 +5,30 @@ use std::{net::SocketAddr, path::PathBuf, process::Stdio, sync::Mutex};
 
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
     process::{Child, Command},
 };
 
-use crate::{folder::Folder, http::http_get, process::steady_port, wait::until};
+use crate::{
+    folder::Folder,
+    http::http_get,
+    process::steady_port,
+    wait::{soon, until},
+};
+
+/// What a member of etcd answers to a call in JSON, by its gateway: `kv/range`, for example.
+///
+/// # Panics
+/// If it is gone.
+pub async fn ask_etcd(member: SocketAddr, method: &str, body: &str) -> String {
+    let head = format!("POST /v3/{method} HTTP/1.0\r\ncontent-length: {}\r\n\r\n", body.len());
+    let mut stream = TcpStream::connect(member).await.expect("it listens");
+    stream.write_all((head + body).as_bytes()).await.expect("taken");
+    let mut answer = String::new();
+    soon("etcd's answer", stream.read_to_string(&mut answer)).await.expect("text");
+    answer.split_once("\r\n\r\n").expect("a body").1.to_owned()
+}
 
 /// An etcd. Dropped, it is killed.
 #[derive(Debug)]

@@ -23,7 +23,7 @@ mod words;
 pub use authority::{Authority, Issued};
 pub use calls::{Plan, Seen, every_kind, judge};
 pub use draws::Draws;
-pub use etcd::Etcd;
+pub use etcd::{Etcd, ask_etcd};
 pub use facts::{Facts, facts, refused_facts};
 pub use folder::Folder;
 pub use http::{http_get, http_send, https_get};

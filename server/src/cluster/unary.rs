@@ -71,7 +71,7 @@ impl Cluster {
                 Err(status) if is_elsewhere(&status) && Instant::now() < until => {
                     tokio::time::sleep(RETRY_EVERY).await;
                 }
-                Err(status) => return Err(status),
+                Err(status) => return Err(told(status, budget)),
             }
         }
     }
@@ -83,6 +83,12 @@ fn is_elsewhere(status: &Status) -> bool {
         Some(info) => may_go_elsewhere(&info.reason),
         None => matches!(status.code(), Code::Unavailable | Code::Unknown | Code::Cancelled),
     }
+}
+
+/// What a caller hears once that is no use any more.
+fn told(status: Status, budget: &BudgetName) -> Status {
+    let is_silent = is_elsewhere(&status) && status.get_details_error_info().is_none();
+    if is_silent { no_owner(budget).into_status() } else { status }
 }
 
 /// A permit that is asked for by a call of its own.
@@ -147,7 +153,7 @@ impl Acquiring {
             let is_stuck = stuck.get_or_insert_with(Instant::now).elapsed() > PATIENCE;
             if !is_elsewhere(&status) || self.caller.is_passed() || is_stuck {
                 // Nobody may be listening any more.
-                let _ = self.answers.send(Err(status)).await;
+                let _ = self.answers.send(Err(told(status, &self.budget))).await;
                 return;
             }
             tokio::time::sleep(RETRY_EVERY).await;

@@ -3,25 +3,16 @@
 use std::net::SocketAddr;
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
-use permitd_tests::{Etcd, Permitd, Proxy, ask, rate, soon};
+use permitd_tests::{Etcd, Permitd, Proxy, ask, ask_etcd, rate};
 use serde_json::Value;
-use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpStream,
-};
 
 const DAY: std::time::Duration = std::time::Duration::from_secs(86_400);
 
 /// At which revisions a key was made and written last, by etcd's JSON gateway.
 async fn revisions(etcd: SocketAddr, key: &str) -> (i64, i64) {
     let body = format!("{{\"key\":\"{}\"}}", BASE64_STANDARD.encode(key));
-    let head = format!("POST /v3/kv/range HTTP/1.0\r\ncontent-length: {}\r\n\r\n", body.len());
-    let mut stream = TcpStream::connect(etcd).await.expect("it listens");
-    stream.write_all((head + &body).as_bytes()).await.expect("taken");
-    let mut answer = String::new();
-    soon("etcd's answer", stream.read_to_string(&mut answer)).await.expect("text");
-    let (_, body) = answer.split_once("\r\n\r\n").expect("a body");
-    let kv = &serde_json::from_str::<Value>(body).expect("JSON")["kvs"][0];
+    let answer = ask_etcd(etcd, "kv/range", &body).await;
+    let kv = &serde_json::from_str::<Value>(&answer).expect("JSON")["kvs"][0];
     let revision = |name: &str| kv[name].as_str().expect("there").parse().expect("a number");
     (revision("create_revision"), revision("mod_revision"))
 }

@@ -1,6 +1,7 @@
 //! Several servers as one, on a real etcd.
 
 mod crowd;
+mod encrypted;
 mod faults;
 mod fleet;
 mod joining;
