@@ -127,9 +127,10 @@ impl Cluster {
         }
         let hold = Hold { owner: self.name.clone(), lease: standing.lease, revision, written };
         self.owned.claimed(budget.clone(), hold, &loaded.rows);
+        // Before it can be given up again.
+        self.directory.write().owner_is(budget.clone(), self.name.clone());
         let seated = self.registry.seat(budget, kept, &back, asked);
         drop(now);
-        self.directory.write().owner_is(budget.clone(), self.name.clone());
         if let Err(error) = seated {
             tracing::error!(%budget, %error, "can't be owned here");
         }

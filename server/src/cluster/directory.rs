@@ -127,6 +127,13 @@ impl Directory {
         }
     }
 
+    /// `owner` gave a budget up. Who has taken it since then may be known already.
+    pub(crate) fn owner_left(&mut self, budget: &BudgetName, owner: &str) {
+        if self.owner(budget) == Some(owner) {
+            self.owner_gone(budget);
+        }
+    }
+
     pub(crate) fn budget_is(&mut self, id: u32, stored: StoredBudget) {
         let name = stored.name.clone();
         self.budget_gone(&name);
@@ -238,6 +245,19 @@ impl Directory {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Goal: the next owner of a budget that was given up is not forgotten, though it may be heard of before all is done here.
+    #[test]
+    fn the_next_owner_is_heard_of_early() {
+        let mut directory = Directory::default();
+        let budget: BudgetName = "p/k".parse().expect("a name");
+        directory.owner_is(budget.clone(), "a".to_owned());
+        directory.owner_is(budget.clone(), "b".to_owned());
+        directory.owner_left(&budget, "a");
+        assert_eq!((directory.owner(&budget), directory.owned("a"), directory.owned("b")), (Some("b"), 0, 1));
+        directory.owner_left(&budget, "b");
+        assert_eq!((directory.owner(&budget), directory.owned("b")), (None, 0));
+    }
 
     /// Goal: a budget that was moved stays where it was moved to, while that server takes budgets.
     #[test]

@@ -69,7 +69,7 @@ impl Cluster {
             return;
         }
         self.owned.released(budget);
-        self.directory.write().owner_gone(budget);
+        self.directory.write().owner_left(budget, &self.name);
         self.tell_change();
     }
 
