@@ -194,3 +194,17 @@ impl Set {
         })
     }
 }
+
+/// What these arguments declare.
+#[cfg(test)]
+pub(super) fn told_by(arguments: &[&str]) -> v1::Budget {
+    use clap::Parser;
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        set: Set,
+    }
+    let line = ["set"].iter().chain(arguments);
+    Line::try_parse_from(line).expect("arguments").set.wire().expect("a declaration")
+}

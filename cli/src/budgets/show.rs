@@ -166,22 +166,12 @@ fn quoted(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::set::told_by, *};
 
     fn budget() -> v1::Budget {
-        let per = Some(prost_types::Duration { seconds: 60, nanos: 0 });
-        let limit = v1::Limit { unit: "requests".to_owned(), amount: 60, per, ..v1::Limit::default() };
-        let glob = v1::Limit { models: "claude-*".to_owned(), ..limit.clone() };
-        v1::Budget {
-            provider: "anthropic".to_owned(),
-            key: "prod".to_owned(),
-            limits: vec![limit, glob],
-            tenants: [("a b".to_owned(), v1::Tenant { weight: 3, max_waiting: 7, ..v1::Tenant::default() })]
-                .into(),
-            queue: Some(v1::Queue { overflow: v1::Overflow::Reject.into(), ..v1::Queue::default() }),
-            etag: "e1".to_owned(),
-            ..v1::Budget::default()
-        }
+        let limits = ["--limit", "requests=60/1m", "--limit", "requests=60/1m,models=claude-*"];
+        let others = ["--tenant", "a b=3:7", "--overflow", "reject", "--etag", "e1"];
+        told_by(&[&["anthropic/prod"][..], &limits, &others].concat())
     }
 
     /// Goal: what is declared is shown as the command that declares it, ready for a shell.

@@ -1,17 +1,21 @@
 //! Drives a heart and a model side by side, and a second heart that has to do the very same.
 
+mod asking;
+mod reporting;
+
+pub(crate) use self::reporting::report;
 use std::{collections::BTreeMap, fmt::Write as _, time::Duration};
 
 use permitd_budget::{
-    Acquired, Amounts, Budget, CheckedSpec, Event, Outcome, PermitKey, Reason, Refusal, Report, Reported,
-    Request, Time, Usage,
+    Acquired, Amounts, Budget, CheckedSpec, Event, Outcome, PermitKey, Reason, Report, Reported, Request,
+    Time,
 };
 
 use crate::{
     demands,
     meter::{Side, instant},
     model::{Asked, Model, ensure, grained},
-    plan::{Ask, MODELS, Plan, Step, TENANTS, Used},
+    plan::{Ask, MODELS, Plan, Step, TENANTS},
 };
 
 /// Polls in one stretch of time that are followed one by one.
@@ -141,123 +145,6 @@ impl Harness {
         }
         self.settled_down()?;
         Ok(id)
-    }
-
-    fn asked(&self, id: u64, tenant: &str, model: &str, ask: &Ask) -> Asked {
-        let now = self.model.now;
-        let deadline = self.model.deadline(ask.max_wait, ask.gives_up.map(|after| now + after));
-        let tokens = ask.input + ask.output;
-        let other = ask.points.map(|points| Box::from([("points".into(), points)]));
-        Asked {
-            id,
-            tenant: tenant.to_owned(),
-            model: model.to_owned(),
-            priority: ask.priority,
-            cost: Amounts {
-                requests: ask.requests.unwrap_or(1),
-                input_tokens: ask.input,
-                output_tokens: ask.output,
-                tokens,
-                other,
-                ..Amounts::default()
-            },
-            remaining: ask.count,
-            arrived: now,
-            deadline,
-            now_or_never: self.model.deadline(ask.max_wait, None) == Some(instant(now)),
-            epoch: self.model.epoch,
-            ticket: None,
-        }
-    }
-
-    fn waits(&mut self, asked: Asked, events: &[Event<u64>]) -> Result<(), String> {
-        let (id, before) = (asked.id, self.model.waiting.len());
-        let tenants = self.model.tenant_waiting(&asked.tenant);
-        ensure!(self.model.impossible(&asked).is_none(), "{id} waits for what is impossible");
-        let possible = self.model.alone(Side::Most, &asked);
-        let hopeless =
-            asked.deadline.is_some_and(|deadline| possible.is_none_or(|at| at > grained(deadline)));
-        self.model.waiting.push(asked.clone());
-        self.model.follow(events)?;
-        let still = self.model.waiting.iter().any(|other| other.id == id);
-        ensure!(
-            !(hopeless && still && self.model.exact && !self.model.paused),
-            "{id} waits, but could not be in time even alone: {possible:?}"
-        );
-        let most = self.model.max_waiting() as usize;
-        ensure!(
-            !still || before < most || self.model.waiting.len() <= most,
-            "{id} waits behind {before}, a full queue"
-        );
-        let own = self.model.tenant_max_waiting(&asked.tenant);
-        let full = own.is_some_and(|own| tenants >= own && self.model.tenant_waiting(&asked.tenant) > own);
-        ensure!(!(still && full), "{id} waits behind {tenants} of its tenant, a full queue");
-        Ok(())
-    }
-
-    fn refused_at_once(
-        &mut self,
-        asked: &Asked,
-        refusal: &Refusal,
-        events: &[Event<u64>],
-    ) -> Result<(), String> {
-        let id = asked.id;
-        let impossible = self.model.impossible(asked).is_some();
-        let larger = matches!(refusal.reason, Reason::LargerThanLimit { .. });
-        ensure!(impossible == larger, "{id} refused {refusal:?}; impossible is {impossible}");
-        let before = self.model.may_refuse(asked, refusal);
-        self.model.follow(events)?;
-        before.or_else(|_| self.model.may_refuse(asked, refusal))?;
-        if refusal.reason == Reason::NotInTime && self.model.exact {
-            ensure!(
-                !demands::admissible(&self.model, asked),
-                "{id} refused though it fits beside all who wait"
-            );
-            let possible = self.model.alone(Side::Most, asked);
-            let hint = refusal.retry_after.map(|after| instant(self.model.now + after));
-            // A hint saturates at 584 years.
-            let honest =
-                possible.is_none_or(|at| hint.is_some_and(|hint| hint >= at.min(i128::from(u64::MAX))));
-            ensure!(
-                honest,
-                "{id} is told to try again in {:?}; alone it fits at {possible:?}",
-                refusal.retry_after
-            );
-        }
-        self.model.refused_total += 1;
-        Ok(())
-    }
-
-    pub(crate) fn report(&mut self, key: PermitKey, report: &Report) -> Result<(), String> {
-        let now = self.model.now;
-        let (mut events, mut twins) = (Vec::new(), Vec::new());
-        let due = self.heart.next_poll().is_some_and(|next| next <= now);
-        let (answer, waiter) = self.heart.report(now, key, report, &mut events);
-        let same = (answer, waiter) == self.twin.report(now, key, report, &mut twins) && events == twins;
-        self.tell(&format!("report {key:?} {report:?} -> {answer:?} {waiter:?}"), &events);
-        ensure!(same, "a second heart did otherwise: {twins:?}");
-        // What was due may have been done before the report was taken, and nothing says where that ended.
-        let snapshot = self.heart.snapshot(now);
-        let mut wrong = String::new();
-        for before in 0..=if due { events.len() } else { 0 } {
-            let mut model = self.model.clone();
-            let told = model.follow(&events[..before]).and_then(|()| {
-                reported(&mut model, &mut self.answers, key, report, answer, waiter)?;
-                model.follow(&events[before..])?;
-                demands::agrees(&model, &snapshot, model.exact)
-            });
-            match told {
-                Ok(()) => {
-                    self.model = model;
-                    wrong.clear();
-                    break;
-                }
-                Err(error) => wrong += &format!("{error}; "),
-            }
-        }
-        ensure!(wrong.is_empty(), "{wrong}");
-        ensure!(self.heart.grant(key).is_none(), "{key:?} is reported and live");
-        self.settled_down()
     }
 
     fn extend(&mut self, which: usize) -> Result<(), String> {
@@ -472,82 +359,6 @@ impl Harness {
     }
 }
 
-/// One report's answer against the model, which takes it in.
-fn reported(
-    model: &mut Model,
-    answers: &mut BTreeMap<u64, Reported>,
-    key: PermitKey,
-    report: &Report,
-    answer: Reported,
-    waiter: Option<u64>,
-) -> Result<(), String> {
-    let raw = key.as_u64();
-    let live = model.live.iter().find(|live| live.grant.permit == key).cloned();
-    let Some(live) = live.filter(|_| answer.settled) else {
-        let expected = answers.get(&raw).copied();
-        let overdue = |live: &crate::model::Live| {
-            live.grant.permit == key && instant(live.expires) > instant(model.now)
-        };
-        ensure!(!model.live.iter().any(overdue), "{key:?} is live and answered {answer:?}");
-        ensure!(waiter.is_none(), "{key:?} gave back {waiter:?} again");
-        ensure!(
-            expected.is_none_or(|first| first == answer),
-            "{key:?} answered {answer:?}, before {expected:?}"
-        );
-        ensure!(expected.is_some() || !answer.settled, "{key:?} answered {answer:?}");
-        return Ok(());
-    };
-    let overdue = grained(instant(live.expires)) <= instant(model.now);
-    ensure!(!overdue, "{key:?} settled at {}, due {}", model.now, live.expires);
-    ensure!(waiter == Some(live.id), "{key:?} of {} gave back {waiter:?}", live.id);
-    ensure!(answer.outcome == report.outcome && answer.retry == worth_retrying(report.outcome), "{answer:?}");
-    model.settle(raw, &actual(report, &live.grant.charged));
-    answers.insert(raw, answer);
-    Ok(())
-}
-
 fn pick<T>(of: &[T], which: usize) -> Option<&T> {
     which.checked_rem(of.len()).map(|at| &of[at])
-}
-
-pub(crate) fn report(outcome: Outcome, used: Used, charged: &Amounts) -> Report {
-    let part = |whole: u64, scale: u64| whole * scale / 64;
-    let points = used.points.map(|scale| ("points".into(), part(charged.of("points").max(2), scale)));
-    let actual = Usage {
-        requests: used.requests,
-        input_tokens: used.tokens.map(|(input, _)| part(charged.input_tokens, input)),
-        output_tokens: used.tokens.map(|(_, output)| part(charged.output_tokens, output)),
-        other: points.into_iter().collect(),
-        ..Usage::default()
-    };
-    Report { actual, ..Report::new(outcome) }
-}
-
-/// What was used in the end.
-fn actual(report: &Report, charged: &Amounts) -> Amounts {
-    if report.outcome == Outcome::Cancelled {
-        return Amounts::default();
-    }
-    let input_tokens = report.actual.input_tokens.unwrap_or(charged.input_tokens);
-    let output_tokens = report.actual.output_tokens.unwrap_or(charged.output_tokens);
-    let points = report.actual.other.first().map_or(charged.of("points"), |(_, points)| *points);
-    Amounts {
-        requests: report.actual.requests.unwrap_or(charged.requests),
-        input_tokens,
-        output_tokens,
-        tokens: input_tokens + output_tokens,
-        other: Some(Box::from([("points".into(), points)])),
-        ..Amounts::default()
-    }
-}
-
-fn worth_retrying(outcome: Outcome) -> bool {
-    match outcome {
-        Outcome::Success | Outcome::Cancelled | Outcome::TooLarge | Outcome::QuotaExhausted => false,
-        Outcome::Failed { retryable } => retryable,
-        Outcome::RateLimited
-        | Outcome::ConcurrencyLimited
-        | Outcome::Overloaded
-        | Outcome::AccelerationLimited => true,
-    }
 }

@@ -8,17 +8,19 @@ use std::{
 };
 
 use permitd_budget::{Reason, Refusal, Time};
-use permitd_proto::v1::{
-    AcquireRequest, Hello, Outcome, Refused, ReportRequest, SessionRequest, SessionResponse,
-};
+use permitd_proto::v1::{AcquireRequest, Outcome, ReportRequest, SessionRequest};
 use tonic::Code;
 
+mod hearing;
+mod sending;
+
+use self::sending::Here;
 use super::{
-    core::{Core, permit_unknown},
+    core::Core,
     upstream::{Arrived, Upstream},
 };
 use crate::{
-    cluster::{Cluster, Errand, PATIENCE, RETRY_EVERY, Route, peers::Peer},
+    cluster::{PATIENCE, RETRY_EVERY},
     config::BudgetName,
     shared::Shared,
     status::{DRAINING_HINT, ELSEWHERE, Fault},
@@ -27,9 +29,6 @@ use crate::{
 
 /// Reports and extensions of one session that other servers have not answered. Further ones are refused until some are.
 const ERRANDS_MAX: usize = 20_000;
-
-/// How long etcd may take to tell of a new budget.
-const NEWS_MAX: Duration = Duration::from_secs(1);
 
 /// A request for permits.
 #[derive(Clone, Debug)]
@@ -66,14 +65,6 @@ pub(super) struct Away {
     /// Before then, or before something has changed since `changes`, another look is no use.
     retry_at: Time,
     changes: u64,
-}
-
-/// What turns out to be this server's own.
-#[derive(Default)]
-struct Here {
-    asks: Vec<AcquireRequest>,
-    reports: Vec<ReportRequest>,
-    extends: Vec<String>,
 }
 
 impl<T> Pending<T> {
@@ -125,6 +116,18 @@ impl Away {
     /// When there is something to look at again.
     pub(super) fn next_tick(&self, now: Time) -> Option<Time> {
         self.is_stuck.then(|| now + RETRY_EVERY)
+    }
+
+    /// Whatever those servers had is to be asked again.
+    fn comes_back(&mut self, now: Time, of: impl Fn(&str) -> bool) {
+        let was_there = |at: &Option<String>| at.as_deref().is_some_and(&of);
+        for ask in self.asks.values_mut().filter(|ask| was_there(&ask.at)) {
+            ask.comes_back(now);
+        }
+        for report in self.reports.values_mut().filter(|report| was_there(&report.at)) {
+            report.comes_back(now);
+        }
+        self.is_stuck = true;
     }
 
     /// The same request once more. False if it is not under way.
@@ -288,263 +291,15 @@ impl Core {
         }
     }
 
-    fn hear(&mut self, away: &mut Away, cluster: &Cluster, now: Time) {
-        let mut ended = Vec::new();
-        let Away { asks, reports, upstreams, is_stuck, retry_at, .. } = away;
-        for (name, upstream) in &*upstreams {
-            // It is a server no longer, though its connection may stand.
-            if !cluster.has_member(name) {
-                ended.push(name.clone());
-            }
-            while !self.out.is_full() {
-                match upstream.next() {
-                    Some(Arrived::Message(message)) => {
-                        let came_back = self.heard(cluster, asks, reports, message, now);
-                        *is_stuck |= came_back;
-                        if came_back {
-                            *retry_at = now + RETRY_EVERY;
-                        }
-                    }
-                    Some(Arrived::Ended) => ended.push(name.clone()),
-                    None => break,
-                }
-            }
-        }
-        for name in &ended {
-            away.upstreams.remove(name);
-        }
-        if !ended.is_empty() {
-            away.retry_at = now + RETRY_EVERY;
-            away.comes_back(now, |at| ended.iter().any(|name| name == at));
-        }
-    }
-
-    /// Takes in a message. Whether something in it has to be asked elsewhere.
-    fn heard(
-        &mut self,
-        cluster: &Cluster,
-        asks: &mut HashMap<u64, Pending<Ask>>,
-        reports: &mut HashMap<String, Pending<(u32, ReportRequest)>>,
-        message: SessionResponse,
-        now: Time,
-    ) -> bool {
-        let mut is_stuck = false;
-        for queued in &message.queued {
-            self.out.queued(queued);
-        }
-        for granted in &message.granted {
-            if let Some(ask) = asks.get_mut(&granted.request_id) {
-                if let Some(permit) = &granted.permit {
-                    cluster.learn(&permit.permit_id, &ask.what.budget);
-                }
-                ask.what.request.count = ask.what.request.count.saturating_sub(1);
-                if ask.what.request.count == 0 {
-                    asks.remove(&granted.request_id);
-                }
-            }
-            self.out.passed_grant(granted);
-        }
-        for refused in message.refused {
-            let may_go_elsewhere = is_elsewhere(&refused);
-            if may_go_elsewhere && let Some(ask) = asks.get_mut(&refused.request_id) {
-                ask.comes_back(now);
-                is_stuck = true;
-            } else if may_go_elsewhere && let Some(report) = reports.get_mut(&refused.permit_id) {
-                report.comes_back(now);
-                is_stuck = true;
-            } else {
-                asks.remove(&refused.request_id);
-                reports.remove(&refused.permit_id);
-                self.out.refused(&refused);
-            }
-        }
-        for reported in &message.reported {
-            reports.remove(&reported.permit_id);
-            self.out.passed_report(reported);
-        }
-        for share in &message.shares {
-            self.out.share(share);
-        }
-        is_stuck
-    }
-
-    fn send_asks(&mut self, shared: &Shared, cluster: &Cluster, away: &mut Away, here: &mut Here, now: Time) {
-        let mut due: Vec<u64> =
-            away.asks.iter().filter(|(_, ask)| ask.at.is_none()).map(|(request_id, _)| *request_id).collect();
-        // In the order in which they came, as far as ids tell.
-        due.sort_unstable();
-        for request_id in due {
-            let Some(ask) = away.asks.get_mut(&request_id) else { continue };
-            let fault = match self.way(cluster, &ask.what.budget) {
-                Ok(Way::Here) => {
-                    here.asks.push(ask.what.again(now));
-                    away.asks.remove(&request_id);
-                    continue;
-                }
-                Ok(Way::There(peer)) => {
-                    let acquire = vec![ask.what.again(now)];
-                    ask.goes_to(&peer.name, now);
-                    self.send(cluster, away, &peer, SessionRequest { acquire, ..SessionRequest::default() });
-                    continue;
-                }
-                Ok(Way::None) if ask.what.is_over(now) => Fault::from(Refusal::new(Reason::NotInTime)),
-                Ok(Way::None) if now.since(ask.since) > PATIENCE => no_owner(&ask.what.budget),
-                Ok(Way::None | Way::Gone) => {
-                    away.is_stuck = true;
-                    continue;
-                }
-                Err(fault) => fault,
-            };
-            away.asks.remove(&request_id);
-            self.refuse_away(shared, request_id, fault);
-        }
-    }
-
-    fn send_reports(
-        &mut self,
-        shared: &Shared,
-        cluster: &Cluster,
-        away: &mut Away,
-        here: &mut Here,
-        now: Time,
-    ) {
-        let due = away.reports.iter().filter(|(_, report)| report.at.is_none());
-        let due: Vec<String> = due.map(|(permit_id, _)| permit_id.clone()).collect();
-        for permit_id in due {
-            let Some(report) = away.reports.get_mut(&permit_id) else { continue };
-            let way = self.errand(cluster, report.what.0, report.since, now);
-            match way {
-                Ok(Way::There(peer)) => {
-                    report.goes_to(&peer.name, now);
-                    let report = vec![report.what.1.clone()];
-                    self.send(cluster, away, &peer, SessionRequest { report, ..SessionRequest::default() });
-                    continue;
-                }
-                Ok(Way::None) => {
-                    away.is_stuck = true;
-                    continue;
-                }
-                _ => {}
-            }
-            let Some(Pending { what: (_, report), .. }) = away.reports.remove(&permit_id) else { continue };
-            match way {
-                Ok(Way::Here) => here.reports.push(report),
-                Err(fault) => self.refuse_errand(shared, permit_id, fault),
-                Ok(_) => match shared.read_report(None, &report, now) {
-                    Ok(report) => self.answer_unknown(shared, &permit_id, &report),
-                    Err(fault) => self.refuse_errand(shared, permit_id, fault),
-                },
-            }
-        }
-    }
-
-    fn send_extends(
-        &mut self,
-        shared: &Shared,
-        cluster: &Cluster,
-        away: &mut Away,
-        here: &mut Here,
-        now: Time,
-    ) {
-        for pending in mem::take(&mut away.extends) {
-            let (id, permit_id) = &pending.what;
-            match self.errand(cluster, *id, pending.since, now) {
-                Ok(Way::Here) => here.extends.push(permit_id.clone()),
-                Ok(Way::There(peer)) => {
-                    let extend = vec![permit_id.clone()];
-                    self.send(cluster, away, &peer, SessionRequest { extend, ..SessionRequest::default() });
-                }
-                Ok(Way::None) => {
-                    away.is_stuck = true;
-                    away.extends.push(pending);
-                }
-                Ok(Way::Gone) => self.refuse_errand(shared, permit_id.clone(), permit_unknown()),
-                Err(fault) => self.refuse_errand(shared, permit_id.clone(), fault),
-            }
-        }
-    }
-
-    fn send(&self, cluster: &Cluster, away: &mut Away, peer: &Peer, request: SessionRequest) {
-        let upstream = away.upstreams.entry(peer.name.clone());
-        upstream.or_insert_with(|| self.upstream(cluster, peer)).send(request);
-    }
-
-    fn refuse_errand(&mut self, shared: &Shared, permit_id: String, fault: Fault) {
-        shared.metrics.refused(fault.reason());
-        self.out.refused(&fault.into_refused_permit(permit_id));
-    }
-
-    /// Where a report or an extension goes.
-    fn errand(&self, cluster: &Cluster, id: u32, since: Time, now: Time) -> Result<Way, Fault> {
-        let Some(budget) = cluster.name_of(id) else {
-            // One that is new may have to be told of yet.
-            return Ok(if now.since(since) > NEWS_MAX { Way::Gone } else { Way::None });
-        };
-        match self.way(cluster, &budget)? {
-            Way::None if now.since(since) > PATIENCE => Err(no_owner(&budget)),
-            way => Ok(way),
-        }
-    }
-
-    fn way(&self, cluster: &Cluster, budget: &BudgetName) -> Result<Way, Fault> {
-        let is_passed = self.caller.is_passed();
-        Ok(match cluster.route(budget, Errand::Use, is_passed) {
-            Route::Here => Way::Here,
-            // One hop is all there is.
-            Route::There(_) if is_passed => return Err(elsewhere(budget)),
-            Route::There(peer) => Way::There(peer),
-            Route::Wait => Way::None,
-            Route::Nowhere => return Err(unknown_budget(budget)),
-        })
-    }
-
-    fn upstream(&self, cluster: &Cluster, peer: &Peer) -> Upstream {
-        let hello = Hello {
-            session_id: self.session_id.clone(),
-            client: "permitd".to_owned(),
-            progress: self.progress,
-            ..Hello::default()
-        };
-        Upstream::open(cluster, peer, &self.caller, hello, self.inbox.clone())
-    }
-
     fn refuse_away(&mut self, shared: &Shared, request_id: u64, fault: Fault) {
         shared.metrics.refused(fault.reason());
         self.out.refused(&fault.into_refused_request(request_id));
     }
 }
 
-/// Where something goes.
-enum Way {
-    Here,
-    There(Peer),
-    /// Nowhere at this moment.
-    None,
-    /// There is no such budget any more.
-    Gone,
-}
-
-impl Away {
-    /// Whatever those servers had is to be asked again.
-    fn comes_back(&mut self, now: Time, of: impl Fn(&str) -> bool) {
-        let was_there = |at: &Option<String>| at.as_deref().is_some_and(&of);
-        for ask in self.asks.values_mut().filter(|ask| was_there(&ask.at)) {
-            ask.comes_back(now);
-        }
-        for report in self.reports.values_mut().filter(|report| was_there(&report.at)) {
-            report.comes_back(now);
-        }
-        self.is_stuck = true;
-    }
-}
-
 /// Whether another server may grant what this one did not.
 pub(crate) fn may_go_elsewhere(reason: &str) -> bool {
     [ELSEWHERE, Reason::Moved.name(), Reason::Draining.name()].contains(&reason)
-}
-
-fn is_elsewhere(refused: &Refused) -> bool {
-    may_go_elsewhere(&refused.reason)
 }
 
 /// The budget is another server's, says one that was asked for another.
