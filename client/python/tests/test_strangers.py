@@ -12,6 +12,9 @@ from google.rpc import error_details_pb2, status_pb2
 
 import permitd
 import permitd.aio
+from permitd import _dial
+from permitd._credentials import Endpoint
+from permitd._settings import settings
 from permitd.v1 import session_pb2 as sb
 
 METHOD = "/permitd.v1.PermitService/Session"
@@ -226,6 +229,44 @@ def test_an_older_server_without_fields():
             assert (await permit.report()).outcome is permitd.Outcome.FAILED
 
     asyncio.run(run())
+
+
+class OutLate:
+    """A stream of gRPC's on which the Hello is said to be out only after the Welcome was read, as happens once in thousands."""
+
+    def __init__(self):
+        self.writing = asyncio.Event()
+        self.read_once = asyncio.Event()
+        self.broken_off = False
+
+    async def write(self, _message):
+        self.writing.set()
+        try:
+            await self.read_once.wait()
+        except asyncio.CancelledError:
+            # So does grpc.aio with the whole stream.
+            self.broken_off = True
+            raise
+
+    async def read(self):
+        await self.writing.wait()
+        asyncio.get_running_loop().call_soon(self.read_once.set)
+        return WELCOME
+
+
+def test_a_welcome_before_the_hello_is_out():
+    """Goal: it does not break the session off."""
+
+    async def run():
+        endpoint = "http://127.0.0.1:1"
+        session = _dial.Session(Endpoint.parse(endpoint), settings(endpoint, {}))
+        session._call = stream = OutLate()
+        first = await _dial._open(session, sb.Hello())
+        assert first.HasField("welcome")
+        await session.close()
+        return stream
+
+    assert not asyncio.run(run()).broken_off
 
 
 async def expire(context):

@@ -93,10 +93,15 @@ class Session:
     async def send(self, message: sb.SessionRequest) -> None:
         """Returns once there is room for another. A stream that ended meanwhile loses nothing: what has no answer is sent
         again; why it ended is told by :meth:`receive`."""
+        if not await self.write(message):
+            await asyncio.Event().wait()
+
+    async def write(self, message: sb.SessionRequest) -> bool:
+        """False if the stream has ended. Not to be cancelled while the stream is wanted: gRPC breaks it off then."""
         with contextlib.suppress(grpc.RpcError, asyncio.InvalidStateError):
             await self._call.write(message)
-            return
-        await asyncio.Event().wait()
+            return True
+        return False
 
     async def receive(self) -> sb.SessionResponse:
         """The next message, or :class:`Lost`."""
@@ -156,11 +161,14 @@ async def dial(endpoint: Endpoint, settings: Settings, hello: sb.Hello) -> tuple
 
 
 async def _open(session: Session, hello: sb.Hello) -> sb.SessionResponse:
-    opening = asyncio.ensure_future(session.send(sb.SessionRequest(hello=hello)))
+    opening = asyncio.ensure_future(session.write(sb.SessionRequest(hello=hello)))
     try:
         first = await session.receive()
-    finally:
+    except BaseException:
         opening.cancel()
+        raise
+    # The Welcome may be here before gRPC says that the Hello went out. If the stream has ended since, it is read next.
+    await opening
     if not first.HasField("welcome"):
         problem = Problem("answered without a Welcome: not permitd, or not this version", definitive=True)
         raise Lost(problem.at(session.endpoint))

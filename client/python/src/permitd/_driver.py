@@ -401,5 +401,10 @@ class Driver:
 
 def _pass_on(task: asyncio.Task[None], over: asyncio.Future[Problem]) -> None:
     """A bug of the reader or writer ends the session, and is told."""
-    if not task.cancelled() and task.exception() is not None and not over.done():
+    if over.done():
+        return
+    if task.cancelled():
+        # By gRPC: the driver cancels only what is over.
+        over.set_result(Problem("broke the session (CANCELLED)"))
+    elif task.exception() is not None:
         over.set_exception(task.exception() or RuntimeError("the task failed"))
