@@ -14,7 +14,7 @@ use crate::{
     outputs::Outputs,
     past::{Past, PastAnswer, PastRefusal},
     queue::Queue,
-    request::{Event, Grant, PermitKey, Priority},
+    request::{CallFacts, Event, Grant, PermitKey, Priority},
     saved::Ledger,
     shadow::{Call, Shadow},
     slab::{Slab, serial_of},
@@ -254,6 +254,19 @@ impl<W: Clone> Budget<W> {
     pub fn model_of(&self, permit: PermitKey) -> Option<&str> {
         let found = self.permits.get(permit.as_u64())?;
         Some(self.models.name(found.model))
+    }
+
+    /// What a live permit is for.
+    #[must_use]
+    pub fn call_of(&self, permit: PermitKey) -> Option<CallFacts> {
+        let found = self.permits.get(permit.as_u64())?;
+        Some(CallFacts {
+            tenant: self.tenants.name(found.tenant).to_owned(),
+            model: self.models.name(found.model).to_owned(),
+            priority: found.class,
+            granted: found.granted,
+            waited: found.waited,
+        })
     }
 
     /// Gives a live permit another life; says when it ends then. `None` if it has ended.

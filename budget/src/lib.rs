@@ -105,7 +105,8 @@ pub use outcome::{Outcome, Report, Reported};
 pub use past::{PAST_MAX, PastAnswer, PastRefusal, Seen};
 pub use refusal::{Reason, Refusal};
 pub use request::{
-    Acquired, COUNT_MAX, Event, Grant, HeldBy, LimitPlace, PermitKey, Place, Priority, Request, Ticket,
+    Acquired, COUNT_MAX, CallFacts, Event, Grant, HeldBy, LimitPlace, PermitKey, Place, Priority, Request,
+    Ticket,
 };
 pub use saved::{
     Level, PermitChange, Pressure, Resumed, SavedBudget, SavedCourse, SavedGate, SavedLearned, SavedLimit,

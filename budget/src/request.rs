@@ -111,6 +111,21 @@ pub struct Grant {
     pub waited: Duration,
 }
 
+/// What a live permit is for, to be told to others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CallFacts {
+    /// Whose it is.
+    pub tenant: String,
+    /// The model, or empty.
+    pub model: String,
+    /// Its class.
+    pub priority: Priority,
+    /// When it was granted.
+    pub granted: Time,
+    /// How long it had been waited for.
+    pub waited: Duration,
+}
+
 /// Something that happened to a request or a permit other than as the direct answer to a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event<W> {

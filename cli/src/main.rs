@@ -20,6 +20,7 @@ mod report;
 mod run;
 mod serve;
 mod signals;
+mod simulate;
 mod store;
 mod table;
 mod token;
@@ -64,6 +65,8 @@ enum Command {
     Budgets(budgets::Budgets),
     /// See the servers of a cluster, and steer which budgets each has.
     Cluster(cluster::Cluster),
+    /// Replay what was recorded under other limits or weights.
+    Simulate(simulate::Simulate),
     /// Say what holds a budget back, who waits, and what would help.
     Explain(explain::Explain),
     /// Watch budgets on a terminal by pressure, and steer them by keys.
@@ -101,6 +104,7 @@ impl Command {
             Command::Check(check) => check.run(),
             Command::Budgets(budgets) => budgets.run(),
             Command::Cluster(cluster) => cluster.run(),
+            Command::Simulate(simulate) => simulate.run(),
             Command::Explain(explain) => explain.run(),
             Command::Top(top) => top.run(),
             Command::Profiles(profiles) => profiles.run(),
@@ -128,6 +132,7 @@ impl Command {
             Command::Check(check) => check.json,
             Command::Budgets(budgets) => budgets.json(),
             Command::Cluster(cluster) => cluster.json(),
+            Command::Simulate(simulate) => simulate.json,
             Command::Explain(explain) => explain.remote.json,
             Command::Top(top) => top.remote.json,
             Command::Profiles(profiles) => profiles.json(),

@@ -61,6 +61,9 @@ pub(crate) struct Serve {
     /// Threads that serve connections. Default: one per core.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(0..=1_024))]
     workers: Option<u16>,
+    /// Write a trace of what is asked of budgets, for `permitd simulate`: a file, which is made anew.
+    #[arg(long, value_name = "FILE")]
+    record: Option<PathBuf>,
     /// Listen beyond loopback without TLS and authentication.
     #[arg(long)]
     insecure: bool,
@@ -112,6 +115,9 @@ impl Serve {
         server.http = self.http.map_or(server.http, |Http(address)| address);
         server.workers = self.workers.map_or(server.workers, usize::from);
         server.insecure |= self.insecure;
+        if let Some(record) = &self.record {
+            server.record = Some(record.clone());
+        }
         if let Some(Endpoints(endpoints)) = &self.cluster {
             let on = ClusterConfig::on(endpoints.clone());
             let cluster = config.cluster.get_or_insert(on.clone());

@@ -34,6 +34,7 @@ use crate::{
     inbox::Waiter,
     metrics::Contention,
     profile::{Profile, Profiles},
+    record::Recorder,
     schedule::{self, InForce},
     store::Keeper,
 };
@@ -48,6 +49,8 @@ pub struct Cell {
     profile: Arc<Profile>,
     /// Who writes it down, if anybody does.
     keeper: Option<Arc<Keeper>>,
+    /// Who writes a trace of what is asked of it, if anybody does.
+    recorder: Option<Arc<Recorder>>,
     contention: Arc<Contention>,
     server: Arc<str>,
     this: Weak<Cell>,
@@ -67,6 +70,8 @@ pub(crate) struct Footing {
     pub(crate) contention: Arc<Contention>,
     /// What is known of providers.
     pub(crate) profiles: Arc<Profiles>,
+    /// Who writes a trace of what is asked of them, if anybody does.
+    pub(crate) recorder: Option<Arc<Recorder>>,
     /// What the other servers call this one; empty where there are none.
     pub(crate) server: Arc<str>,
 }
@@ -76,7 +81,7 @@ impl Footing {
     #[cfg(test)]
     pub(crate) fn in_memory(clock: Clock, alarms: Arc<Alarms>) -> Self {
         let (contention, profiles) = (Arc::default(), Profiles::built_in());
-        Self { clock, alarms, keeper: None, contention, profiles, server: Arc::default() }
+        Self { clock, alarms, keeper: None, contention, profiles, server: Arc::default(), recorder: None }
     }
 }
 
@@ -105,7 +110,10 @@ impl Cell {
         (in_force, heart): (InForce, Budget<Waiter>),
         footing: &Footing,
     ) -> Arc<Self> {
-        let Footing { clock, alarms, keeper, contention, profiles, server } = footing.clone();
+        let Footing { clock, alarms, keeper, contention, profiles, server, recorder } = footing.clone();
+        if let Some(recorder) = &recorder {
+            recorder.declared(clock.now(), &name, &declared.spec);
+        }
         let profile = Arc::clone(profiles.of(name.provider()));
         let state = State {
             heart,
@@ -130,6 +138,7 @@ impl Cell {
             bell,
             profile,
             keeper,
+            recorder,
             contention,
             server,
             this: this.clone(),
@@ -218,6 +227,9 @@ impl Cell {
         let in_force = InForce::at(&declared.spec, schedule::wall());
         let filled = self.profile.fill(&in_force.spec);
         self.with(|state, now, events| {
+            if let Some(recorder) = &self.recorder {
+                recorder.declared(now, &self.name, &declared.spec);
+            }
             state.heart.configure(now, &filled, events);
             (state.declared, state.in_force, state.declared_anew) = (declared, in_force, true);
         });
@@ -288,7 +300,10 @@ impl Cell {
 
     /// Joins the queue.
     pub(crate) fn acquire(&self, request: Request<'_, Waiter>) -> Result<Acquired, NotTaken> {
-        self.with(|state, now, events| state.acquire(now, request, events))
+        self.with(|state, now, events| {
+            self.record(now, &request);
+            state.acquire(now, request, events)
+        })
     }
 
     /// Joins the queue with several requests under one lock, which for a busy budget is most of the cost of joining.
@@ -298,14 +313,17 @@ impl Cell {
         answers: &mut Vec<Result<Acquired, NotTaken>>,
     ) {
         self.with(|state, now, events| {
-            answers.extend(requests.map(|request| state.acquire(now, request, events)));
+            answers.extend(requests.map(|request| {
+                self.record(now, &request);
+                state.acquire(now, request, events)
+            }));
         });
     }
 
     /// Settles a permit. The waiter is who asked for it, if this report is what ended it. `None`: the budget is another server's.
     pub(crate) fn report(&self, permit: PermitKey, report: &Report) -> Option<(Reported, Option<Waiter>)> {
         self.with(|state, now, events| {
-            (!state.is_away()).then(|| state.report(&self.profile, now, permit, report, events))
+            (!state.is_away()).then(|| self.report_one(state, now, (permit, report), events))
         })
     }
 
@@ -319,11 +337,30 @@ impl Cell {
             if state.is_away() {
                 return false;
             }
-            answers.extend(
-                reports.map(|(permit, report)| state.report(&self.profile, now, permit, report, events)),
-            );
+            answers.extend(reports.map(|report| self.report_one(state, now, report, events)));
             true
         })
+    }
+
+    fn report_one(
+        &self,
+        state: &mut State,
+        now: Time,
+        (permit, report): (PermitKey, &Report),
+        events: &mut Vec<Event<Waiter>>,
+    ) -> (Reported, Option<Waiter>) {
+        if let Some(recorder) = &self.recorder
+            && let Some(call) = state.heart.call_of(permit)
+        {
+            recorder.called(now, &self.name, &call, report);
+        }
+        state.report(&self.profile, now, permit, report, events)
+    }
+
+    fn record(&self, now: Time, request: &Request<'_, Waiter>) {
+        if let Some(recorder) = &self.recorder {
+            recorder.asked(now, &self.name, request);
+        }
     }
 
     /// Returns permits whose grant reached nobody.

@@ -25,7 +25,9 @@ pub mod fuzzing;
 pub mod http;
 pub mod metrics;
 pub mod profile;
+pub mod record;
 pub mod registry;
+pub mod schedule;
 pub mod shown;
 pub mod status;
 pub mod store;
@@ -47,7 +49,6 @@ mod pace;
 mod permit_id;
 mod reading;
 mod reload;
-pub mod schedule;
 mod service;
 mod session;
 mod shared;
@@ -76,6 +77,7 @@ use crate::{
     metrics::Metrics,
     permit_id::PermitIds,
     profile::Profiles,
+    record::{Recorder, RecorderThread},
     registry::{File, Registry, RegistryError},
     session::Sessions,
     shared::Shared,
@@ -116,6 +118,9 @@ pub enum Error {
     /// A profile of `server.profiles` is wrong.
     #[error("can't use the configured profiles: {0}")]
     Profiles(#[from] ConfigError),
+    /// The configured trace can't be written.
+    #[error("can't write server.record: {0}")]
+    Record(io::Error),
     /// The store can't be used.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -197,9 +202,12 @@ pub async fn run_from(
         None => None,
     };
     let gate = if joined.is_some() { gate.with_peers() } else { gate };
+    let record = config.server.record.as_deref();
+    let recording = record.map(|path| Recorder::start(path, config.server.bounds.record_bytes as u64));
+    let (recorder, recording) = recording.transpose().map_err(Error::Record)?.unzip();
     let Held { clock, permit_ids, registry, trail, grant_thread, keeping } = match &joined {
-        Some(joined) => hold_with_others(joined, &config).await?,
-        None => hold(store, &reading, &config).await?,
+        Some(joined) => hold_with_others(joined, &config, recorder).await?,
+        None => hold(store, &reading, &config, recorder).await?,
     };
     // What is in it ends with it.
     let mut background = JoinSet::new();
@@ -275,7 +283,8 @@ pub async fn run_from(
     }
     drop(background);
     traces.finish().await;
-    let sound = workers.join() & grant_thread.join() & stream_thread.join();
+    let recorded = recording.is_none_or(RecorderThread::finish);
+    let sound = workers.join() & grant_thread.join() & stream_thread.join() & recorded;
     match keeping.map_or(Some(Ok(())), |keeping| keeping.finish(shared.registry.list())) {
         Some(written) if sound => Ok(written?),
         _ => Err(Error::Panicked),
@@ -294,13 +303,18 @@ struct Held {
 }
 
 /// Goes on with what is kept, with the configuration as it is now; from here on, whatever changes is written down.
-async fn hold(mut store: Option<Box<dyn Store>>, reading: &Reading, config: &Config) -> Result<Held, Error> {
+async fn hold(
+    mut store: Option<Box<dyn Store>>,
+    reading: &Reading,
+    config: &Config,
+    recorder: Option<Arc<Recorder>>,
+) -> Result<Held, Error> {
     let Begun { kept, seal, clock, resumed } = store::begin(&mut store, reading)?;
     let (alarms, grant_thread) = Alarms::start("grants", clock)?;
     let profiles = Profiles::load(config.server.profiles.iter().map(PathBuf::as_path))?;
     let keeper = store.is_some().then(Arc::<Keeper>::default);
     let (contention, server) = (Arc::default(), Arc::default());
-    let footing = Footing { clock, alarms, keeper: keeper.clone(), contention, profiles, server };
+    let footing = Footing { clock, alarms, keeper: keeper.clone(), contention, profiles, server, recorder };
     let registry = Arc::new(Registry::new(footing, config.server.bounds.budgets));
     let changes = registry.restore(kept, &resumed)?;
     registry.follow(File::of(config))?;
@@ -318,13 +332,18 @@ async fn hold(mut store: Option<Box<dyn Store>>, reading: &Reading, config: &Con
 }
 
 /// As one of several servers: budgets come later, one by one, as they are claimed.
-async fn hold_with_others(joined: &Joined, config: &Config) -> Result<Held, Error> {
+async fn hold_with_others(
+    joined: &Joined,
+    config: &Config,
+    recorder: Option<Arc<Recorder>>,
+) -> Result<Held, Error> {
     let clock = joined.clock();
     let (alarms, grant_thread) = Alarms::start("grants", clock)?;
     let profiles = Profiles::load(config.server.profiles.iter().map(PathBuf::as_path))?;
     let keeper = Arc::<Keeper>::default();
     let (contention, server) = (Arc::default(), joined.name().into());
-    let footing = Footing { clock, alarms, keeper: Some(Arc::clone(&keeper)), contention, profiles, server };
+    let footing =
+        Footing { clock, alarms, keeper: Some(Arc::clone(&keeper)), contention, profiles, server, recorder };
     let registry = Arc::new(Registry::new(footing, config.server.bounds.budgets).clustered());
     registry.follow(File::of(config))?;
     let trail = Trail::resume(config.server.bounds.changes, Vec::new(), Some(Arc::clone(&keeper)));

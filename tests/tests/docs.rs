@@ -151,6 +151,7 @@ async fn commands_parse() {
         "report",
         "run",
         "serve",
+        "simulate",
         "store",
         "token",
         "top",

@@ -1,6 +1,7 @@
 //! `permitd budgets`: one file for each subcommand, and what they show alike.
 
 mod changes;
+mod declaration;
 mod diff;
 mod list;
 mod schedule;
@@ -13,6 +14,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 
+pub(crate) use self::declaration::Declaration;
 use crate::{failure::Failure, remote::block_on};
 
 const EXAMPLES: &str = "\

@@ -1,23 +1,18 @@
 //! `permitd budgets set`
 
-use std::{collections::BTreeMap, time::Duration};
-
-use clap::{Args, ValueEnum};
-use permitd_budget::{LimitSpec, Scheduled};
+use clap::Args;
 use permitd_proto::v1::{self, admin_service_client::AdminServiceClient};
 use permitd_server::{
-    admin::{write_limit, write_scheduled},
     config::BudgetName,
     shown::{budget_json, name, removed},
 };
 use tonic::Code;
 
-use super::show::declared;
+use super::{declaration::Declaration, show::declared};
 use crate::{
     failure::Failure,
-    format::{print, wire_span},
-    limits::{Tenant, budget, duration, limit, scheduled, tenant},
-    profiles::Files,
+    format::print,
+    limits::budget,
     remote::{Connection, Remote},
 };
 
@@ -60,40 +55,8 @@ pub(super) struct Set {
     /// PROVIDER/KEY, or PROVIDER alone for its key `default`. The key is an alias, never the secret itself.
     #[arg(value_parser = budget)]
     budget: BudgetName,
-    /// A limit, for example requests=60/1m (see below). Can be repeated.
-    #[arg(long = "limit", value_name = "LIMIT", value_parser = limit)]
-    limits: Vec<LimitSpec>,
-    /// The limits of the provider's tier, as of `permitd profiles list`; each --limit is added, or replaces the tier's own.
-    #[arg(long)]
-    tier: Option<String>,
     #[command(flatten)]
-    profiles: Files,
-    /// No limits at all: permits are counted, and nothing waits.
-    #[arg(long, conflicts_with_all = ["limits", "tier"])]
-    unlimited: bool,
-    /// A tenant with a weight other than 1, and perhaps a bound on its waiting requests, the part that it is guaranteed of each limit
-    /// (20%+), and the most that it may have (40%). Can be repeated.
-    #[arg(long = "tenant", value_name = "NAME=WEIGHT[:MAX_WAITING][:PERCENT%+][:PERCENT%]", value_parser = tenant)]
-    tenants: Vec<Tenant>,
-    /// How many requests may wait. Default: 100,000.
-    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
-    max_waiting: u32,
-    /// How long requests wait that do not say. Default: as long as it takes.
-    #[arg(long, value_name = "DURATION", value_parser = duration)]
-    max_wait: Option<Duration>,
-    /// What becomes of a request that can't be granted at once and does not say how long to wait.
-    #[arg(long, value_enum, default_value_t = Overflow::Wait)]
-    overflow: Overflow,
-    /// How long a permit lives that is not reported. Default: what the provider's profile says, else 10m.
-    #[arg(long, value_name = "DURATION", value_parser = duration)]
-    permit_ttl: Option<Duration>,
-    /// Another limit at certain hours, for example 'mon-fri 22:00-06:00 Europe/Berlin requests=2000/1m' (see `permitd budgets
-    /// schedule`). Can be repeated; of several for one limit the first holds.
-    #[arg(long = "schedule", value_name = "HOURS LIMIT", value_parser = scheduled)]
-    schedule: Vec<Scheduled>,
-    /// on: grant everything at once, and record what the limits would have done (see `permitd budgets get` and `explain`).
-    #[arg(long, value_enum, default_value_t = Switch::Off)]
-    shadow: Switch,
+    declaration: Declaration,
     /// Change the budget only if this is still its etag, as of `permitd budgets get`.
     #[arg(long, default_value = "", hide_default_value = true)]
     etag: String,
@@ -107,25 +70,11 @@ pub(super) struct Set {
     pub(super) remote: Remote,
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Overflow {
-    /// It waits.
-    Wait,
-    /// It is refused.
-    Reject,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Switch {
-    On,
-    Off,
-}
-
 impl Set {
     pub(super) async fn run(self) -> Result<(), Failure> {
         let mut admin = self.remote.admin().await?;
         let request = v1::SetBudgetRequest {
-            budget: Some(self.wire()?),
+            budget: Some(self.declaration.wire(&self.budget, self.etag.clone())?),
             validate_only: self.dry_run,
             reason: self.reason.clone(),
         };
@@ -156,43 +105,6 @@ impl Set {
             Err(status) => Err(self.remote.failure(&status)),
         }
     }
-
-    /// The limits given, and those of the tier that they leave as they are.
-    fn all_limits(&self) -> Result<Vec<LimitSpec>, Failure> {
-        let Some(tier) = &self.tier else { return Ok(self.limits.clone()) };
-        let mut limits = self.profiles.tier(self.budget.provider(), tier)?;
-        limits.retain(|limit| !self.limits.iter().any(|given| given.same_identity(limit)));
-        limits.extend(self.limits.iter().cloned());
-        Ok(limits)
-    }
-
-    fn wire(&self) -> Result<v1::Budget, Failure> {
-        let overflow = match self.overflow {
-            Overflow::Wait => v1::Overflow::Wait,
-            Overflow::Reject => v1::Overflow::Reject,
-        };
-        let mut tenants = BTreeMap::new();
-        for tenant in &self.tenants {
-            if tenants.insert(tenant.name.clone(), tenant.wire).is_some() {
-                return Err(Failure::new(format!("--tenant {} is given twice", tenant.name)).exit_code(2));
-            }
-        }
-        Ok(v1::Budget {
-            provider: self.budget.provider().to_owned(),
-            key: self.budget.key().to_owned(),
-            limits: self.all_limits()?.iter().map(write_limit).collect(),
-            queue: Some(v1::Queue {
-                max_waiting: self.max_waiting,
-                max_wait: self.max_wait.map(wire_span),
-                overflow: overflow.into(),
-            }),
-            tenants,
-            permit_ttl: self.permit_ttl.map(wire_span),
-            etag: self.etag.clone(),
-            shadow: self.shadow == Switch::On,
-            schedule: self.schedule.iter().map(write_scheduled).collect(),
-        })
-    }
 }
 
 /// What these arguments declare.
@@ -206,5 +118,6 @@ pub(super) fn told_by(arguments: &[&str]) -> v1::Budget {
         set: Set,
     }
     let line = ["set"].iter().chain(arguments);
-    Line::try_parse_from(line).expect("arguments").set.wire().expect("a declaration")
+    let set = Line::try_parse_from(line).expect("arguments").set;
+    set.declaration.wire(&set.budget, set.etag).expect("a declaration")
 }

@@ -11,6 +11,7 @@ mod profiles;
 mod run;
 mod security;
 mod serve;
+mod simulate;
 mod store;
 mod support;
 mod terminal;

@@ -178,6 +178,7 @@ fn read_server(mut table: Table<'_>) -> ServerConfig {
         keepalive: read_keepalive(table.table("keepalive")),
         telemetry: read_telemetry(table.table("telemetry")),
         tls: read_tls(table.table("tls")),
+        record: table.read("record", text).filter(|path| !path.is_empty()).map(PathBuf::from),
         bounds: read_bounds(table.table("bounds")),
     };
     table.finish();
@@ -253,6 +254,7 @@ fn read_bounds(mut table: Table<'_>) -> Bounds {
         watches: bound("watches", base.watches, 1, 10_000),
         changes: bound("changes", base.changes, 1, 1_000_000),
         metric_budgets: bound("metric_budgets", base.metric_budgets, 0, 10_000),
+        record_bytes: bound("record_bytes", base.record_bytes, 1_024, 1 << 40),
     };
     table.finish();
     bounds

@@ -41,6 +41,7 @@ pub(crate) use limit_text::unknown;
 pub use limit_text::{LimitText, LimitTextError, parse_amount, parse_limit};
 pub(crate) use load::read_strictly;
 pub use name::{BudgetName, BudgetNameError, DEFAULT_KEY};
+pub(crate) use render::budget_toml;
 
 /// Everything that a server is told before it starts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -84,6 +85,8 @@ pub struct ServerConfig {
     pub telemetry: TelemetryConfig,
     /// What is served with TLS; `None` serves in the clear.
     pub tls: Option<TlsConfig>,
+    /// Where a trace of what is asked of budgets is written, for `permitd simulate`; `None` for nowhere.
+    pub record: Option<PathBuf>,
     /// What nobody may exceed.
     pub bounds: Bounds,
 }
@@ -165,6 +168,8 @@ pub struct Bounds {
     pub changes: usize,
     /// Budgets with metrics of their own; the others are added up under `other`.
     pub metric_budgets: usize,
+    /// Bytes of the trace; what comes after is not written.
+    pub record_bytes: usize,
 }
 
 impl Default for ServerConfig {
@@ -182,6 +187,7 @@ impl Default for ServerConfig {
             keepalive: Keepalive::default(),
             telemetry: TelemetryConfig::default(),
             tls: None,
+            record: None,
             bounds: Bounds::default(),
         }
     }
@@ -252,6 +258,7 @@ impl Default for Bounds {
             watches: 100,
             changes: 10_000,
             metric_budgets: 200,
+            record_bytes: 256 * 1024 * 1024,
         }
     }
 }

@@ -6,8 +6,8 @@ use permitd_budget::{BudgetSpec, LimitSpec, Overflow, Window};
 use toml::{Table, Value};
 
 use super::{
-    AuthConfig, Bounds, ClientCerts, ClusterConfig, Config, DurationText, IdentityConfig, ServerConfig,
-    TelemetryConfig, TlsConfig,
+    AuthConfig, Bounds, BudgetName, ClientCerts, ClusterConfig, Config, DurationText, IdentityConfig,
+    ServerConfig, TelemetryConfig, TlsConfig,
     auth::priority_name,
     limit_text::{LimitText, parse_limit, time_text},
 };
@@ -57,6 +57,7 @@ fn server(server: &ServerConfig) -> Table {
         ),
         ("telemetry", telemetry(&server.telemetry).into()),
         ("tls", tls(server.tls.as_ref()).into()),
+        ("record", server.record.as_ref().map_or(String::new(), |path| path.display().to_string()).into()),
         ("bounds", bounds(&server.bounds).into()),
     ])
 }
@@ -156,9 +157,16 @@ fn bounds(bounds: &Bounds) -> Table {
             ("watches", bounds.watches),
             ("changes", bounds.changes),
             ("metric_budgets", bounds.metric_budgets),
+            ("record_bytes", bounds.record_bytes),
         ]
         .map(|(name, bound)| (name, number(bound as u64))),
     )
+}
+
+/// One budget as a configuration by itself.
+pub(crate) fn budget_toml(name: &BudgetName, spec: &BudgetSpec) -> String {
+    let budgets: Table = [(name.to_string(), budget(spec).into())].into_iter().collect();
+    table([("budgets", budgets.into())]).to_string()
 }
 
 fn budget(spec: &BudgetSpec) -> Table {

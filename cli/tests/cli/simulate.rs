@@ -1,0 +1,57 @@
+//! `permitd serve --record` and `permitd simulate`
+
+use std::{fs, path::PathBuf};
+
+use crate::support::{Server, permitd, say, signal};
+
+/// Goal: what a server recorded is replayed: as it was, and as it would have been under other limits, with what the provider would have
+/// said to that.
+#[test]
+fn what_was_recorded_is_replayed() {
+    let trace =
+        PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("{}-trace.jsonl", std::process::id()));
+    let path = trace.to_str().expect("the path is text");
+    let mut server =
+        Server::start_with(&["--listen", "127.0.0.1:0", "--http", "127.0.0.1:0", "--record", path], &[]);
+    server.say(&["budgets", "set", "p/k", "--limit", "requests=2/1d"]).well();
+    let mut permits = Vec::new();
+    for _ in 0..3 {
+        let said = server.say(&["acquire", "p/k", "--tenant", "web", "--max-wait", "0s", "--json"]);
+        if said.code == 0 {
+            permits.push(said.json()[0]["permit_id"].as_str().expect("an id").to_owned());
+        }
+    }
+    assert_eq!(permits.len(), 2, "the third is refused");
+    for permit in &permits {
+        server.say(&["report", permit, "--outcome", "success"]).well();
+    }
+    signal(&server.process, "-TERM");
+    assert!(server.process.wait().expect("it ends").success());
+
+    let simulate = |more: &[&str]| {
+        let words = ["simulate", "--trace", path, "--budget", "p/k", "--json"];
+        say(&mut permitd(&[&words, more].concat())).well().json().remove(0)
+    };
+    let told = simulate(&["--change", "--limit requests=3/1d", "--provider", "requests=3/1d"]);
+    for (when, served, refused) in [("before", 2, 1), ("after", 3, 0)] {
+        let of = &told[when];
+        assert_eq!((&of["served"], &of["rate_limited"]), (&served.into(), &0.into()), "{told:#}");
+        let kept = of["refused"]["NOT_IN_TIME"].as_u64().unwrap_or(0);
+        assert_eq!(kept, refused, "{told:#}");
+    }
+    let told = simulate(&["--change", "--limit requests=3/1d"]);
+    assert_eq!(told["after"]["rate_limited"], 1, "the provider has no more than was declared: {told:#}");
+    let table =
+        say(&mut permitd(&["simulate", "--trace", path, "--budget", "p/k", "--change", "--tenant web=3"]));
+    assert!(table.well().stdout.contains("BEFORE"));
+
+    for (words, hint) in [
+        (["--budget", "p/other", "--change", "--limit requests=3/1d"], "says nothing of p/other"),
+        (["--budget", "p/k", "--change", "--limit requests"], "--change makes no sense"),
+        (["--budget", "p/k", "--change", "'"], "a quote has no end"),
+    ] {
+        let said = say(&mut permitd(&[&["simulate", "--trace", path][..], &words].concat()));
+        assert!(said.code != 0 && said.stderr.contains(hint), "{said:#?}");
+    }
+    fs::remove_file(&trace).expect("it was there");
+}
