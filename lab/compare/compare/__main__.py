@@ -25,7 +25,7 @@ def main() -> int:
     arguments = _parser().parse_args()
     try:
         if arguments.command == "page":
-            page.write(_kept(arguments.results))
+            page.write(_finished(arguments.results))
         else:
             asyncio.run(_run(arguments))
     except Missing as missing:
@@ -119,6 +119,17 @@ def _check(finished: list[dict]) -> None:
     for digest in finished:
         if not digest["answered"] or not digest["waits"] or digest["failed"]:
             raise Missing(f"{digest['strategy']} did not do its work: {digest}")
+
+
+def _finished(path: Path) -> list[dict]:
+    """What was kept, if it is enough for a page: without runs there is nothing to tell, without the oracle nothing to compare."""
+    runs = _kept(path)
+    first = "first run `make compare`, or `lab/compare/run run` for some of it"
+    if not runs:
+        raise Missing(f"{path} holds no run to write of: {first}")
+    if not any(run["strategy"] == "oracle" for run in runs):
+        raise Missing(f"{path} holds no run of the oracle, with which all are compared: {first}")
+    return runs
 
 
 def _kept(path: Path) -> list[dict]:
