@@ -38,22 +38,26 @@ pub mod bounds {
     pub const COUNTINGS: usize = 64;
 }
 
-/// Everything declared about one budget, as somebody wrote it. [`BudgetSpec::check`] makes it usable.
+/// Everything declared about one budget.
+///
+/// As somebody wrote it: [`BudgetSpec::check`] makes it usable.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct BudgetSpec {
-    /// At most [`bounds::LIMITS`]; none means that nothing throttles.
+    /// What a call has to fit, all of it at the same time. At most [`bounds::LIMITS`]; none means that nothing throttles.
     pub limits: Vec<LimitSpec>,
     /// How requests wait.
     pub queue: QueueSpec,
     /// Tenants that differ from the default, by name.
     pub tenants: BTreeMap<String, TenantSpec>,
-    /// How long a permit lives unreported; `None` means [`DEFAULT_PERMIT_TTL`].
+    /// How long a permit lives unreported; `None` means what the provider's profile says, else [`DEFAULT_PERMIT_TTL`].
     pub permit_ttl: Option<Duration>,
     /// How the provider counts tokens, by model; the first that matches counts. Where none does, [`Counting::default`] holds.
     pub counting: Vec<CountingSpec>,
     /// Whether everything is granted at once, and what the limits would have done is recorded beside it.
     pub shadow: bool,
-    /// Limits that are others at certain hours. The heart grants by `limits` alone: see [`CheckedSpec::at_hours`].
+    /// Limits that are others at certain hours.
+    ///
+    /// The heart grants by `limits` alone: see [`CheckedSpec::at_hours`].
     pub schedule: Vec<Scheduled>,
 }
 
@@ -89,8 +93,8 @@ pub enum Window {
     /// A token bucket: refills continuously, holds at most `burst`.
     #[default]
     Bucket,
-    /// Starts from zero at fixed instants, one of which is `phase`. With an unknown phase it is enforced as `Sliding`, which
-    /// holds for every phase.
+    /// Starts from zero at fixed instants, one of which is `phase`. With an unknown phase it is enforced as [`Window::Sliding`],
+    /// which holds for every phase.
     Fixed {
         /// Some instant at which a window begins.
         phase: Option<Time>,
@@ -110,9 +114,9 @@ pub const DEFAULT_QUANTUM: Duration = Duration::from_secs(1);
 /// How requests wait.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct QueueSpec {
-    /// 0 means [`DEFAULT_MAX_WAITING`].
+    /// How many requests may wait; 0 means [`DEFAULT_MAX_WAITING`].
     pub max_waiting: u32,
-    /// For requests that give none; `None` means as long as it takes.
+    /// How long a request waits that does not say; `None` means as long as it takes.
     pub max_wait: Option<Duration>,
     /// What becomes of a request that gives no `max_wait` and can't be granted at once.
     pub overflow: Overflow,
@@ -133,7 +137,7 @@ pub enum Overflow {
 pub struct TenantSpec {
     /// The part of the budget relative to other tenants; 0 means 1.
     pub weight: u32,
-    /// 0 means the budget's.
+    /// How many of its requests may wait; 0 means as many as the budget lets.
     pub max_waiting: u32,
     /// The most that it may have of each limit that all tenants share, in per cent of what is declared; 0 and 100 mean all.
     pub max_percent: u32,

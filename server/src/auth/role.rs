@@ -9,7 +9,7 @@ pub enum Role {
     Acquire,
     /// Say how the calls of one's permits went.
     Report,
-    /// Declare, change, pause and delete budgets; and everything that `Observe` may.
+    /// Declare, change, pause and delete budgets; and everything that [`Role::Observe`] may.
     Admin,
     /// See budgets, changes and metrics.
     Observe,

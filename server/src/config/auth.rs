@@ -27,7 +27,7 @@ const PRIORITIES: [(&str, Priority); 3] =
 /// Who may do what.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AuthConfig {
-    /// Whether anybody may read metrics.
+    /// Whether anybody may read metrics, which tell names of budgets, or only whoever may observe.
     pub metrics_open: bool,
     /// How JWTs are checked; `None` takes none.
     pub jwt: Option<JwtConfig>,
@@ -38,13 +38,13 @@ pub struct AuthConfig {
 /// How JWTs are checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JwtConfig {
-    /// The file that has the keys, as a JSON Web Key Set. Read again when it changes.
+    /// The file that has the keys, as a JSON Web Key Set; read again when it changes. Without it no JWT is taken.
     pub jwks: PathBuf,
     /// What `iss` has to be.
     pub issuer: String,
     /// What `aud` has to be, or have.
     pub audience: String,
-    /// How far the clocks of who issues them and of this server may be apart. 0 s to 10 min.
+    /// How far the clocks of who issues them and of this server may be apart.
     pub leeway: Duration,
 }
 
@@ -63,7 +63,7 @@ pub struct IdentityConfig {
     pub budgets: Vec<String>,
     /// The tenants that they may be, as globs; none means the one that is called as they are.
     pub tenants: Vec<String>,
-    /// The priorities that they may ask with.
+    /// The priorities that they may ask with; none means all.
     pub priorities: Vec<Priority>,
 }
 

@@ -18,7 +18,7 @@ pub struct ClusterConfig {
     pub name: Option<String>,
     /// Where the other servers reach this one; `None` for where it listens.
     pub address: Option<String>,
-    /// After how long without a word to etcd a server's budgets are another's. 2 s to 1 min.
+    /// After how long without a word to etcd a server's budgets are another's.
     pub lease: Duration,
     /// The authorities of the other servers' certificates; `None` for the system's.
     pub peer_ca: Option<PathBuf>,
@@ -27,11 +27,11 @@ pub struct ClusterConfig {
 /// Where etcd is, and what it wants to be shown.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EtcdConfig {
-    /// URLs of its members.
+    /// URLs of its members; in a file `etcd://host:2379,host:2379`, or `etcds://` for TLS. Without any there is no cluster.
     pub endpoints: Vec<String>,
-    /// Who this server is there, if etcd wants to know.
+    /// Who this server is to etcd, if that wants to know.
     pub user: Option<String>,
-    /// The file with the user's password.
+    /// The file with that user's password.
     pub password_file: Option<PathBuf>,
     /// With `https` endpoints.
     pub tls: Option<EtcdTlsConfig>,
@@ -40,11 +40,11 @@ pub struct EtcdConfig {
 /// TLS to etcd.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EtcdTlsConfig {
-    /// Its authorities; `None` for the system's.
+    /// etcd's authorities; `None` for the system's.
     pub ca: Option<PathBuf>,
-    /// The certificate to show.
+    /// The certificate to show etcd.
     pub cert: Option<PathBuf>,
-    /// Its key.
+    /// The certificate's private key.
     pub key: Option<PathBuf>,
 }
 
@@ -67,8 +67,11 @@ impl ClusterConfig {
         }
     }
 
-    /// Its endpoints, as [`ClusterConfig::endpoints`] reads them.
+    /// Its endpoints, as [`ClusterConfig::endpoints`] reads them; empty without any.
     pub(super) fn etcd_url(&self) -> String {
+        if self.etcd.endpoints.is_empty() {
+            return String::new();
+        }
         let hosts = self.etcd.endpoints.iter();
         let hosts: Vec<&str> =
             hosts.map(|url| url.split_once("://").map_or(&**url, |(_, host)| host)).collect();

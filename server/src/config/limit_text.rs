@@ -133,7 +133,7 @@ fn quantised(quantum: Option<Duration>) -> Window {
     Window::Quantised { quantum: quantum.unwrap_or(DEFAULT_QUANTUM) }
 }
 
-/// Reads an amount: digits, `_` between them, and `k` or `M` behind them for thousands and millions.
+/// An amount, as people write it: digits, `_` between them, and `k` or `M` behind them for thousands and millions.
 ///
 /// # Errors
 /// Says what is wrong and gives an example.

@@ -59,8 +59,11 @@ impl Config {
         Self::read_noting(text, place, environment).map(|(config, _)| config)
     }
 
-    /// As [`Config::read`]; also every path that was asked for.
-    pub(super) fn read_noting(
+    /// As [`Config::read`]; also the path of every setting that was asked for, given or not: all that such a file may say.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn read_noting(
         text: &str,
         place: &str,
         environment: impl IntoIterator<Item = (String, String)>,

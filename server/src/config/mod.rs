@@ -61,21 +61,22 @@ pub struct Config {
 /// The process: where it listens and how it behaves.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerConfig {
-    /// Where gRPC is served. Port 0 lets the system choose one.
+    /// Where gRPC is served: an IP address and a port. Port 0 lets the system choose one.
     pub listen: SocketAddr,
-    /// Where state is kept.
+    /// Where state is kept that outlasts the process: a folder of its own, made if it is not there; `none` keeps everything in
+    /// memory.
     pub data: Data,
-    /// Where `/healthz`, `/readyz` and `/metrics` are served; `None` for nowhere.
+    /// Where the web console, `/healthz`, `/readyz` and `/metrics` are served; `None` for nowhere, which is written `off`.
     pub http: Option<SocketAddr>,
     /// Whether to listen beyond loopback without TLS and authentication.
     pub insecure: bool,
     /// Threads that serve connections; 0 means one per core.
     pub workers: usize,
-    /// How long a broken session keeps its places in the queue and its permits. 0 s to 1 h.
+    /// How long a broken session keeps its places in the queue and its permits.
     pub grace: Duration,
-    /// How long reports are still taken after the server was told to stop. 0 s to 9 s, so that it is gone within 10 s.
+    /// How long reports are still taken after the server was told to stop. It is gone within 10 s in any case.
     pub drain: Duration,
-    /// How long a client may use its local share of a budget after it last heard of it. 1 s to 24 h.
+    /// How long a client may use its local share of a budget after it last heard of it.
     pub share_valid_for: Duration,
     /// Files with profiles of providers, over the built-in ones.
     pub profiles: Vec<PathBuf>,
@@ -94,22 +95,22 @@ pub struct ServerConfig {
 /// Where traces go, and which.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TelemetryConfig {
-    /// The collector, which takes OTLP by gRPC; `None` for no traces.
+    /// The collector, which takes OTLP by gRPC, as `http://127.0.0.1:4317`; `None` for no traces.
     pub otlp: Option<String>,
-    /// Of requests without a trace context of their own, one in so many is traced; 0 for none. 0 to 1,000,000.
+    /// Of requests without a trace context of their own, one in so many is traced; 0 for none.
     pub sample_one_in: u32,
 }
 
 /// What TLS is served with, on both ports. The files are in PEM, and read again when they change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsConfig {
-    /// The server's certificate, with those between it and its authority behind it.
+    /// The server's certificate, with those between it and its authority behind it. Naming one turns TLS on.
     pub cert: PathBuf,
-    /// Its private key.
+    /// The certificate's private key.
     pub key: PathBuf,
     /// The authorities of clients' certificates; `None` asks clients for none.
     pub client_ca: Option<PathBuf>,
-    /// Whether a client needs one.
+    /// Whether a client needs a certificate.
     pub client_certs: ClientCerts,
 }
 
@@ -133,9 +134,9 @@ impl TlsConfig {
 /// How dead connections are found: HTTP/2 pings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Keepalive {
-    /// Between two pings of a quiet connection. 1 s to 1 h.
+    /// Between two pings of a quiet connection.
     pub interval: Duration,
-    /// A connection that leaves a ping unanswered for so long is dead. 1 s to 10 min.
+    /// A connection that leaves a ping unanswered for so long is dead.
     pub timeout: Duration,
 }
 

@@ -1,11 +1,12 @@
-//! Hours and limits at them in one line, the same everywhere people write schedules, and when on the line of time such hours are:
+//! Hours and the limit at them in one line, the same everywhere people write schedules:
 //!
 //! ```text
 //! [DAYS ]FROM-TO ZONE LIMIT
 //! mon-fri 22:00-06:00 Europe/Berlin requests=2000/1m    sat,sun 00:00-24:00 UTC tokens=1M/1m
 //! ```
 //!
-//! A moment that clocks leave out when they are set forward is the one they go on at; of one that comes twice, the first.
+//! And when on the line of time such hours are. A moment that clocks leave out when they are set forward is the one they go on at; of one
+//! that comes twice, the first.
 
 use std::fmt;
 
