@@ -2,7 +2,7 @@
 
 CARGO ?= cargo
 
-.PHONY: help setup build static test test-alerts test-packaging test-rust test-go test-python test-java test-typescript test-compare conformance lint docs deny bench compare soak demo serve
+.PHONY: help setup build static test test-alerts test-packaging test-rust test-go test-python test-java test-typescript test-compare test-book conformance lint book deny bench compare soak demo serve
 
 help: ## This list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -20,7 +20,7 @@ setup: ## What the tests of clusters, alerts and the console need: etcd, promtoo
 	@command -v promtool >/dev/null || apt-get install -y prometheus
 	@command -v chromedriver >/dev/null || apt-get install -y --no-install-recommends chromium chromium-driver
 
-test: test-rust test-alerts test-packaging test-python test-typescript test-go test-java test-compare conformance ## Every test; needs Rust, Python, Node, Go, a JDK, Maven, etcd, promtool and Chromium (make setup)
+test: test-rust test-alerts test-packaging test-python test-typescript test-go test-java test-compare test-book conformance ## Every test; needs Rust, Python, Node, Go, a JDK, Maven, etcd, promtool and Chromium (make setup)
 
 test-rust: ## Everything that is written in Rust; needs nothing else but etcd and Chromium (make setup)
 	$(CARGO) test --workspace --all-targets
@@ -64,6 +64,18 @@ test-compare: ## The comparison: its linter, its arithmetic, and one scenario wi
 	$(CARGO) build -p permitd -p permitd-lab
 	client/python/prepare
 	lab/compare/check
+
+# What makes a site of the documentation, in a place of its own.
+BOOK_TOOL := $(CURDIR)/target/book-tool
+MDBOOK := 0.5.4
+
+book: ## The documentation as a site, target/book/index.html, with every link in it checked; fetches mdBook, and needs Python
+	test "$$($(BOOK_TOOL)/bin/mdbook --version 2>/dev/null)" = "mdbook v$(MDBOOK)" || \
+		$(CARGO) install --locked --root $(BOOK_TOOL) --version $(MDBOOK) --no-default-features --features search mdbook
+	python3 docs/book/build.py $(BOOK_TOOL)/bin/mdbook
+
+test-book: book ## The book, and that what checks its links finds dead ones
+	cd docs/book && python3 -m unittest --quiet
 
 conformance: ## Every client library against the same cases: a table language x case
 	$(CARGO) run --quiet -p permitd-conformance

@@ -33,8 +33,10 @@ fn read(path: &Path) -> String {
 fn pages() -> Vec<PathBuf> {
     let named = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md", "client/rust/README.md"];
     let mut pages: Vec<PathBuf> = named.iter().map(|name| root().join(name)).collect();
-    let docs = fs::read_dir(root().join("docs")).expect("there are docs");
-    pages.extend(docs.map(|entry| entry.expect("an entry").path()).filter(|path| is(path, "md")));
+    for folder in ["docs", "docs/reference"] {
+        let entries = fs::read_dir(root().join(folder)).expect("there are docs");
+        pages.extend(entries.map(|entry| entry.expect("an entry").path()).filter(|path| is(path, "md")));
+    }
     assert!(pages.len() > named.len(), "no page in docs");
     pages
 }
@@ -87,6 +89,20 @@ fn links_lead_somewhere() {
     }
     assert!(links > 20, "only {links} links were found");
     assert!(broken.is_empty(), "links to nowhere:\n{}", broken.join("\n"));
+}
+
+/// Goal: whoever turns the pages of the book comes by every one.
+#[test]
+fn the_book_has_every_page() {
+    let summary = root().join("docs/SUMMARY.md");
+    let text = read(&summary);
+    let listed = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+    let place =
+        |page: &Path| page.canonicalize().unwrap_or_else(|error| panic!("{}: {error}", page.display()));
+    let listed: BTreeSet<PathBuf> = listed.map(|link| place(&root().join("docs").join(link))).collect();
+    for page in pages().iter().filter(|page| **page != summary) {
+        assert!(listed.contains(&place(page)), "docs/SUMMARY.md does not list {}", page.display());
+    }
 }
 
 /// The anchors that a page's headings get.
