@@ -79,6 +79,7 @@ impl<W: Clone> Budget<W> {
         let report = heard.report;
         match report.outcome {
             Outcome::Success => {
+                self.feedback.admissions.note(true, now);
                 self.feedback.gate.succeed(heard.granted);
                 for at in members(heard.set) {
                     self.limits[at].rule.gate.succeed(heard.granted);
@@ -91,8 +92,11 @@ impl<W: Clone> Budget<W> {
             Outcome::AccelerationLimited => self.steepness_refused(now, heard, events),
             Outcome::ConcurrencyLimited => self.slots_refused(now, heard, events),
             Outcome::Overloaded => {
+                self.feedback.admissions.note(false, now);
                 let (given, times) = (report.retry_after, (heard.granted, now));
-                self.feedback.gate.refuse(given, true, times, &mut self.feedback.jitter);
+                if given.is_some() || !self.feedback.admissions.are_enough() {
+                    self.feedback.gate.refuse(given, true, times, &mut self.feedback.jitter);
+                }
             }
             Outcome::QuotaExhausted => {
                 self.feedback.exhaust(report.retry_after, now);

@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `learn` | the reaction to each class of outcome |
 //! | `gate` | freezes, the ladder, the probe that goes first |
+//! | `admissions` | whether a provider without capacity for some calls lets others in |
 //! | `traffic` | what went through a limit, and the provider's rate between two refusals |
 //! | `pace` | the effective amount of a limit: down once an event, and back up |
 //! | `cushion` | what is kept back against jitter, and how much of a burst the provider takes |
@@ -12,6 +13,7 @@
 //! | `discovery` | limits that nobody declared |
 //! | `history`, `recent`, `jitter` | what these need to know |
 
+mod admissions;
 mod cushion;
 mod discovery;
 mod gate;
@@ -27,6 +29,7 @@ use std::time::Duration;
 
 pub use self::pace::{Lesson, Phase, Teacher};
 pub(crate) use self::{
+    admissions::Admissions,
     cushion::{Burst, Cushion},
     gate::{Gate, WAIT_MAX},
     history::History,
@@ -43,6 +46,8 @@ use crate::time::Time;
 pub(crate) struct Feedback {
     /// Closed while the provider is overloaded.
     pub(crate) gate: Gate,
+    /// Of calls that the provider had or had no capacity for.
+    pub(crate) admissions: Admissions,
     /// Quota used up, until then if a reset is known.
     exhausted: Option<Option<Time>>,
     pub(crate) jitter: Jitter,
@@ -55,6 +60,7 @@ impl Default for Feedback {
     fn default() -> Self {
         Self {
             gate: Gate::default(),
+            admissions: Admissions::default(),
             exhausted: None,
             jitter: Jitter::default(),
             recent: Recent::default(),
