@@ -29,6 +29,8 @@ enum Command {
     Crowd(commands::siege::CrowdArguments),
     /// Measure what one hostile client at full speed costs a polite one.
     Hostile(commands::siege::HostileArguments),
+    /// Measure what metrics and traces cost.
+    Telemetry(commands::siege::TelemetryArguments),
 }
 
 // The allocator that the server's binary uses.
@@ -44,6 +46,7 @@ fn main() -> ExitCode {
         Command::Scenarios(arguments) => commands::scenarios::run(&arguments),
         Command::Crowd(arguments) => commands::siege::crowd(&arguments),
         Command::Hostile(arguments) => commands::siege::hostile(&arguments),
+        Command::Telemetry(arguments) => commands::siege::telemetry(&arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

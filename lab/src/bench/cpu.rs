@@ -15,21 +15,15 @@ pub(super) struct Cpu {
 }
 
 impl Cpu {
-    /// Of all threads that live now: nanoseconds on a CPU, from the first field of each one's schedstat (Linux,
-    /// Documentation/scheduler/sched-stats).
+    /// Of all threads of this process that live now.
     ///
     /// # Errors
-    /// If the system has no such file.
+    /// If the system does not tell.
     pub(super) fn now() -> Result<Self, Error> {
         let mut cpu = Self::default();
-        for task in fs::read_dir("/proc/self/task")? {
-            let task = task?.path();
-            // One that ends between the two has cost what it has cost before either reading.
-            let Ok(stat) = fs::read_to_string(task.join("schedstat")) else { continue };
-            let Ok(name) = fs::read_to_string(task.join("comm")) else { continue };
-            let nanos = stat.split(' ').next().unwrap_or_default().parse().map_err(|_| "no schedstat")?;
-            let part = if name.trim_end() == LOAD_THREAD { &mut cpu.load } else { &mut cpu.servers };
-            *part += Duration::from_nanos(nanos);
+        for (name, spent) in threads("self")? {
+            let part = if name == LOAD_THREAD { &mut cpu.load } else { &mut cpu.servers };
+            *part += spent;
         }
         Ok(cpu)
     }
@@ -41,4 +35,27 @@ impl Cpu {
             load: self.load.saturating_sub(earlier.load),
         }
     }
+}
+
+/// What all threads of another process that live now have used.
+///
+/// # Errors
+/// If there is no such process, or the system does not tell.
+pub(crate) fn of_process(id: u32) -> Result<Duration, Error> {
+    Ok(threads(&id.to_string())?.into_iter().map(|(_, spent)| spent).sum())
+}
+
+/// The threads of a process by name, each with its nanoseconds on a CPU: the first field of its schedstat (Linux,
+/// Documentation/scheduler/sched-stats).
+fn threads(process: &str) -> Result<Vec<(String, Duration)>, Error> {
+    let mut threads = Vec::new();
+    for task in fs::read_dir(format!("/proc/{process}/task"))? {
+        let task = task?.path();
+        // One that ends between the two has cost what it has cost before either reading.
+        let Ok(stat) = fs::read_to_string(task.join("schedstat")) else { continue };
+        let Ok(name) = fs::read_to_string(task.join("comm")) else { continue };
+        let nanos = stat.split(' ').next().unwrap_or_default().parse().map_err(|_| "no schedstat")?;
+        threads.push((name.trim_end().to_owned(), Duration::from_nanos(nanos)));
+    }
+    Ok(threads)
 }

@@ -23,7 +23,6 @@ use super::{
     Error, Plan,
     cpu::{Cpu, LOAD_THREAD},
     echo,
-    servers::Servers,
 };
 
 /// What runs against what.
@@ -50,7 +49,8 @@ pub(super) struct Turn {
 impl Load {
     pub(super) const ALL: [Load; 4] = [Load::EchoStream, Load::Session, Load::EchoCall, Load::Unary];
 
-    pub(super) fn run(self, plan: &Plan, servers: &Servers) -> Result<Turn, Error> {
+    /// One turn of it against that server.
+    pub(super) fn run(self, plan: &Plan, server: SocketAddr) -> Result<Turn, Error> {
         let counted = Arc::new(Counted::default());
         let loaders = thread::available_parallelism().map_or(1, usize::from).min(plan.connections);
         thread::scope(|scope| {
@@ -59,7 +59,7 @@ impl Load {
                 let connections = (loader..plan.connections).step_by(loaders).count();
                 let counted = &counted;
                 let thread = thread::Builder::new().name(LOAD_THREAD.to_owned());
-                let load = move || self.load(plan, servers, connections, counted);
+                let load = move || self.load(plan, server, connections, counted);
                 threads.push(thread.spawn_scoped(scope, load)?);
             }
             thread::sleep(plan.turn / 5);
@@ -82,12 +82,11 @@ impl Load {
     fn load(
         self,
         plan: &Plan,
-        servers: &Servers,
+        server: SocketAddr,
         connections: usize,
         counted: &Arc<Counted>,
     ) -> Result<(), Error> {
         let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
-        let server = if matches!(self, Load::Session | Load::Unary) { servers.permitd } else { servers.echo };
         runtime.block_on(async {
             let mut tasks: JoinSet<Result<(), Error>> = JoinSet::new();
             for number in 0..connections {

@@ -17,7 +17,10 @@ use std::{net::SocketAddr, time::Duration};
 use hdrhistogram::Histogram;
 use permitd_server::config::Data;
 
-pub(crate) use crate::bench::load::{connect, hello};
+pub(crate) use crate::bench::{
+    cpu::of_process as cpu_of_process,
+    load::{connect, hello},
+};
 use crate::bench::{
     load::Load,
     servers::Servers,
@@ -70,6 +73,12 @@ pub(crate) fn paced(server: SocketAddr, turn: Duration, items: f64) -> Result<Hi
     Ok(latency::run(&plan, server, latency::Server::Permitd, items)?.waits)
 }
 
+/// Items (acquires and reports) a second that sessions get out of a server in a process of its own.
+pub(crate) fn sessions(server: SocketAddr, plan: &Plan) -> Result<f64, Error> {
+    let turn = Load::Session.run(plan, server)?;
+    Ok(turn.items as f64 / turn.taken.as_secs_f64())
+}
+
 /// Runs the whole plan. Tells `progress` what it is at.
 ///
 /// # Errors
@@ -84,7 +93,7 @@ pub fn run(plan: &Plan, mut progress: impl FnMut(&str)) -> Result<Summary, Error
     for round in 1..=plan.rounds {
         for load in loads.clone() {
             progress(&format!("round {round} of {}: {load}", plan.rounds));
-            figures.add(load, load.run(plan, &servers)?);
+            figures.add(load, load.run(plan, servers.of(load))?);
         }
     }
     let rate = plan.rate.unwrap_or_else(|| figures.median(Load::Session) / 2.0);

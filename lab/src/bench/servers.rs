@@ -16,7 +16,7 @@ use tokio::{
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Server;
 
-use super::{Error, echo::Echo};
+use super::{Error, echo::Echo, load::Load};
 
 /// Both of them.
 pub(super) struct Servers {
@@ -35,6 +35,14 @@ impl Servers {
         servers.permitd = servers.start_permitd(workers, data, stopped.clone())?;
         servers.echo = servers.start_echo(workers, &stopped)?;
         Ok(servers)
+    }
+
+    /// The one that the load is for.
+    pub(super) fn of(&self, load: Load) -> SocketAddr {
+        match load {
+            Load::Session | Load::Unary => self.permitd,
+            Load::EchoStream | Load::EchoCall => self.echo,
+        }
     }
 
     pub(super) fn stop(self) {

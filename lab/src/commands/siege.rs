@@ -1,8 +1,8 @@
-//! `permitd-lab crowd` and `permitd-lab hostile`
+//! `permitd-lab crowd`, `permitd-lab hostile` and `permitd-lab telemetry`
 
 use std::time::Duration;
 
-use permitd_lab::siege::{Crowd, Error, Polite, Siege, binary};
+use permitd_lab::siege::{Crowd, Error, Polite, Siege, Telemetry, binary};
 
 /// The client that means no harm.
 #[derive(Debug, clap::Args)]
@@ -59,5 +59,38 @@ pub(crate) fn hostile(arguments: &HostileArguments) -> Result<(), Error> {
     let siege =
         Siege { rounds: (*rounds).max(1), items_per_second: *items_per_second, polite: polite.read()? };
     println!("{}", siege.run(&binary()?)?);
+    Ok(())
+}
+
+/// How it is watched.
+#[derive(Debug, clap::Args)]
+pub(crate) struct TelemetryArguments {
+    /// How often each server gets its turn.
+    #[arg(long, default_value_t = 10)]
+    rounds: usize,
+    /// Seconds of a turn.
+    #[arg(long, default_value_t = 4.0)]
+    seconds: f64,
+    /// Budgets that the load goes round.
+    #[arg(long, default_value_t = 10_000)]
+    budgets: usize,
+    /// Of so many requests one is traced, as server.telemetry.sample_one_in.
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
+    sample_one_in: u32,
+    /// Seconds between two scrapes, as in the Prometheus configuration of docs/operations.md.
+    #[arg(long, default_value_t = 15.0)]
+    scrape_every: f64,
+}
+
+pub(crate) fn telemetry(arguments: &TelemetryArguments) -> Result<(), Error> {
+    let TelemetryArguments { rounds, seconds, budgets, sample_one_in, scrape_every } = arguments;
+    let telemetry = Telemetry {
+        rounds: (*rounds).max(1),
+        turn: Duration::try_from_secs_f64(*seconds)?,
+        budgets: (*budgets).max(1),
+        sample_one_in: *sample_one_in,
+        scrape_every: Duration::try_from_secs_f64(*scrape_every)?,
+    };
+    println!("{}", telemetry.run(&binary()?, |step| eprintln!("{step}"))?);
     Ok(())
 }

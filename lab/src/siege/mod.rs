@@ -1,14 +1,16 @@
-//! What permitd stands: a crowd that waits, and clients that mean harm, against the real binary in a process of its own, so that its
-//! memory is its own and nobody else's.
+//! What permitd stands: a crowd that waits, clients that mean harm, and those who watch it, against the real binary in a process of its
+//! own, so that its memory is its own and nobody else's.
 
 mod crowd;
 mod hostile;
 mod server;
+mod telemetry;
 
 use std::{path::PathBuf, time::Duration};
 
 pub use crowd::{Crowd, Crowded};
 pub use hostile::{Hostile, Siege, Sieged};
+pub use telemetry::{Telemetry, Told};
 
 /// Why nothing was measured.
 pub type Error = crate::bench::Error;

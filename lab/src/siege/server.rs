@@ -6,34 +6,56 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    sync::atomic::{AtomicU32, Ordering},
+    time::Duration,
 };
 
 use super::Error;
+use crate::bench::cpu_of_process;
 
 /// A running `permitd serve`. Dropped, it is killed.
 pub(super) struct Server {
     pub(super) address: SocketAddr,
+    /// Where its metrics are, if it serves them.
+    pub(super) http: Option<SocketAddr>,
     child: Child,
     config: PathBuf,
 }
 
 impl Server {
-    /// Starts it with this configuration and without a store.
+    /// Starts it with this configuration, without a store and without an HTTP port.
     pub(super) fn start(binary: &Path, config: &str) -> Result<Self, Error> {
-        let file = env::temp_dir().join(format!("permitd-siege-{}.toml", std::process::id()));
+        Self::serve(binary, config, "off")
+    }
+
+    /// The same, but with an HTTP port.
+    pub(super) fn with_http(binary: &Path, config: &str) -> Result<Self, Error> {
+        Self::serve(binary, config, "127.0.0.1:0")
+    }
+
+    fn serve(binary: &Path, config: &str, http: &str) -> Result<Self, Error> {
+        static STARTED: AtomicU32 = AtomicU32::new(0);
+        let number = STARTED.fetch_add(1, Ordering::Relaxed);
+        let file = env::temp_dir().join(format!("permitd-siege-{}-{number}.toml", std::process::id()));
         fs::write(&file, config)?;
         let mut child = Command::new(binary)
-            .args(["serve", "--listen", "127.0.0.1:0", "--http", "off", "--data", "none", "--config"])
+            .args(["serve", "--listen", "127.0.0.1:0", "--http", http, "--data", "none", "--config"])
             .arg(&file)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()?;
         let mut line = String::new();
         BufReader::new(child.stdout.take().ok_or("no stdout")?).read_line(&mut line)?;
-        let address = line.split_once("gRPC at ").and_then(|(_, rest)| rest.split(',').next()?.parse().ok());
+        let told =
+            |port: &str| line.split_once(port).and_then(|(_, rest)| rest.split(',').next()?.parse().ok());
         // It has said on stderr why it did not start.
-        let address = address.ok_or_else(|| format!("{} said {line:?}", binary.display()))?;
-        Ok(Self { address, child, config: file })
+        let address = told("gRPC at ").ok_or_else(|| format!("{} said {line:?}", binary.display()))?;
+        Ok(Self { address, http: told("http at "), child, config: file })
+    }
+
+    /// What it has used of the processors until now.
+    pub(super) fn cpu(&self) -> Result<Duration, Error> {
+        cpu_of_process(self.child.id())
     }
 
     /// Bytes of memory that it has in use now.

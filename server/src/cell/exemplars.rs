@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use permitd_budget::{Priority, Time, WAIT_BOUNDS_NANOS, wait_bucket};
+use permitd_budget::{Priority, Time, wait_bucket};
 
 /// A trace and what it stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,17 +13,30 @@ pub(crate) struct Exemplar {
     pub(crate) at: Time,
 }
 
-/// By class, then by bucket.
+/// Only of buckets that have one: most budgets know two or three.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Exemplars(Box<[[Option<Exemplar>; WAIT_BOUNDS_NANOS.len() + 1]; Priority::ALL.len()]>);
+pub(crate) struct Exemplars(Vec<(Bucket, Exemplar)>);
+
+/// Of which class, and of which of its buckets.
+type Bucket = (u8, u8);
 
 impl Exemplars {
     pub(crate) fn keep(&mut self, priority: Priority, exemplar: Exemplar) {
         let nanos = u64::try_from(exemplar.waited.as_nanos()).unwrap_or(u64::MAX);
-        self.0[priority.index()][wait_bucket(nanos)] = Some(exemplar);
+        let bucket = bucket(priority.index(), wait_bucket(nanos));
+        match self.0.iter_mut().find(|(known, _)| *known == bucket) {
+            Some((_, last)) => *last = exemplar,
+            None => self.0.push((bucket, exemplar)),
+        }
     }
 
-    pub(crate) fn of(&self, class: usize, bucket: usize) -> Option<&Exemplar> {
-        self.0[class][bucket].as_ref()
+    pub(crate) fn of(&self, class: usize, at: usize) -> Option<&Exemplar> {
+        let bucket = bucket(class, at);
+        self.0.iter().find(|(known, _)| *known == bucket).map(|(_, exemplar)| exemplar)
     }
+}
+
+/// There are a few of both.
+fn bucket(class: usize, at: usize) -> Bucket {
+    (class as u8, at as u8)
 }

@@ -1,0 +1,228 @@
+//! What it costs to be watched: a server whose metrics are scraped and whose spans go to a collector, beside one of which nobody asks
+//! anything. The two take turns under the same load. Counting itself can't be switched off; it is in both.
+
+use std::{
+    fmt,
+    io::{Read as _, Write as _},
+    net::{SocketAddr, TcpStream},
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+use opentelemetry_proto::tonic::collector::trace::v1::{
+    ExportTraceServiceRequest, ExportTraceServiceResponse,
+    trace_service_server::{TraceService, TraceServiceServer},
+};
+use tokio::{net::TcpListener, runtime};
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::{Request, Response, Status, transport};
+
+use super::{Error, server::Server};
+use crate::bench::{self, Plan};
+
+/// What is measured.
+#[derive(Clone, Copy, Debug)]
+pub struct Telemetry {
+    /// How often each server gets its turn.
+    pub rounds: usize,
+    /// How long a turn takes.
+    pub turn: Duration,
+    /// Budgets that the load goes round.
+    pub budgets: usize,
+    /// Of so many requests one is traced.
+    pub sample_one_in: u32,
+    /// Between two scrapes.
+    pub scrape_every: Duration,
+}
+
+/// What it came to.
+#[derive(Clone, Debug)]
+pub struct Told {
+    telemetry: Telemetry,
+    alone: Seen,
+    watched: Seen,
+    spans: u64,
+    scrapes: u64,
+}
+
+/// Of one server.
+#[derive(Clone, Debug, Default)]
+struct Seen {
+    /// Items a second, of each turn.
+    rates: Vec<f64>,
+    /// CPU seconds of the server for an item, of each turn.
+    costs: Vec<f64>,
+    /// Bytes of memory at the end.
+    resident: u64,
+}
+
+impl Telemetry {
+    /// Runs it.
+    ///
+    /// # Errors
+    /// If a server can't be started, refuses anything, or is not watched.
+    pub fn run(self, binary: &Path, mut progress: impl FnMut(&str)) -> Result<Told, Error> {
+        let Self { rounds, sample_one_in, scrape_every, .. } = self;
+        let watcher = Watcher::default();
+        let collector = watcher.collect()?;
+        let telemetry =
+            format!("[server.telemetry]\notlp = \"http://{collector}\"\nsample_one_in = {sample_one_in}\n");
+        let alone = Server::start(binary, &self.config(""))?;
+        let watched = Server::with_http(binary, &self.config(&telemetry))?;
+        watcher.scrape(watched.http.ok_or("no HTTP port")?, scrape_every);
+        let (mut one, mut other) = (Seen::default(), Seen::default());
+        for round in 0..=rounds {
+            progress(&format!("round {round} of {rounds}"));
+            one.add(self, &alone)?;
+            other.add(self, &watched)?;
+        }
+        let (spans, scrapes) = watcher.counted();
+        if spans == 0 || scrapes == 0 {
+            return Err(format!("{spans} spans and {scrapes} scrapes: nobody watched").into());
+        }
+        Ok(Told { telemetry: self, alone: one, watched: other, spans, scrapes })
+    }
+
+    fn config(self, telemetry: &str) -> String {
+        format!(
+            "[server.bounds]\nbudgets = {}\n{telemetry}\
+             [providers.bench]\nlimits = [\"requests=1000M/1s\", \"tokens=1000000M/1s\", \"in_flight=1M\"]\n",
+            self.budgets + 1
+        )
+    }
+}
+
+impl Seen {
+    /// One turn. The first is a warm-up, in which the budgets come to be.
+    fn add(&mut self, telemetry: Telemetry, server: &Server) -> Result<(), Error> {
+        let Telemetry { turn, budgets, .. } = telemetry;
+        let plan = Plan { turn, budgets, ..Plan::default() };
+        let before = server.cpu()?;
+        let rate = bench::sessions(server.address, &plan)?;
+        let spent = server.cpu()?.saturating_sub(before);
+        if std::mem::replace(&mut self.resident, server.resident()?) > 0 {
+            self.rates.push(rate);
+            // The load also runs for a fifth of a turn before it is counted.
+            self.costs.push(spent.as_secs_f64() / (rate * turn.as_secs_f64() * 1.2));
+        }
+        Ok(())
+    }
+}
+
+/// Who watches: a collector of spans, and one who scrapes.
+#[derive(Clone, Debug, Default)]
+struct Watcher(Arc<Counts>);
+
+#[derive(Debug, Default)]
+struct Counts {
+    spans: AtomicU64,
+    scrapes: AtomicU64,
+    over: AtomicBool,
+}
+
+impl Watcher {
+    fn counted(&self) -> (u64, u64) {
+        self.0.over.store(true, Ordering::Relaxed);
+        (self.0.spans.load(Ordering::Relaxed), self.0.scrapes.load(Ordering::Relaxed))
+    }
+
+    /// Takes spans, on a thread that gets what others leave: as a rule a collector runs elsewhere.
+    fn collect(&self) -> Result<SocketAddr, Error> {
+        let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+        let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+        listener.set_nonblocking(true)?;
+        let address = listener.local_addr()?;
+        let service = TraceServiceServer::new(self.clone());
+        thread::spawn(move || {
+            let _ = rustix::process::nice(19);
+            let served = runtime.block_on(async {
+                let incoming = TcpListenerStream::new(TcpListener::from_std(listener)?);
+                transport::Server::builder().add_service(service).serve_with_incoming(incoming).await?;
+                Ok::<(), Error>(())
+            });
+            if let Err(error) = served {
+                eprintln!("permitd-lab: the collector: {error}");
+            }
+        });
+        Ok(address)
+    }
+
+    /// Scrapes until the end. A scrape that fails is not counted, and said.
+    fn scrape(&self, http: SocketAddr, every: Duration) {
+        let counts = Arc::clone(&self.0);
+        thread::spawn(move || {
+            while !counts.over.load(Ordering::Relaxed) {
+                match scrape(http) {
+                    Ok(()) => drop(counts.scrapes.fetch_add(1, Ordering::Relaxed)),
+                    Err(_) if counts.over.load(Ordering::Relaxed) => return,
+                    Err(error) => eprintln!("permitd-lab: the scrape: {error}"),
+                }
+                thread::sleep(every);
+            }
+        });
+    }
+}
+
+fn scrape(http: SocketAddr) -> Result<(), Error> {
+    let mut stream = TcpStream::connect(http)?;
+    write!(stream, "GET /metrics HTTP/1.1\r\nhost: {http}\r\nconnection: close\r\n\r\n")?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text)?;
+    if text.starts_with("HTTP/1.1 200") && text.contains("permitd_grants_total") {
+        return Ok(());
+    }
+    Err(text.lines().next().unwrap_or("no answer").into())
+}
+
+#[tonic::async_trait]
+impl TraceService for Watcher {
+    async fn export(
+        &self,
+        request: Request<ExportTraceServiceRequest>,
+    ) -> Result<Response<ExportTraceServiceResponse>, Status> {
+        let request = request.into_inner();
+        let scopes = request.resource_spans.iter().flat_map(|resource| &resource.scope_spans);
+        let spans: usize = scopes.map(|scope| scope.spans.len()).sum();
+        self.0.spans.fetch_add(spans as u64, Ordering::Relaxed);
+        Ok(Response::new(ExportTraceServiceResponse::default()))
+    }
+}
+
+fn median(figures: &[f64]) -> f64 {
+    let mut figures = figures.to_vec();
+    figures.sort_by(f64::total_cmp);
+    figures[figures.len() / 2]
+}
+
+impl fmt::Display for Told {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Telemetry { rounds, turn, budgets, sample_one_in, scrape_every } = self.telemetry;
+        writeln!(
+            f,
+            "{budgets} budgets, {rounds} rounds of {turn:?}; one request in {sample_one_in} traced ({} spans), \
+             scraped every {scrape_every:?} ({} times); medians",
+            self.spans, self.scrapes
+        )?;
+        writeln!(f, "{:<22} {:>12} {:>16} {:>12}", "", "items/s", "server us/item", "resident")?;
+        for (who, seen) in [("nobody asks", &self.alone), ("metrics and traces", &self.watched)] {
+            let (rate, cost) = (median(&seen.rates), median(&seen.costs) * 1e6);
+            let mib = seen.resident as f64 / f64::from(1 << 20);
+            writeln!(f, "{who:<22} {rate:>12.0} {cost:>16.3} {mib:>8.1} MiB")?;
+        }
+        let more =
+            |of: fn(&Seen) -> &[f64]| median(of(&self.watched)) / median(of(&self.alone)) * 100.0 - 100.0;
+        let mib = (self.watched.resident as f64 - self.alone.resident as f64) / f64::from(1 << 20);
+        writeln!(
+            f,
+            "{:<22} {:>+10.1} % {:>+14.1} % {mib:>+8.1} MiB",
+            "what that costs",
+            more(|seen| &seen.rates),
+            more(|seen| &seen.costs)
+        )
+    }
+}
