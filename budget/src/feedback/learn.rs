@@ -26,6 +26,8 @@ const LITTLE_PART: i128 = 4;
 
 /// Refusals within this time have the same cause.
 const LATELY_NANOS: u64 = 10_000_000_000;
+/// A refusal of a limit that is counted in windows says nothing, if it is the first in this time and the rate was right.
+const SELDOM_NANOS: u64 = 60_000_000_000;
 /// How long the other refusals of a burst take to be heard of.
 const BURST_NANOS: u64 = 250_000_000;
 
@@ -351,7 +353,7 @@ impl Rule {
     /// Whether calls that overtook each other explain a refusal: what went through until then speaks for the rate. Twice within
     /// seconds is no accident. A provider that was full and let through less than our bucket holds less of a burst than we thought.
     fn explains(&mut self, meter: &Meter, stretch: Option<Stretch>, cost: u64, now: Time) -> bool {
-        let Some(stretch) = stretch.filter(|_| meter.is_bucket()) else { return false };
+        let Some(stretch) = stretch.filter(|_| self.is_rate()) else { return false };
         if stretch.was_full && self.learn_burst(meter, stretch, now) || self.was_refused_lately(now) {
             return false;
         }
@@ -362,12 +364,20 @@ impl Rule {
             }
             None => stretch.was_full,
         };
+        // Of a window, a cushion costs its part of the rate: only where it happens often is that less than the freeze.
+        let is_seldom = !self.was_refused_within(SELDOM_NANOS, now);
         let rate = (self.pace.amount(), self.per_nanos());
-        right && self.cushion.widen(cost, rate, meter.capacity_units(), now)
+        right
+            && (!meter.is_bucket() && is_seldom
+                || self.cushion.widen(cost, rate, meter.capacity_units(), now))
     }
 
     fn was_refused_lately(&self, now: Time) -> bool {
-        self.refused_at > Time::ZERO && now.nanos_since(self.refused_at) < LATELY_NANOS
+        self.was_refused_within(LATELY_NANOS, now)
+    }
+
+    fn was_refused_within(&self, nanos: u64, now: Time) -> bool {
+        self.refused_at > Time::ZERO && now.nanos_since(self.refused_at) < nanos
     }
 
     /// The provider was full, and let through less than a full bucket of ours. False if that is nothing new.
