@@ -82,7 +82,7 @@ impl<W: Clone> Budget<W> {
     fn has_slots_due(&self, lane: u32) -> bool {
         let tenant = &self.tenants[self.queue.lane(lane).tenant];
         let shared = shared(&self.limits, self.queue.limits(lane)).filter(|limit| !limit.rule.is_rate());
-        let mut amounts = shared.map(|limit| limit.rule.pace.amount());
+        let mut amounts = shared.map(|limit| limit.rule.amount());
         tenant
             .guarantee
             .is_none_or(|owed| amounts.all(|amount| u64::from(tenant.in_flight) < owed.slots(amount)))
@@ -105,7 +105,7 @@ impl<W: Clone> Budget<W> {
         let rates = shared(&self.limits, set).map(|limit| &limit.rule).filter(|rule| rule.is_rate());
         let nanos = rates.map(|rule| {
             let units = u128::from(rule.cost(charge)) * u128::from(rule.per_nanos());
-            units / u128::from(rule.pace.amount().max(1))
+            units / u128::from(rule.amount().max(1))
         });
         u64::try_from(nanos.max().unwrap_or(0)).unwrap_or(u64::MAX)
     }

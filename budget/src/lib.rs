@@ -109,15 +109,15 @@ pub use request::{
     Ticket,
 };
 pub use saved::{
-    Level, PermitChange, Pressure, Resumed, SavedBudget, SavedCourse, SavedGate, SavedLearned, SavedLimit,
-    SavedMeter, SavedPace, SavedPermit, SavedStrangers, SavedTenant,
+    Level, PermitChange, Pressure, Resumed, SavedBudget, SavedCourse, SavedGate, SavedGradient, SavedLearned,
+    SavedLimit, SavedMeter, SavedPace, SavedPermit, SavedStrangers, SavedTenant,
 };
 pub use schedule::{DAY_SECONDS, Hours, Scheduled};
 pub use shadow::ShadowSnapshot;
 pub use snapshot::{LimitSnapshot, Snapshot, TenantSnapshot};
 pub use spec::{
-    BudgetSpec, CheckedSpec, DEFAULT_MAX_WAITING, DEFAULT_PERMIT_TTL, DEFAULT_QUANTUM, LimitSpec, Overflow,
-    QueueSpec, SpecError, TenantSpec, Window, bounds, check_name,
+    Adapt, BudgetSpec, CheckedSpec, DEFAULT_MAX_WAITING, DEFAULT_PERMIT_TTL, DEFAULT_QUANTUM, LimitSpec,
+    Overflow, QueueSpec, SpecError, TenantSpec, Window, bounds, check_name,
 };
 pub use standing::{Halt, LINES_MAX, Line, Standing};
 pub use tally::{LimitTally, WAIT_BOUNDS_NANOS, Waits, wait_bucket};

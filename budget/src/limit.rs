@@ -3,11 +3,11 @@
 use std::fmt;
 
 use crate::{
-    feedback::{Burst, Cushion, Gate, History, Pace, Traffic},
+    feedback::{Burst, Cushion, Gate, Gradient, History, Lesson, Pace, Traffic},
     glob::Glob,
     meter::{Escrow, Meter, Moment},
     saved::Strangers,
-    spec::{LimitSpec, Window},
+    spec::{Adapt, LimitSpec, Window},
     tally::LimitTally,
     time::{Time, nanos},
     usage::{self, Amounts},
@@ -52,6 +52,8 @@ pub(crate) struct Rule {
     pub(crate) told: Option<u64>,
     pub(crate) gate: Gate,
     pub(crate) pace: Pace,
+    /// Where the limit follows how long calls take; the lower of it and the pace is granted.
+    pub(crate) gradient: Option<Box<Gradient>>,
     pub(crate) cushion: Cushion,
     pub(crate) burst: Burst,
     /// When the provider last refused for it; zero if it never did.
@@ -109,8 +111,12 @@ enum Unit {
 impl Limit {
     /// One that starts full.
     pub(crate) fn of(spec: &LimitSpec, source: Source, now: Time) -> Self {
-        let meter = (spec.tenants != EACH).then(|| Meter::new(spec, now));
-        Self { rule: Rule::new(spec, source), meter }
+        let mut rule = Rule::new(spec, source);
+        if spec.adapt == Adapt::ToLatency {
+            rule.gradient = Some(Box::new(Gradient::start(spec.amount, now)));
+        }
+        let meter = (spec.tenants != EACH).then(|| rule.effective_meter(now));
+        Self { rule, meter }
     }
 
     /// One that somebody declared.
@@ -127,7 +133,19 @@ impl Limit {
     pub(crate) fn take_over(&mut self, old: Limit, moment: Moment) {
         (self.rule.fresh, self.rule.strangers) = (old.rule.fresh, old.rule.strangers);
         let Rule {
-            spec, source, told, gate, pace, cushion, burst, refused_at, traffic, tally, history, ..
+            spec,
+            source,
+            told,
+            gate,
+            pace,
+            gradient,
+            cushion,
+            burst,
+            refused_at,
+            traffic,
+            tally,
+            history,
+            ..
         } = old.rule;
         let rule = &mut self.rule;
         (rule.told, rule.gate, rule.cushion, rule.burst) = (told, gate, cushion, burst);
@@ -142,6 +160,10 @@ impl Limit {
         }
         if rule.cap() != rule.pace.cap() {
             rule.pace.set_cap(rule.cap());
+        }
+        if let (Some(new), Some(mut old)) = (&mut rule.gradient, gradient) {
+            old.set_cap(rule.spec.amount);
+            *new = old;
         }
         rule.measure_capacity();
         if let (Some(new), Some(mut old)) = (&mut self.meter, old.meter) {
@@ -182,6 +204,7 @@ impl Rule {
             told: None,
             gate: Gate::default(),
             pace: Pace::capped(spec.amount),
+            gradient: None,
             cushion: Cushion::default(),
             burst: Burst::default(),
             refused_at: Time::ZERO,
@@ -237,6 +260,18 @@ impl Rule {
         declared.min(self.told.unwrap_or(u64::MAX))
     }
 
+    /// What is granted of it: the lowest of what is configured and what was learned.
+    pub(crate) fn amount(&self) -> u64 {
+        let by_latency = self.gradient.as_ref().map_or(u64::MAX, |gradient| gradient.limit());
+        self.pace.amount().min(by_latency)
+    }
+
+    /// What taught the amount; `None` where all that is configured is granted.
+    pub(crate) fn lesson(&self) -> Option<Lesson> {
+        let lower = self.gradient.as_ref().filter(|gradient| gradient.limit() < self.pace.amount());
+        lower.map(|gradient| gradient.lesson()).or_else(|| self.pace.lesson())
+    }
+
     /// Nanoseconds of its window; 0 for limits in flight.
     pub(crate) fn per_nanos(&self) -> u64 {
         self.spec.per.map_or(0, nanos)
@@ -244,7 +279,7 @@ impl Rule {
 
     /// A full meter of the effective amount.
     pub(crate) fn effective_meter(&self, now: Time) -> Meter {
-        let amount = self.pace.amount();
+        let amount = self.amount();
         if amount == self.spec.amount && self.burst.units() == u64::MAX {
             return Meter::new(&self.spec, now);
         }
@@ -257,7 +292,7 @@ impl Rule {
 
     /// Units that are kept back of a burst.
     pub(crate) fn kept_back(&self) -> u64 {
-        burst_of(&self.spec_of(self.pace.amount()))
+        burst_of(&self.spec_of(self.amount()))
             .saturating_sub(self.burst.units())
             .saturating_add(self.cushion.units())
     }
@@ -278,7 +313,7 @@ impl Rule {
         if let Some(history) = &mut self.history {
             history.note(self.traffic.net, now);
         }
-        let (cushion, amount, per) = (self.cushion.units(), self.pace.amount(), self.per_nanos());
+        let (cushion, amount, per) = (self.cushion.units(), self.amount(), self.per_nanos());
         let refill = || {
             let burst = u128::from(meter.capacity_units().saturating_sub(cushion).max(1));
             u64::try_from(burst * u128::from(per) / u128::from(amount.max(1))).unwrap_or(u64::MAX)

@@ -1,5 +1,7 @@
 //! A look at a whole budget.
 
+use std::time::Duration;
+
 use crate::{
     budget::Budget,
     feedback::Lesson,
@@ -66,6 +68,8 @@ pub struct LimitSnapshot {
     pub source: Source,
     /// What taught the effective amount, and when; `None` where all that is declared is granted.
     pub lesson: Option<Lesson>,
+    /// What calls take when no more run than the provider carries, where the limit follows that and it is known.
+    pub usual_latency: Option<Duration>,
     /// What the provider's headers said last.
     pub told: Option<u64>,
     /// Units that are kept back of a burst.
@@ -151,11 +155,12 @@ impl<W: Clone> Budget<W> {
         let rule = &self.limits[at].rule;
         LimitSnapshot {
             configured: rule.configured(),
-            effective_amount: rule.pace.amount(),
+            effective_amount: rule.amount(),
             level,
             frozen_until: rule.gate.frozen(now).max(self.feedback.gate.frozen(now)),
             source: rule.source,
-            lesson: rule.pace.lesson(),
+            lesson: rule.lesson(),
+            usual_latency: rule.gradient.as_ref().and_then(|gradient| gradient.usual_latency()),
             told: rule.told,
             cushion: rule.kept_back(),
             freezes_total: rule.gate.freezes(),
@@ -166,8 +171,6 @@ impl<W: Clone> Budget<W> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::{Acquired, BudgetSpec, Report, Request, Usage};
 

@@ -85,6 +85,18 @@ pub struct LimitSpec {
     pub models: String,
     /// A glob over tenants that share the limit; empty means all; `each` means one limit for every tenant.
     pub tenants: String,
+    /// What lowers it besides headers. [`Adapt::ToLatency`] is for `in_flight` of all tenants only.
+    pub adapt: Adapt,
+}
+
+/// What an effective limit follows, besides what the provider's headers say.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Adapt {
+    /// The provider's refusals.
+    #[default]
+    ToRefusals,
+    /// And how long calls take: for a provider that gets slower, where others refuse.
+    ToLatency,
 }
 
 /// How a limit counts over time.
@@ -161,9 +173,13 @@ impl TenantSpec {
 pub struct CheckedSpec(BudgetSpec);
 
 impl CheckedSpec {
-    /// The same without shadow mode.
+    /// The same without shadow mode. Calls that nothing held back do not tell how long they would have taken.
     pub(crate) fn in_earnest(&self) -> Self {
-        Self(BudgetSpec { shadow: false, ..self.0.clone() })
+        let mut earnest = Self(BudgetSpec { shadow: false, ..self.0.clone() });
+        for limit in &mut earnest.0.limits {
+            limit.adapt = Adapt::ToRefusals;
+        }
+        earnest
     }
 
     /// Puts other limits of the same identity in the place of some.
@@ -353,6 +369,7 @@ impl LimitSpec {
             window: Window::Bucket,
             models: String::new(),
             tenants: String::new(),
+            adapt: Adapt::ToRefusals,
         }
     }
 
@@ -374,7 +391,9 @@ impl LimitSpec {
             window => window,
         };
         let (amount, burst) = (part(self.amount), part(self.burst));
-        Self { amount, burst, window, tenants: tenant.to_owned(), ..self.clone() }
+        // What the provider takes is learned of the whole.
+        let adapt = Adapt::ToRefusals;
+        Self { amount, burst, window, tenants: tenant.to_owned(), adapt, ..self.clone() }
     }
 
     /// Whether both bound the same thing, so that one is a change of the other.
@@ -417,6 +436,19 @@ impl LimitSpec {
                 return error("per", format!("{per:?} is outside 1 ms to 366 days"));
             }
             _ => {}
+        }
+        if self.adapt == Adapt::ToLatency {
+            if !in_flight {
+                let problem = format!(
+                    "latency is for in_flight only: it tells nothing of how much {} there are",
+                    self.unit
+                );
+                return error("adapt", problem);
+            }
+            if !self.tenants.is_empty() {
+                let problem = "latency is for limits of all tenants: a provider slows down for all of them";
+                return error("adapt", problem.to_owned());
+            }
         }
         if in_flight && self.window != Window::Bucket {
             return error("window", "in_flight has no window".to_owned());

@@ -1,8 +1,11 @@
 //! SEMANTICS, "Feedback" (23 to 27), as far as it stands without the providers' profiles: what a report makes of a budget.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    collections::VecDeque,
+    time::{Duration, SystemTime},
+};
 
-use permitd_proto::v1::{AcquireRequest, Limit, LimitState, Outcome, Permit, ReportRequest};
+use permitd_proto::v1::{AcquireRequest, Adapt, Limit, LimitState, Outcome, Permit, ReportRequest};
 use permitd_tests::{DAY, HOUR, Server, ask, in_flight, rate, report, span, tokens, until};
 use tonic::Code;
 
@@ -302,5 +305,42 @@ async fn a_burst_of_refusals_is_one_event() {
     }
     let left = frozen(&server.limit("k", "requests", "").await).unwrap_or_default();
     assert!(left <= Duration::from_millis(1_200), "the first rung is 1 s with 20 % of jitter, not {left:?}");
+    server.stop().await;
+}
+
+/// Goal: a limit in flight that asks for it follows what reports say that calls took; any other does not.
+#[tokio::test]
+async fn latency_is_followed_where_it_is_asked_for() {
+    let server = Server::start().await;
+    server.set("k", vec![Limit { adapt: Adapt::Latency.into(), ..in_flight(100) }]).await;
+    server.set("other", vec![in_flight(100)]).await;
+    let taught = async |key: &str| {
+        let limit = server.limit(key, "in_flight", "").await;
+        (limit.effective_amount, limit.learned_from)
+    };
+    // As many at once as are granted, one after the other.
+    let calls = async |key: &str, count: usize, seconds: u64| {
+        let mut permits = VecDeque::new();
+        for _ in 0..count {
+            while (permits.len() as u64) < taught(key).await.0.min(20) {
+                permits.push_back(server.granted_now(ask(key)).await);
+            }
+            let permit: Permit = permits.pop_front().expect("at least one");
+            let latency = span(Duration::from_secs(seconds));
+            let report = ReportRequest { latency, ..report(&permit.permit_id, Outcome::Success) };
+            assert!(server.report(report).await.settled);
+        }
+        for permit in permits {
+            server.settle(&permit).await;
+        }
+    };
+    assert_eq!(taught("k").await, (10, "latency".to_owned()));
+    calls("k", 40, 2).await;
+    assert_eq!(taught("k").await, (20, "latency".to_owned()));
+    calls("k", 60, 9).await;
+    assert!(taught("k").await.0 < 15, "{:?}", taught("k").await);
+    calls("other", 40, 2).await;
+    calls("other", 60, 9).await;
+    assert_eq!(taught("other").await, (100, String::new()));
     server.stop().await;
 }

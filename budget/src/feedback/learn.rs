@@ -38,7 +38,7 @@ pub(crate) struct Heard<'a> {
     pub(crate) model: Option<u32>,
     pub(crate) granted: Time,
     /// What it held, if that is known.
-    charge: Option<&'a Amounts>,
+    pub(super) charge: Option<&'a Amounts>,
     pub(crate) report: &'a Report,
 }
 
@@ -87,6 +87,7 @@ impl<W: Clone> Budget<W> {
                     self.limits[at].rule.gate.succeed(heard.granted);
                 }
                 self.grow(now, &heard);
+                self.follow_latency(now, &heard);
             }
             // The provider let it in.
             Outcome::Failed { .. } | Outcome::TooLarge => self.grow(now, &heard),
@@ -330,8 +331,10 @@ impl Limit {
             return;
         }
         meter.advance(moment.time);
-        // What slots are used for is not counted in time.
-        let full = !rule.is_rate() && meter.available().saturating_mul(LITTLE_PART) < meter.capacity();
+        // What slots are used for is not counted in time. Where latency allows less than refusals do, that is what is full.
+        let is_lower = rule.amount() < rule.pace.amount();
+        let full =
+            !rule.is_rate() && !is_lower && meter.available().saturating_mul(LITTLE_PART) < meter.capacity();
         let (per_nanos, capacity) = (rule.per_nanos(), meter.capacity_units());
         let look = Look { per_nanos, capacity, full, granted, now: moment.time };
         if rule.pace.look(&rule.traffic, &look) || more {

@@ -9,6 +9,7 @@
 //! | `traffic` | what went through a limit, and the provider's rate between two refusals |
 //! | `pace` | the effective amount of a limit: down once an event, and back up |
 //! | `cushion` | what is kept back against jitter, and how much of a burst the provider takes |
+//! | `gradient` | how many calls at once a provider takes before it gets slower, for limits that ask for it |
 //! | `headers` | limits and levels that responses tell |
 //! | `discovery` | limits that nobody declared |
 //! | `history`, `recent`, `jitter` | what these need to know |
@@ -17,6 +18,7 @@ mod admissions;
 mod cushion;
 mod discovery;
 mod gate;
+mod gradient;
 mod headers;
 mod history;
 mod jitter;
@@ -32,6 +34,7 @@ pub(crate) use self::{
     admissions::Admissions,
     cushion::{Burst, Cushion},
     gate::{Gate, WAIT_MAX},
+    gradient::Gradient,
     history::History,
     jitter::Jitter,
     learn::Heard,

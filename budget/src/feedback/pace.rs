@@ -77,6 +77,8 @@ pub enum Teacher {
     Refusals,
     /// Nothing was refused although it was used.
     Growth,
+    /// Calls took longer with more of them at once.
+    Latency,
 }
 
 /// Why the provider refused, as far as that matters here.
@@ -307,7 +309,8 @@ fn is_similar(one: u64, other: u64) -> bool {
     one.abs_diff(other) <= percent(one, SIMILAR_PERCENT).max(1)
 }
 
-fn percent(amount: u64, percent: u64) -> u64 {
+/// So many per cent of it, rounded down.
+pub(super) fn percent(amount: u64, percent: u64) -> u64 {
     u64::try_from(u128::from(amount) * u128::from(percent) / 100).unwrap_or(u64::MAX)
 }
 

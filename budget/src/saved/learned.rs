@@ -3,7 +3,7 @@
 
 use super::Resumed;
 use crate::{
-    feedback::{Burst, Cushion, Gate, Lesson, Pace, Phase},
+    feedback::{Burst, Cushion, Gate, Gradient, Lesson, Pace, Phase},
     limit::{Rule, Source},
     time::Time,
 };
@@ -19,6 +19,8 @@ pub struct SavedLearned {
     pub gate: SavedGate,
     /// How much of it is granted; `None` for all that is configured.
     pub pace: Option<SavedPace>,
+    /// What how long calls take has taught; `None` where the limit does not follow that.
+    pub gradient: Option<SavedGradient>,
     /// Units kept back, and when that was widened last.
     pub cushion: (u64, Time),
     /// The most that the provider takes at once, and when that was learned.
@@ -74,6 +76,25 @@ pub struct SavedCourse {
     pub double_nanos: u64,
 }
 
+/// What how long calls take has taught of a limit in flight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SavedGradient {
+    /// So many at once.
+    pub limit: u64,
+    /// With so many nothing queued.
+    pub settled: u64,
+    /// What calls take then, in nanoseconds; 0 if nothing is known.
+    pub long_nanos: u64,
+    /// How many averages that is the average of.
+    pub windows: u64,
+    /// The mean difference of one call from the next, in nanoseconds.
+    pub spread_nanos: u64,
+    /// Whether it doubles, since nothing queued so far.
+    pub doubles: bool,
+    /// When it became so many.
+    pub moved: Time,
+}
+
 impl Rule {
     pub(super) fn learned(&self) -> SavedLearned {
         SavedLearned {
@@ -81,6 +102,7 @@ impl Rule {
             told: self.told,
             gate: self.gate.saved(),
             pace: self.pace.saved(),
+            gradient: self.gradient.as_ref().map(|gradient| gradient.saved()),
             cushion: self.cushion.saved(),
             burst: self.burst.saved(),
             refused_at: self.refused_at,
@@ -100,6 +122,9 @@ impl Rule {
             None if cap == u64::MAX => Pace::capped(self.spec.amount),
             None => Pace::capped(cap),
         };
+        if let (Some(gradient), Some(saved)) = (&mut self.gradient, &learned.gradient) {
+            **gradient = Gradient::restored(saved, self.spec.amount, back);
+        }
         self.measure_capacity();
     }
 }

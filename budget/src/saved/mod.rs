@@ -16,7 +16,7 @@ mod strangers;
 
 use std::time::Duration;
 
-pub use learned::{SavedCourse, SavedGate, SavedLearned, SavedPace};
+pub use learned::{SavedCourse, SavedGate, SavedGradient, SavedLearned, SavedPace};
 pub(crate) use ledger::Ledger;
 pub use ledger::Pressure;
 pub(crate) use strangers::Strangers;

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use permitd_budget::{
-    LimitSnapshot, LimitSpec, Observed, Outcome, Pressure, Report, Source, TOKENS, Teacher, Tripped, Window,
+    Adapt, LimitSnapshot, LimitSpec, Observed, Outcome, Pressure, Report, Source, TOKENS, Teacher, Tripped,
+    Window,
 };
 
 use crate::{
@@ -82,6 +83,10 @@ fn answer(draws: &mut Draws) -> Report {
     }
 }
 
+fn adapting(amount: u64) -> LimitSpec {
+    LimitSpec { adapt: Adapt::ToLatency, ..LimitSpec::in_flight(amount) }
+}
+
 fn history(seed: u64) -> Result<(), String> {
     let mut draws = Draws(seed);
     let declared = [
@@ -92,8 +97,9 @@ fn history(seed: u64) -> Result<(), String> {
             LimitSpec { burst: 20, ..LimitSpec::rate("requests", 300, MINUTE) },
             LimitSpec::rate(TOKENS, 9_000, MINUTE),
         ],
+        vec![adapting(30)],
     ];
-    let mut world = World::new(declared[draws.below(4) as usize].clone());
+    let mut world = World::new(declared[draws.below(declared.len() as u64) as usize].clone());
     // How many saves there had been when the provider's latest answer was heard.
     let mut heard_at = 0;
     for step in 0..300 {
@@ -173,6 +179,38 @@ fn what_was_discovered_is_known() {
     let limits = seen(&mut world);
     assert_eq!((limits[0].source, limits[0].told, limits[0].amount), (Source::Header, Some(40), 40));
     assert!((32..=before).contains(&limits[0].level), "{} of {before}", limits[0].level);
+}
+
+/// Goal: how many calls at once a provider takes without getting slower is known after a restart, with what calls take; it does
+/// not begin with few again.
+#[test]
+fn what_latency_taught_is_known() {
+    let mut world = World::new(vec![adapting(100)]);
+    let quick = Report { latency: Some(Duration::from_secs(1)), ..Report::new(Outcome::Success) };
+    // As many at once as are granted, one after the other.
+    let calls = |world: &mut World, report: &Report, count: usize| {
+        for _ in 0..count {
+            let free = seen(world)[0].amount.saturating_sub(world.held.len() as u64);
+            for _ in 0..free {
+                world.ask(0, 1, Some(Duration::ZERO));
+                world.save_if_pressed();
+            }
+            world.pass(SECOND / 100);
+            world.answer(0, report);
+            world.save_if_pressed();
+        }
+    };
+    calls(&mut world, &quick, 110);
+    let before = seen(&mut world);
+    assert_eq!((before[0].amount, before[0].lesson.map(|lesson| lesson.0)), (40, Some(Teacher::Latency)));
+    world.restart(0, 0);
+    assert_eq!(seen(&mut world), before);
+    world.crash(0, 0, true);
+    assert_eq!(seen(&mut world)[0].amount, 40);
+    // Calls take three times as long with so many: it knows what they took before.
+    let slow = Report { latency: Some(Duration::from_secs(3)), ..quick };
+    calls(&mut world, &slow, 120);
+    assert!(seen(&mut world)[0].amount < 30, "{:?}", seen(&mut world));
 }
 
 /// Goal (invariant 10): of refusals of calls that were under way together, those that are reported after a restart are part of the

@@ -23,6 +23,7 @@ Examples:
   permitd budgets set anthropic/prod --limit in_flight=5 \\
       --limit 'output_tokens=20k/1m,models=claude-opus-*'
   permitd budgets set github/ci --limit requests=5000/1h,window=fixed --limit in_flight=80
+  permitd budgets set vllm/own --limit in_flight=200,adapt=latency
   permitd budgets set openai/team --limit requests=500/1m --tenant web=3:20%+ --tenant nightly=1:5000:40%
   permitd budgets set openai/new --limit requests=100/1m --shadow on
   permitd budgets set zhipu/prod --limit requests=60/1m \\
@@ -39,6 +40,8 @@ A limit is unit=amount/window, with options behind commas. A call has to fit all
                  fixed, or quantised
   quantum=1s     for quantised: no more than its part of the amount in any quantum
   phase=TIME     for fixed: some instant at which a window begins
+  adapt=latency  for in_flight: fewer at once while calls take longer with more of them, for providers
+                 that slow down instead of refusing (default: refusals)
 
 What is declared is replaced as a whole: what you leave out is removed, and said to be. Balances
 are kept in proportion, and everyone waiting is looked at again. `permitd budgets get` prints the

@@ -106,6 +106,7 @@ fn read_limit(mut table: Table<'_>) -> Option<LimitSpec> {
         window: table.read("window", text),
         quantum: table.read("quantum", duration),
         phase: table.read("phase", |value| parse_time(&text(value)?)),
+        adapt: table.read("adapt", text),
     };
     table.finish();
     match fields.finish() {

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! unit=amount[/per][,burst=AMOUNT][,models=GLOB][,tenants=GLOB|each][,window=bucket|sliding|fixed|quantised]
-//!                  [,quantum=DURATION][,phase=TIMESTAMP]
+//!                  [,quantum=DURATION][,phase=TIMESTAMP][,adapt=refusals|latency]
 //! requests=60/1m   tokens=100k/min   in_flight=5   input_tokens=2M/1m,models=claude-opus-*   requests=1000/1d,window=fixed
 //! ```
 //!
@@ -11,14 +11,16 @@
 use std::{fmt, time::Duration};
 
 use jiff::Timestamp;
-use permitd_budget::{DEFAULT_QUANTUM, LimitSpec, Time, Window};
+use permitd_budget::{Adapt, DEFAULT_QUANTUM, LimitSpec, Time, Window};
 
 use super::duration::{DurationText, parse_duration};
 
 /// The options that may follow `unit=amount/per`.
-const OPTIONS: [&str; 6] = ["burst", "models", "tenants", "window", "quantum", "phase"];
+const OPTIONS: [&str; 7] = ["burst", "models", "tenants", "window", "quantum", "phase", "adapt"];
 /// The ways to count, as written.
 pub(super) const WINDOWS: [&str; 4] = ["bucket", "sliding", "fixed", "quantised"];
+/// What a limit follows, as written.
+const ADAPTS: [&str; 2] = ["refusals", "latency"];
 
 /// What is wrong with the text of a limit.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -77,6 +79,7 @@ pub(super) struct LimitFields {
     pub(super) window: Option<String>,
     pub(super) quantum: Option<Duration>,
     pub(super) phase: Option<Time>,
+    pub(super) adapt: Option<String>,
 }
 
 impl LimitFields {
@@ -94,6 +97,7 @@ impl LimitFields {
             "window" => self.window = Some(value.to_owned()),
             "quantum" => self.quantum = Some(parse_duration(value).map_err(wrong)?),
             "phase" => self.phase = Some(parse_time(value).map_err(wrong)?),
+            "adapt" => self.adapt = Some(value.to_owned()),
             _ => return Err(wrong(unknown("option", name, &OPTIONS))),
         }
         Ok(())
@@ -117,6 +121,13 @@ impl LimitFields {
         if self.phase.is_some() && !matches!(window, Window::Fixed { .. }) {
             return Err(LimitTextError::new("phase", "goes with window=fixed only"));
         }
+        let adapt = match self.adapt.as_deref() {
+            None | Some("refusals") => Adapt::ToRefusals,
+            Some("latency") => Adapt::ToLatency,
+            Some(other) => {
+                return Err(LimitTextError::new("adapt", unknown("thing to adapt to", other, &ADAPTS)));
+            }
+        };
         Ok(LimitSpec {
             unit: self.unit,
             amount: self.amount,
@@ -125,6 +136,7 @@ impl LimitFields {
             window,
             models: self.models,
             tenants: self.tenants,
+            adapt,
         })
     }
 }
@@ -222,6 +234,9 @@ impl fmt::Display for LimitText<'_> {
                 text += &format!(",window=quantised,quantum={}", DurationText(quantum));
             }
         }
+        if limit.adapt == Adapt::ToLatency {
+            text += ",adapt=latency";
+        }
         f.pad(&text)
     }
 }
@@ -230,7 +245,7 @@ impl fmt::Display for LimitText<'_> {
 mod tests {
     use std::time::Duration;
 
-    use permitd_budget::{LimitSpec, Window};
+    use permitd_budget::{Adapt, LimitSpec, Window};
 
     use super::{LimitText, parse_limit};
 
@@ -244,6 +259,12 @@ mod tests {
             ("requests = 60 / min", LimitSpec::rate("requests", 60, MINUTE), "requests=60/1m"),
             ("tokens=100k/60s", LimitSpec::rate("tokens", 100_000, MINUTE), "tokens=100000/1m"),
             ("in_flight=5", LimitSpec::in_flight(5), "in_flight=5"),
+            (
+                "in_flight=5,models=gpt-*,adapt=latency",
+                LimitSpec { models: "gpt-*".to_owned(), adapt: Adapt::ToLatency, ..LimitSpec::in_flight(5) },
+                "in_flight=5,models=gpt-*,adapt=latency",
+            ),
+            ("in_flight=5,adapt=refusals", LimitSpec::in_flight(5), "in_flight=5"),
             (
                 "input_tokens=2M/1m,burst=1_000,models=claude-opus-*,tenants=each",
                 LimitSpec {
@@ -296,6 +317,8 @@ mod tests {
             ("requests=60/1m,", "", "no value"),
             ("requests=60/1m,window=slidng", "window", "did you mean sliding?"),
             ("requests=60/1m,window=sliding,quantum=1s", "quantum", "window=quantised"),
+            ("in_flight=5,adapt=latencey", "adapt", "did you mean latency?"),
+            ("in_flight=5,adapt", "adapt", "no value"),
             ("requests=60/1m,window=fixed,phase=noon", "phase", "2026-01-01T00:00:00Z"),
         ] {
             let error = parse_limit(text).expect_err(text);

@@ -2,7 +2,7 @@
 
 use std::{fmt, path::PathBuf, time::Duration};
 
-use permitd_budget::{BudgetSpec, LimitSpec, Overflow, Window};
+use permitd_budget::{Adapt, BudgetSpec, LimitSpec, Overflow, Window};
 use toml::{Table, Value};
 
 use super::{
@@ -250,6 +250,9 @@ fn limit(limit: &LimitSpec) -> Value {
             put("window", "quantised".into());
             put("quantum", span(quantum));
         }
+    }
+    if limit.adapt == Adapt::ToLatency {
+        put("adapt", "latency".into());
     }
     entries.into()
 }

@@ -133,6 +133,8 @@ fn printed_is_read_back() {
           { unit = "huge", amount = "18446744073709551615", per = "1d", tenants = "a,b", burst = 9 },
           { unit = "q,u", amount = 5, per = "1m", window = "quantised", quantum = "2s" },
           "s=1/1m,window=sliding",
+          { unit = "in_flight", amount = 3, models = "{a,b}", adapt = "latency" },
+          "in_flight=5,adapt=latency",
         ]
         queue = { max_waiting = 9, max_wait = "0s", overflow = "reject" }
         permit_ttl = "1h"
@@ -197,6 +199,16 @@ fn every_mistake_has_its_place() {
         ("[budgets.\"a/x\"]\nlimits = \"requests=1/1m\"", "budgets.\"a/x\".limits", "a list belongs"),
         ("[budgets.\"a/x\"]\nlimits = [\"requests=1\"]", "budgets.\"a/x\".limits[0].per", "missing"),
         ("[budgets.\"a/x\"]\nlimits = [\"requests=0/1m\"]", "budgets.\"a/x\".limits[0].amount", "pause"),
+        (
+            "[budgets.\"a/x\"]\nlimits = [\"requests=1/1m,adapt=latency\"]",
+            "budgets.\"a/x\".limits[0].adapt",
+            "in_flight",
+        ),
+        (
+            "[budgets.\"a/x\"]\nlimits = [{ unit = \"in_flight\", amount = 5, adapt = \"latncy\" }]",
+            "budgets.\"a/x\".limits[0].adapt",
+            "did you mean latency?",
+        ),
         ("[budgets.\"a/x\"]\nlimits = [\"requests=1/1x\"]", "budgets.\"a/x\".limits[0]", "not a duration"),
         (
             "[budgets.\"a/x\"]\nlimits = [{ unit = \"r\", amonut = 1 }]",

@@ -45,6 +45,12 @@ fn effective(limit: &LimitSnapshot, name: &str, now: Time) -> Option<String> {
                 "{name} grants {amount}{of}, grown {ago} ago since nothing was refused although it was used."
             )
         }
+        Teacher::Latency => match limit.usual_latency.map(about) {
+            Some(usual) => format!(
+                "{name} grants {amount}{of}, as the time that calls take taught {ago} ago: about {usual} when none waits at the provider."
+            ),
+            None => format!("{name} grants {amount}{of} until it is known how long calls take."),
+        },
     })
 }
 

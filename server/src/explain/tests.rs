@@ -1,10 +1,10 @@
 //! Budgets in trouble, made by the heart itself, and what is said of them.
 
-use std::time::Duration;
+use std::{collections::VecDeque, time::Duration};
 
 use permitd_budget::{
-    Acquired, Budget, BudgetSpec, Event, LimitSpec, Outcome, PermitKey, Priority, Report, Request, Time,
-    Usage,
+    Acquired, Adapt, Budget, BudgetSpec, Event, LimitSpec, Outcome, PermitKey, Priority, Report, Request,
+    Time, Usage,
 };
 use permitd_proto::v1::Topic;
 
@@ -161,6 +161,28 @@ fn tells_of_refusals_by_the_provider() {
     );
     let advice = case.texts(Topic::Advice);
     assert!(advice[0].starts_with("The provider refused 3 calls of 55"), "{advice:?}");
+}
+
+/// Goal: a limit that follows latency says so, before and after it knows what calls take.
+#[test]
+fn tells_what_latency_taught() {
+    let mut case = Case::of(&[LimitSpec { adapt: Adapt::ToLatency, ..LimitSpec::in_flight(100) }]);
+    let learned = case.texts(Topic::Learned);
+    assert_eq!(learned, ["in_flight grants 10 of the declared 100 until it is known how long calls take."]);
+    let mut permits: VecDeque<_> = (0..10).map(|_| case.ask("web", 1, None).expect("room")).collect();
+    for _ in 0..40 {
+        case.wait(Duration::from_millis(200));
+        case.report(permits.pop_front().expect("ten"), &Report::new(Outcome::Success));
+        permits.push_back(case.ask("web", 1, None).expect("room"));
+    }
+    case.wait(Duration::from_secs(3));
+    let learned = case.texts(Topic::Learned);
+    assert_eq!(
+        learned,
+        [
+            "in_flight grants 20 of the declared 100, as the time that calls take taught 3s ago: about 2s when none waits at the provider."
+        ]
+    );
 }
 
 /// Goal: whoever estimates far too much, asks for more than there ever is, or never reports is told so.

@@ -4,8 +4,9 @@
 use std::time::Duration;
 
 use permitd_budget::{
-    BudgetSpec, CheckedSpec, DEFAULT_QUANTUM, IN_FLIGHT, LimitSnapshot, LimitSpec, Overflow, QueueSpec,
-    Scheduled, ShadowSnapshot, Snapshot, Source, Teacher, TenantSnapshot, TenantSpec, Time, Window, bounds,
+    Adapt, BudgetSpec, CheckedSpec, DEFAULT_QUANTUM, IN_FLIGHT, LimitSnapshot, LimitSpec, Overflow,
+    QueueSpec, Scheduled, ShadowSnapshot, Snapshot, Source, Teacher, TenantSnapshot, TenantSpec, Time,
+    Window, bounds,
 };
 use permitd_proto::v1;
 use prost_types::Timestamp;
@@ -148,6 +149,13 @@ pub fn read_limit(limit: &v1::Limit) -> Result<LimitSpec, Fault> {
     if phase.is_some() && !matches!(window, Window::Fixed { .. }) {
         return Err(Fault::invalid("phase", "goes with WINDOW_FIXED only"));
     }
+    let adapt = match v1::Adapt::try_from(limit.adapt) {
+        Ok(v1::Adapt::Unspecified | v1::Adapt::Refusals) => Adapt::ToRefusals,
+        Ok(v1::Adapt::Latency) => Adapt::ToLatency,
+        Err(_) => {
+            return Err(Fault::invalid("adapt", format!("{} is none; use refusals or latency", limit.adapt)));
+        }
+    };
     Ok(LimitSpec {
         unit: limit.unit.clone(),
         amount: limit.amount,
@@ -156,6 +164,7 @@ pub fn read_limit(limit: &v1::Limit) -> Result<LimitSpec, Fault> {
         window,
         models: limit.models.clone(),
         tenants: limit.tenants.clone(),
+        adapt,
     })
 }
 
@@ -168,6 +177,10 @@ pub fn write_limit(limit: &LimitSpec) -> v1::Limit {
         Window::Fixed { .. } => v1::Window::Fixed,
         Window::Sliding => v1::Window::Sliding,
         Window::Quantised { .. } => v1::Window::Quantised,
+    };
+    let adapt = match limit.adapt {
+        Adapt::ToRefusals => v1::Adapt::Unspecified,
+        Adapt::ToLatency => v1::Adapt::Latency,
     };
     let (quantum, phase) = match limit.window {
         Window::Quantised { quantum } => (Some(quantum), None),
@@ -184,6 +197,7 @@ pub fn write_limit(limit: &LimitSpec) -> v1::Limit {
         tenants: limit.tenants.clone(),
         quantum: quantum.map(encode::duration),
         phase: phase.map(encode::timestamp),
+        adapt: adapt.into(),
     }
 }
 
@@ -215,6 +229,7 @@ fn write_limit_state(limit: LimitSnapshot, declared: &Declared) -> v1::LimitStat
         Teacher::Headers => "headers",
         Teacher::Refusals => "refusals",
         Teacher::Growth => "growth",
+        Teacher::Latency => "latency",
     });
     v1::LimitState {
         configured: Some(write_limit(&limit.configured)),
@@ -318,7 +333,12 @@ mod tests {
                     window: v1::Window::Sliding.into(),
                     ..limit()
                 },
-                v1::Limit { unit: "in_flight".to_owned(), amount: 5, ..v1::Limit::default() },
+                v1::Limit {
+                    unit: "in_flight".to_owned(),
+                    amount: 5,
+                    adapt: v1::Adapt::Latency.into(),
+                    ..v1::Limit::default()
+                },
             ],
             queue: Some(v1::Queue {
                 max_waiting: 9,
@@ -364,6 +384,8 @@ mod tests {
             (with(|limit| limit.per = None), "limits[1].per"),
             (with(|limit| limit.window = 77), "limits[1].window"),
             (with(|limit| limit.quantum = Some(MINUTE)), "limits[1].quantum"),
+            (with(|limit| limit.adapt = 9), "limits[1].adapt"),
+            (with(|limit| limit.adapt = v1::Adapt::Latency.into()), "limits[1].adapt"),
             (with(|limit| limit.models = "x".repeat(257)), "limits[1].models"),
             (v1::Budget { shadow: true, ..budget(vec![]) }, "shadow"),
             (v1::Budget { permit_ttl: span(-1, 0), ..budget(vec![]) }, "permit_ttl"),

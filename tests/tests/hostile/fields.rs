@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use permitd_proto::v1::{
-    AcquireRequest, Budget, Limit, ListBudgetsRequest, ListChangesRequest, Queue, ReportRequest,
+    AcquireRequest, Adapt, Budget, Limit, ListBudgetsRequest, ListChangesRequest, Queue, ReportRequest,
     SessionRequest, SetBudgetRequest, Tenant, Usage, WatchBudgetsRequest, Window,
 };
 use permitd_tests::{
@@ -164,6 +164,12 @@ async fn budgets_that_make_no_sense() {
             with(Limit { models: "a*".to_owned(), per: permitd_tests::span(DAY), ..in_flight(5) }),
         ),
         ("budget.limits[1].window", with(Limit { window: 99, ..requests() })),
+        ("budget.limits[1].adapt", with(Limit { adapt: 99, ..requests() })),
+        ("budget.limits[1].adapt", with(Limit { adapt: Adapt::Latency.into(), ..requests() })),
+        (
+            "budget.limits[1].adapt",
+            with(Limit { tenants: "each".to_owned(), adapt: Adapt::Latency.into(), ..in_flight(5) }),
+        ),
         (
             "budget.limits[1].quantum",
             with(Limit {

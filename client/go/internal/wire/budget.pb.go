@@ -23,6 +23,59 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// What an effective limit follows. Unspecified means refusals.
+type Adapt int32
+
+const (
+	Adapt_ADAPT_UNSPECIFIED Adapt = 0
+	// What the provider refuses.
+	Adapt_ADAPT_REFUSALS Adapt = 1
+	// And how long successful calls take, by ReportRequest.latency or else from grant to report: for providers that get slower where others
+	// refuse. Only for in_flight of all tenants.
+	Adapt_ADAPT_LATENCY Adapt = 2
+)
+
+// Enum value maps for Adapt.
+var (
+	Adapt_name = map[int32]string{
+		0: "ADAPT_UNSPECIFIED",
+		1: "ADAPT_REFUSALS",
+		2: "ADAPT_LATENCY",
+	}
+	Adapt_value = map[string]int32{
+		"ADAPT_UNSPECIFIED": 0,
+		"ADAPT_REFUSALS":    1,
+		"ADAPT_LATENCY":     2,
+	}
+)
+
+func (x Adapt) Enum() *Adapt {
+	p := new(Adapt)
+	*p = x
+	return p
+}
+
+func (x Adapt) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Adapt) Descriptor() protoreflect.EnumDescriptor {
+	return file_permitd_v1_budget_proto_enumTypes[0].Descriptor()
+}
+
+func (Adapt) Type() protoreflect.EnumType {
+	return &file_permitd_v1_budget_proto_enumTypes[0]
+}
+
+func (x Adapt) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Adapt.Descriptor instead.
+func (Adapt) EnumDescriptor() ([]byte, []int) {
+	return file_permitd_v1_budget_proto_rawDescGZIP(), []int{0}
+}
+
 // How a provider counts. Unspecified means bucket.
 type Window int32
 
@@ -67,11 +120,11 @@ func (x Window) String() string {
 }
 
 func (Window) Descriptor() protoreflect.EnumDescriptor {
-	return file_permitd_v1_budget_proto_enumTypes[0].Descriptor()
+	return file_permitd_v1_budget_proto_enumTypes[1].Descriptor()
 }
 
 func (Window) Type() protoreflect.EnumType {
-	return &file_permitd_v1_budget_proto_enumTypes[0]
+	return &file_permitd_v1_budget_proto_enumTypes[1]
 }
 
 func (x Window) Number() protoreflect.EnumNumber {
@@ -80,7 +133,7 @@ func (x Window) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Window.Descriptor instead.
 func (Window) EnumDescriptor() ([]byte, []int) {
-	return file_permitd_v1_budget_proto_rawDescGZIP(), []int{0}
+	return file_permitd_v1_budget_proto_rawDescGZIP(), []int{1}
 }
 
 // What becomes of a request that cannot be granted at once and gives no max_wait. Unspecified means wait.
@@ -117,11 +170,11 @@ func (x Overflow) String() string {
 }
 
 func (Overflow) Descriptor() protoreflect.EnumDescriptor {
-	return file_permitd_v1_budget_proto_enumTypes[1].Descriptor()
+	return file_permitd_v1_budget_proto_enumTypes[2].Descriptor()
 }
 
 func (Overflow) Type() protoreflect.EnumType {
-	return &file_permitd_v1_budget_proto_enumTypes[1]
+	return &file_permitd_v1_budget_proto_enumTypes[2]
 }
 
 func (x Overflow) Number() protoreflect.EnumNumber {
@@ -130,7 +183,7 @@ func (x Overflow) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Overflow.Descriptor instead.
 func (Overflow) EnumDescriptor() ([]byte, []int) {
-	return file_permitd_v1_budget_proto_rawDescGZIP(), []int{1}
+	return file_permitd_v1_budget_proto_rawDescGZIP(), []int{2}
 }
 
 // One bound of a budget. Its identity is (unit, per, models, tenants).
@@ -153,7 +206,9 @@ type Limit struct {
 	Quantum *durationpb.Duration `protobuf:"bytes,8,opt,name=quantum,proto3" json:"quantum,omitempty"`
 	// For WINDOW_FIXED: some instant at which a window begins, if known. Unknown is enforced as WINDOW_SLIDING, which holds
 	// for every phase.
-	Phase         *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=phase,proto3" json:"phase,omitempty"`
+	Phase *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=phase,proto3" json:"phase,omitempty"`
+	// What lowers the effective amount, besides what the provider's headers say.
+	Adapt         Adapt `protobuf:"varint,10,opt,name=adapt,proto3,enum=permitd.v1.Adapt" json:"adapt,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -249,6 +304,13 @@ func (x *Limit) GetPhase() *timestamppb.Timestamp {
 		return x.Phase
 	}
 	return nil
+}
+
+func (x *Limit) GetAdapt() Adapt {
+	if x != nil {
+		return x.Adapt
+	}
+	return Adapt_ADAPT_UNSPECIFIED
 }
 
 // What an administrator declares about one (provider, key).
@@ -829,7 +891,7 @@ type LimitState struct {
 	// Who says that there is such a limit: "admin", "config" or "profile" declared it, the provider's headers tell of it ("header"), or
 	// refusals taught it ("learned").
 	Source string `protobuf:"bytes,5,opt,name=source,proto3" json:"source,omitempty"`
-	// What taught the effective amount last: "headers", "refusals" or "growth"; empty where all that is declared is granted.
+	// What taught the effective amount last: "headers", "refusals", "growth" or "latency"; empty where all that is declared is granted.
 	LearnedFrom string                 `protobuf:"bytes,6,opt,name=learned_from,json=learnedFrom,proto3" json:"learned_from,omitempty"`
 	LearnedAt   *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=learned_at,json=learnedAt,proto3" json:"learned_at,omitempty"`
 	// What the provider's headers said the limit is; 0 = nothing yet.
@@ -1006,7 +1068,7 @@ var File_permitd_v1_budget_proto protoreflect.FileDescriptor
 const file_permitd_v1_budget_proto_rawDesc = "" +
 	"\n" +
 	"\x17permitd/v1/budget.proto\x12\n" +
-	"permitd.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xbb\x02\n" +
+	"permitd.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe4\x02\n" +
 	"\x05Limit\x12\x12\n" +
 	"\x04unit\x18\x01 \x01(\tR\x04unit\x12\x16\n" +
 	"\x06amount\x18\x02 \x01(\x04R\x06amount\x12+\n" +
@@ -1016,7 +1078,9 @@ const file_permitd_v1_budget_proto_rawDesc = "" +
 	"\x06models\x18\x06 \x01(\tR\x06models\x12\x18\n" +
 	"\atenants\x18\a \x01(\tR\atenants\x123\n" +
 	"\aquantum\x18\b \x01(\v2\x19.google.protobuf.DurationR\aquantum\x120\n" +
-	"\x05phase\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\x05phase\"\xae\x03\n" +
+	"\x05phase\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\x05phase\x12'\n" +
+	"\x05adapt\x18\n" +
+	" \x01(\x0e2\x11.permitd.v1.AdaptR\x05adapt\"\xae\x03\n" +
 	"\x06Budget\x12\x1a\n" +
 	"\bprovider\x18\x01 \x01(\tR\bprovider\x12\x10\n" +
 	"\x03key\x18\x02 \x01(\tR\x03key\x12)\n" +
@@ -1094,7 +1158,11 @@ const file_permitd_v1_budget_proto_rawDesc = "" +
 	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x18\n" +
 	"\awaiting\x18\x02 \x01(\rR\awaiting\x12\x1b\n" +
 	"\tin_flight\x18\x03 \x01(\rR\binFlight\x12#\n" +
-	"\rgranted_total\x18\x04 \x01(\x04R\fgrantedTotal*o\n" +
+	"\rgranted_total\x18\x04 \x01(\x04R\fgrantedTotal*E\n" +
+	"\x05Adapt\x12\x15\n" +
+	"\x11ADAPT_UNSPECIFIED\x10\x00\x12\x12\n" +
+	"\x0eADAPT_REFUSALS\x10\x01\x12\x11\n" +
+	"\rADAPT_LATENCY\x10\x02*o\n" +
 	"\x06Window\x12\x16\n" +
 	"\x12WINDOW_UNSPECIFIED\x10\x00\x12\x11\n" +
 	"\rWINDOW_BUCKET\x10\x01\x12\x10\n" +
@@ -1118,56 +1186,58 @@ func file_permitd_v1_budget_proto_rawDescGZIP() []byte {
 	return file_permitd_v1_budget_proto_rawDescData
 }
 
-var file_permitd_v1_budget_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
+var file_permitd_v1_budget_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
 var file_permitd_v1_budget_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
 var file_permitd_v1_budget_proto_goTypes = []any{
-	(Window)(0),                   // 0: permitd.v1.Window
-	(Overflow)(0),                 // 1: permitd.v1.Overflow
-	(*Limit)(nil),                 // 2: permitd.v1.Limit
-	(*Budget)(nil),                // 3: permitd.v1.Budget
-	(*Scheduled)(nil),             // 4: permitd.v1.Scheduled
-	(*Queue)(nil),                 // 5: permitd.v1.Queue
-	(*Tenant)(nil),                // 6: permitd.v1.Tenant
-	(*BudgetState)(nil),           // 7: permitd.v1.BudgetState
-	(*ShadowState)(nil),           // 8: permitd.v1.ShadowState
-	(*LimitState)(nil),            // 9: permitd.v1.LimitState
-	(*TenantState)(nil),           // 10: permitd.v1.TenantState
-	nil,                           // 11: permitd.v1.Budget.TenantsEntry
-	nil,                           // 12: permitd.v1.ShadowState.RefusedEntry
-	(*durationpb.Duration)(nil),   // 13: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil), // 14: google.protobuf.Timestamp
+	(Adapt)(0),                    // 0: permitd.v1.Adapt
+	(Window)(0),                   // 1: permitd.v1.Window
+	(Overflow)(0),                 // 2: permitd.v1.Overflow
+	(*Limit)(nil),                 // 3: permitd.v1.Limit
+	(*Budget)(nil),                // 4: permitd.v1.Budget
+	(*Scheduled)(nil),             // 5: permitd.v1.Scheduled
+	(*Queue)(nil),                 // 6: permitd.v1.Queue
+	(*Tenant)(nil),                // 7: permitd.v1.Tenant
+	(*BudgetState)(nil),           // 8: permitd.v1.BudgetState
+	(*ShadowState)(nil),           // 9: permitd.v1.ShadowState
+	(*LimitState)(nil),            // 10: permitd.v1.LimitState
+	(*TenantState)(nil),           // 11: permitd.v1.TenantState
+	nil,                           // 12: permitd.v1.Budget.TenantsEntry
+	nil,                           // 13: permitd.v1.ShadowState.RefusedEntry
+	(*durationpb.Duration)(nil),   // 14: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil), // 15: google.protobuf.Timestamp
 }
 var file_permitd_v1_budget_proto_depIdxs = []int32{
-	13, // 0: permitd.v1.Limit.per:type_name -> google.protobuf.Duration
-	0,  // 1: permitd.v1.Limit.window:type_name -> permitd.v1.Window
-	13, // 2: permitd.v1.Limit.quantum:type_name -> google.protobuf.Duration
-	14, // 3: permitd.v1.Limit.phase:type_name -> google.protobuf.Timestamp
-	2,  // 4: permitd.v1.Budget.limits:type_name -> permitd.v1.Limit
-	5,  // 5: permitd.v1.Budget.queue:type_name -> permitd.v1.Queue
-	11, // 6: permitd.v1.Budget.tenants:type_name -> permitd.v1.Budget.TenantsEntry
-	13, // 7: permitd.v1.Budget.permit_ttl:type_name -> google.protobuf.Duration
-	4,  // 8: permitd.v1.Budget.schedule:type_name -> permitd.v1.Scheduled
-	2,  // 9: permitd.v1.Scheduled.limit:type_name -> permitd.v1.Limit
-	13, // 10: permitd.v1.Queue.max_wait:type_name -> google.protobuf.Duration
-	1,  // 11: permitd.v1.Queue.overflow:type_name -> permitd.v1.Overflow
-	3,  // 12: permitd.v1.BudgetState.budget:type_name -> permitd.v1.Budget
-	9,  // 13: permitd.v1.BudgetState.limits:type_name -> permitd.v1.LimitState
-	10, // 14: permitd.v1.BudgetState.tenants:type_name -> permitd.v1.TenantState
-	14, // 15: permitd.v1.BudgetState.exhausted_until:type_name -> google.protobuf.Timestamp
-	8,  // 16: permitd.v1.BudgetState.shadow:type_name -> permitd.v1.ShadowState
-	14, // 17: permitd.v1.ShadowState.since:type_name -> google.protobuf.Timestamp
-	13, // 18: permitd.v1.ShadowState.wait_total:type_name -> google.protobuf.Duration
-	13, // 19: permitd.v1.ShadowState.wait_longest:type_name -> google.protobuf.Duration
-	12, // 20: permitd.v1.ShadowState.refused:type_name -> permitd.v1.ShadowState.RefusedEntry
-	2,  // 21: permitd.v1.LimitState.configured:type_name -> permitd.v1.Limit
-	14, // 22: permitd.v1.LimitState.frozen_until:type_name -> google.protobuf.Timestamp
-	14, // 23: permitd.v1.LimitState.learned_at:type_name -> google.protobuf.Timestamp
-	6,  // 24: permitd.v1.Budget.TenantsEntry.value:type_name -> permitd.v1.Tenant
-	25, // [25:25] is the sub-list for method output_type
-	25, // [25:25] is the sub-list for method input_type
-	25, // [25:25] is the sub-list for extension type_name
-	25, // [25:25] is the sub-list for extension extendee
-	0,  // [0:25] is the sub-list for field type_name
+	14, // 0: permitd.v1.Limit.per:type_name -> google.protobuf.Duration
+	1,  // 1: permitd.v1.Limit.window:type_name -> permitd.v1.Window
+	14, // 2: permitd.v1.Limit.quantum:type_name -> google.protobuf.Duration
+	15, // 3: permitd.v1.Limit.phase:type_name -> google.protobuf.Timestamp
+	0,  // 4: permitd.v1.Limit.adapt:type_name -> permitd.v1.Adapt
+	3,  // 5: permitd.v1.Budget.limits:type_name -> permitd.v1.Limit
+	6,  // 6: permitd.v1.Budget.queue:type_name -> permitd.v1.Queue
+	12, // 7: permitd.v1.Budget.tenants:type_name -> permitd.v1.Budget.TenantsEntry
+	14, // 8: permitd.v1.Budget.permit_ttl:type_name -> google.protobuf.Duration
+	5,  // 9: permitd.v1.Budget.schedule:type_name -> permitd.v1.Scheduled
+	3,  // 10: permitd.v1.Scheduled.limit:type_name -> permitd.v1.Limit
+	14, // 11: permitd.v1.Queue.max_wait:type_name -> google.protobuf.Duration
+	2,  // 12: permitd.v1.Queue.overflow:type_name -> permitd.v1.Overflow
+	4,  // 13: permitd.v1.BudgetState.budget:type_name -> permitd.v1.Budget
+	10, // 14: permitd.v1.BudgetState.limits:type_name -> permitd.v1.LimitState
+	11, // 15: permitd.v1.BudgetState.tenants:type_name -> permitd.v1.TenantState
+	15, // 16: permitd.v1.BudgetState.exhausted_until:type_name -> google.protobuf.Timestamp
+	9,  // 17: permitd.v1.BudgetState.shadow:type_name -> permitd.v1.ShadowState
+	15, // 18: permitd.v1.ShadowState.since:type_name -> google.protobuf.Timestamp
+	14, // 19: permitd.v1.ShadowState.wait_total:type_name -> google.protobuf.Duration
+	14, // 20: permitd.v1.ShadowState.wait_longest:type_name -> google.protobuf.Duration
+	13, // 21: permitd.v1.ShadowState.refused:type_name -> permitd.v1.ShadowState.RefusedEntry
+	3,  // 22: permitd.v1.LimitState.configured:type_name -> permitd.v1.Limit
+	15, // 23: permitd.v1.LimitState.frozen_until:type_name -> google.protobuf.Timestamp
+	15, // 24: permitd.v1.LimitState.learned_at:type_name -> google.protobuf.Timestamp
+	7,  // 25: permitd.v1.Budget.TenantsEntry.value:type_name -> permitd.v1.Tenant
+	26, // [26:26] is the sub-list for method output_type
+	26, // [26:26] is the sub-list for method input_type
+	26, // [26:26] is the sub-list for extension type_name
+	26, // [26:26] is the sub-list for extension extendee
+	0,  // [0:26] is the sub-list for field type_name
 }
 
 func init() { file_permitd_v1_budget_proto_init() }
@@ -1180,7 +1250,7 @@ func file_permitd_v1_budget_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_permitd_v1_budget_proto_rawDesc), len(file_permitd_v1_budget_proto_rawDesc)),
-			NumEnums:      2,
+			NumEnums:      3,
 			NumMessages:   11,
 			NumExtensions: 0,
 			NumServices:   0,

@@ -665,7 +665,8 @@ type ReportRequest struct {
 	// The response's headers, at most 256 with 64 KiB, by names of any case. Only those that the profile reads are used.
 	Headers map[string]string `protobuf:"bytes,6,rep,name=headers,proto3" json:"headers,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// An excerpt of an error body, at most 4 KiB: what it says of the refusal, and of the wait.
-	Body          []byte               `protobuf:"bytes,7,opt,name=body,proto3" json:"body,omitempty"`
+	Body []byte `protobuf:"bytes,7,opt,name=body,proto3" json:"body,omitempty"`
+	// How long the call took; absent means from the grant to this report. For limits that adapt to it.
 	Latency       *durationpb.Duration `protobuf:"bytes,8,opt,name=latency,proto3" json:"latency,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

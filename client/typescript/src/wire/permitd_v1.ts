@@ -34,6 +34,13 @@ export enum Outcome {
   UNRECOGNIZED = -1,
 }
 
+export enum Adapt {
+  UNSPECIFIED = 0,
+  REFUSALS = 1,
+  LATENCY = 2,
+  UNRECOGNIZED = -1,
+}
+
 export enum Window {
   UNSPECIFIED = 0,
   BUCKET = 1,
@@ -181,6 +188,7 @@ export interface Limit {
   tenants: string;
   quantum: Duration | undefined;
   phase: Timestamp | undefined;
+  adapt: Adapt;
 }
 
 function createBaseUsage(): Usage {
@@ -1730,6 +1738,7 @@ function createBaseLimit(): Limit {
     tenants: "",
     quantum: undefined,
     phase: undefined,
+    adapt: 0,
   };
 }
 
@@ -1767,6 +1776,9 @@ export const Limit: MessageFns<Limit> = {
     }
     if (message.phase !== undefined) {
       Timestamp.encode(message.phase, writer.uint32(74).fork()).join();
+    }
+    if (message.adapt !== 0) {
+      writer.uint32(80).int32(message.adapt);
     }
     return writer;
   },
@@ -1854,6 +1866,14 @@ export const Limit: MessageFns<Limit> = {
             }
 
             message.phase = Timestamp.decode(reader, reader.uint32());
+            continue;
+          }
+          case 10: {
+            if (tag !== 80) {
+              break;
+            }
+
+            message.adapt = reader.int32() as any;
             continue;
           }
         }

@@ -1,6 +1,8 @@
 //! What the provider taught of a limit, as part of the row of what is left of it.
 
-use permitd_budget::{Lesson, Phase, SavedCourse, SavedGate, SavedLearned, SavedPace, Source, Teacher, Time};
+use permitd_budget::{
+    Lesson, Phase, SavedCourse, SavedGate, SavedGradient, SavedLearned, SavedPace, Source, Teacher, Time,
+};
 use prost::Message;
 
 #[derive(Clone, PartialEq, Message)]
@@ -24,6 +26,8 @@ pub(super) struct LearnedRow {
     burst_learned_nanos: u64,
     #[prost(fixed64, tag = "9")]
     refused_at_nanos: u64,
+    #[prost(message, optional, tag = "10")]
+    gradient: Option<GradientRow>,
 }
 
 #[derive(Clone, Copy, PartialEq, Message)]
@@ -82,8 +86,26 @@ struct CourseRow {
     double_nanos: u64,
 }
 
+#[derive(Clone, Copy, PartialEq, Message)]
+struct GradientRow {
+    #[prost(uint64, tag = "1")]
+    limit: u64,
+    #[prost(uint64, tag = "2")]
+    settled: u64,
+    #[prost(uint64, tag = "3")]
+    long_nanos: u64,
+    #[prost(uint64, tag = "4")]
+    windows: u64,
+    #[prost(uint64, tag = "5")]
+    spread_nanos: u64,
+    #[prost(bool, tag = "6")]
+    doubles: bool,
+    #[prost(fixed64, tag = "7")]
+    moved_nanos: u64,
+}
+
 const SOURCES: [Source; 3] = [Source::Declared, Source::Header, Source::Learned];
-const TEACHERS: [Teacher; 3] = [Teacher::Headers, Teacher::Refusals, Teacher::Growth];
+const TEACHERS: [Teacher; 4] = [Teacher::Headers, Teacher::Refusals, Teacher::Growth, Teacher::Latency];
 const PHASES: [Phase; 4] = [Phase::Recover, Phase::Hold, Phase::Probe, Phase::Rise];
 
 impl LearnedRow {
@@ -98,6 +120,7 @@ impl LearnedRow {
             burst: saved.burst.map(|(units, _)| units),
             burst_learned_nanos: saved.burst.map_or(0, |(_, at)| at.as_nanos()),
             refused_at_nanos: saved.refused_at.as_nanos(),
+            gradient: saved.gradient.map(GradientRow::of),
         }
     }
 
@@ -115,6 +138,7 @@ impl LearnedRow {
             cushion: (self.cushion, Time::from_nanos(self.cushion_widened_nanos)),
             burst: self.burst.map(|units| (units, Time::from_nanos(self.burst_learned_nanos))),
             refused_at: Time::from_nanos(self.refused_at_nanos),
+            gradient: self.gradient.map(GradientRow::read),
         })
     }
 }
@@ -182,6 +206,20 @@ impl CourseRow {
     }
 }
 
+impl GradientRow {
+    fn of(saved: SavedGradient) -> Self {
+        let SavedGradient { limit, settled, long_nanos, windows, spread_nanos, doubles, moved } = saved;
+        let moved_nanos = moved.as_nanos();
+        Self { limit, settled, long_nanos, windows, spread_nanos, doubles, moved_nanos }
+    }
+
+    fn read(self) -> SavedGradient {
+        let Self { limit, settled, long_nanos, windows, spread_nanos, doubles, moved_nanos } = self;
+        let moved = Time::from_nanos(moved_nanos);
+        SavedGradient { limit, settled, long_nanos, windows, spread_nanos, doubles, moved }
+    }
+}
+
 fn place<T: PartialEq>(all: &[T], one: T) -> u32 {
     let place = all.iter().position(|other| *other == one).expect("the table has all of them");
     u32::try_from(place).expect("a short table")
@@ -222,6 +260,15 @@ mod tests {
                 cushion: (16, time(17)),
                 burst: Some((18, time(19))),
                 refused_at: time(20),
+                gradient: (number > 1).then_some(SavedGradient {
+                    limit: 21,
+                    settled: 22,
+                    long_nanos: 23,
+                    windows: 24,
+                    spread_nanos: 25,
+                    doubles: number == 2,
+                    moved: time(26),
+                }),
             };
             let bytes = LearnedRow::of(&saved).encode_to_vec();
             assert_eq!(LearnedRow::decode(&*bytes).expect("a row").read(), Some(saved));

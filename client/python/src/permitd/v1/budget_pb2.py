@@ -16,7 +16,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17permitd/v1/budget.proto\x12\npermitd.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf8\x01\n\x05Limit\x12\x0c\n\x04unit\x18\x01 \x01(\t\x12\x0e\n\x06\x61mount\x18\x02 \x01(\x04\x12&\n\x03per\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\r\n\x05\x62urst\x18\x04 \x01(\x04\x12\"\n\x06window\x18\x05 \x01(\x0e\x32\x12.permitd.v1.Window\x12\x0e\n\x06models\x18\x06 \x01(\t\x12\x0f\n\x07tenants\x18\x07 \x01(\t\x12*\n\x07quantum\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\x12)\n\x05phase\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xd8\x02\n\x06\x42udget\x12\x10\n\x08provider\x18\x01 \x01(\t\x12\x0b\n\x03key\x18\x02 \x01(\t\x12!\n\x06limits\x18\x03 \x03(\x0b\x32\x11.permitd.v1.Limit\x12 \n\x05queue\x18\x04 \x01(\x0b\x32\x11.permitd.v1.Queue\x12\x30\n\x07tenants\x18\x05 \x03(\x0b\x32\x1f.permitd.v1.Budget.TenantsEntry\x12-\n\npermit_ttl\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0c\n\x04\x65tag\x18\x07 \x01(\t\x12\x0e\n\x06shadow\x18\x08 \x01(\x08\x12\'\n\x08schedule\x18\t \x03(\x0b\x32\x15.permitd.v1.Scheduled\x1a\x42\n\x0cTenantsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12!\n\x05value\x18\x02 \x01(\x0b\x32\x12.permitd.v1.Tenant:\x02\x38\x01\"<\n\tScheduled\x12\r\n\x05hours\x18\x01 \x01(\t\x12 \n\x05limit\x18\x02 \x01(\x0b\x32\x11.permitd.v1.Limit\"q\n\x05Queue\x12\x13\n\x0bmax_waiting\x18\x01 \x01(\r\x12+\n\x08max_wait\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12&\n\x08overflow\x18\x03 \x01(\x0e\x32\x14.permitd.v1.Overflow\"W\n\x06Tenant\x12\x0e\n\x06weight\x18\x01 \x01(\r\x12\x13\n\x0bmax_waiting\x18\x02 \x01(\r\x12\x13\n\x0bmax_percent\x18\x03 \x01(\r\x12\x13\n\x0bmin_percent\x18\x04 \x01(\r\"\x81\x03\n\x0b\x42udgetState\x12\"\n\x06\x62udget\x18\x01 \x01(\x0b\x32\x12.permitd.v1.Budget\x12&\n\x06limits\x18\x02 \x03(\x0b\x32\x16.permitd.v1.LimitState\x12\x0f\n\x07waiting\x18\x03 \x01(\r\x12\x11\n\tin_flight\x18\x04 \x01(\r\x12\x0e\n\x06paused\x18\x05 \x01(\x08\x12(\n\x07tenants\x18\x06 \x03(\x0b\x32\x17.permitd.v1.TenantState\x12\x15\n\rgranted_total\x18\x07 \x01(\x04\x12\x15\n\rrefused_total\x18\x08 \x01(\x04\x12\x1a\n\x12rate_limited_total\x18\t \x01(\x04\x12\x11\n\texhausted\x18\n \x01(\x08\x12\x33\n\x0f\x65xhausted_until\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05owner\x18\x0c \x01(\t\x12\'\n\x06shadow\x18\r \x01(\x0b\x32\x17.permitd.v1.ShadowState\"\xe7\x02\n\x0bShadowState\x12)\n\x05since\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07waiting\x18\x02 \x01(\r\x12\x11\n\tin_flight\x18\x03 \x01(\r\x12\x15\n\rgranted_total\x18\x04 \x01(\x04\x12\x14\n\x0cwaited_total\x18\x05 \x01(\x04\x12-\n\nwait_total\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12/\n\x0cwait_longest\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x15\n\rrefused_total\x18\x08 \x01(\x04\x12\x35\n\x07refused\x18\t \x03(\x0b\x32$.permitd.v1.ShadowState.RefusedEntry\x1a.\n\x0cRefusedEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\"\x8c\x02\n\nLimitState\x12%\n\nconfigured\x18\x01 \x01(\x0b\x32\x11.permitd.v1.Limit\x12\x18\n\x10\x65\x66\x66\x65\x63tive_amount\x18\x02 \x01(\x04\x12\r\n\x05level\x18\x03 \x01(\x03\x12\x30\n\x0c\x66rozen_until\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06source\x18\x05 \x01(\t\x12\x14\n\x0clearned_from\x18\x06 \x01(\t\x12.\n\nlearned_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\rheader_amount\x18\x08 \x01(\x04\x12\x0f\n\x07\x63ushion\x18\t \x01(\x04\"X\n\x0bTenantState\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x0f\n\x07waiting\x18\x02 \x01(\r\x12\x11\n\tin_flight\x18\x03 \x01(\r\x12\x15\n\rgranted_total\x18\x04 \x01(\x04*o\n\x06Window\x12\x16\n\x12WINDOW_UNSPECIFIED\x10\x00\x12\x11\n\rWINDOW_BUCKET\x10\x01\x12\x10\n\x0cWINDOW_FIXED\x10\x02\x12\x12\n\x0eWINDOW_SLIDING\x10\x03\x12\x14\n\x10WINDOW_QUANTISED\x10\x04*L\n\x08Overflow\x12\x18\n\x14OVERFLOW_UNSPECIFIED\x10\x00\x12\x11\n\rOVERFLOW_WAIT\x10\x01\x12\x13\n\x0fOVERFLOW_REJECT\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17permitd/v1/budget.proto\x12\npermitd.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x9a\x02\n\x05Limit\x12\x0c\n\x04unit\x18\x01 \x01(\t\x12\x0e\n\x06\x61mount\x18\x02 \x01(\x04\x12&\n\x03per\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\r\n\x05\x62urst\x18\x04 \x01(\x04\x12\"\n\x06window\x18\x05 \x01(\x0e\x32\x12.permitd.v1.Window\x12\x0e\n\x06models\x18\x06 \x01(\t\x12\x0f\n\x07tenants\x18\x07 \x01(\t\x12*\n\x07quantum\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\x12)\n\x05phase\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12 \n\x05\x61\x64\x61pt\x18\n \x01(\x0e\x32\x11.permitd.v1.Adapt\"\xd8\x02\n\x06\x42udget\x12\x10\n\x08provider\x18\x01 \x01(\t\x12\x0b\n\x03key\x18\x02 \x01(\t\x12!\n\x06limits\x18\x03 \x03(\x0b\x32\x11.permitd.v1.Limit\x12 \n\x05queue\x18\x04 \x01(\x0b\x32\x11.permitd.v1.Queue\x12\x30\n\x07tenants\x18\x05 \x03(\x0b\x32\x1f.permitd.v1.Budget.TenantsEntry\x12-\n\npermit_ttl\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0c\n\x04\x65tag\x18\x07 \x01(\t\x12\x0e\n\x06shadow\x18\x08 \x01(\x08\x12\'\n\x08schedule\x18\t \x03(\x0b\x32\x15.permitd.v1.Scheduled\x1a\x42\n\x0cTenantsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12!\n\x05value\x18\x02 \x01(\x0b\x32\x12.permitd.v1.Tenant:\x02\x38\x01\"<\n\tScheduled\x12\r\n\x05hours\x18\x01 \x01(\t\x12 \n\x05limit\x18\x02 \x01(\x0b\x32\x11.permitd.v1.Limit\"q\n\x05Queue\x12\x13\n\x0bmax_waiting\x18\x01 \x01(\r\x12+\n\x08max_wait\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12&\n\x08overflow\x18\x03 \x01(\x0e\x32\x14.permitd.v1.Overflow\"W\n\x06Tenant\x12\x0e\n\x06weight\x18\x01 \x01(\r\x12\x13\n\x0bmax_waiting\x18\x02 \x01(\r\x12\x13\n\x0bmax_percent\x18\x03 \x01(\r\x12\x13\n\x0bmin_percent\x18\x04 \x01(\r\"\x81\x03\n\x0b\x42udgetState\x12\"\n\x06\x62udget\x18\x01 \x01(\x0b\x32\x12.permitd.v1.Budget\x12&\n\x06limits\x18\x02 \x03(\x0b\x32\x16.permitd.v1.LimitState\x12\x0f\n\x07waiting\x18\x03 \x01(\r\x12\x11\n\tin_flight\x18\x04 \x01(\r\x12\x0e\n\x06paused\x18\x05 \x01(\x08\x12(\n\x07tenants\x18\x06 \x03(\x0b\x32\x17.permitd.v1.TenantState\x12\x15\n\rgranted_total\x18\x07 \x01(\x04\x12\x15\n\rrefused_total\x18\x08 \x01(\x04\x12\x1a\n\x12rate_limited_total\x18\t \x01(\x04\x12\x11\n\texhausted\x18\n \x01(\x08\x12\x33\n\x0f\x65xhausted_until\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05owner\x18\x0c \x01(\t\x12\'\n\x06shadow\x18\r \x01(\x0b\x32\x17.permitd.v1.ShadowState\"\xe7\x02\n\x0bShadowState\x12)\n\x05since\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07waiting\x18\x02 \x01(\r\x12\x11\n\tin_flight\x18\x03 \x01(\r\x12\x15\n\rgranted_total\x18\x04 \x01(\x04\x12\x14\n\x0cwaited_total\x18\x05 \x01(\x04\x12-\n\nwait_total\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12/\n\x0cwait_longest\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x15\n\rrefused_total\x18\x08 \x01(\x04\x12\x35\n\x07refused\x18\t \x03(\x0b\x32$.permitd.v1.ShadowState.RefusedEntry\x1a.\n\x0cRefusedEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\"\x8c\x02\n\nLimitState\x12%\n\nconfigured\x18\x01 \x01(\x0b\x32\x11.permitd.v1.Limit\x12\x18\n\x10\x65\x66\x66\x65\x63tive_amount\x18\x02 \x01(\x04\x12\r\n\x05level\x18\x03 \x01(\x03\x12\x30\n\x0c\x66rozen_until\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06source\x18\x05 \x01(\t\x12\x14\n\x0clearned_from\x18\x06 \x01(\t\x12.\n\nlearned_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\rheader_amount\x18\x08 \x01(\x04\x12\x0f\n\x07\x63ushion\x18\t \x01(\x04\"X\n\x0bTenantState\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x0f\n\x07waiting\x18\x02 \x01(\r\x12\x11\n\tin_flight\x18\x03 \x01(\r\x12\x15\n\rgranted_total\x18\x04 \x01(\x04*E\n\x05\x41\x64\x61pt\x12\x15\n\x11\x41\x44\x41PT_UNSPECIFIED\x10\x00\x12\x12\n\x0e\x41\x44\x41PT_REFUSALS\x10\x01\x12\x11\n\rADAPT_LATENCY\x10\x02*o\n\x06Window\x12\x16\n\x12WINDOW_UNSPECIFIED\x10\x00\x12\x11\n\rWINDOW_BUCKET\x10\x01\x12\x10\n\x0cWINDOW_FIXED\x10\x02\x12\x12\n\x0eWINDOW_SLIDING\x10\x03\x12\x14\n\x10WINDOW_QUANTISED\x10\x04*L\n\x08Overflow\x12\x18\n\x14OVERFLOW_UNSPECIFIED\x10\x00\x12\x11\n\rOVERFLOW_WAIT\x10\x01\x12\x13\n\x0fOVERFLOW_REJECT\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -27,30 +27,32 @@ if _descriptor._USE_C_DESCRIPTORS == False:
   _globals['_BUDGET_TENANTSENTRY']._serialized_options = b'8\001'
   _globals['_SHADOWSTATE_REFUSEDENTRY']._options = None
   _globals['_SHADOWSTATE_REFUSEDENTRY']._serialized_options = b'8\001'
-  _globals['_WINDOW']._serialized_start=2079
-  _globals['_WINDOW']._serialized_end=2190
-  _globals['_OVERFLOW']._serialized_start=2192
-  _globals['_OVERFLOW']._serialized_end=2268
+  _globals['_ADAPT']._serialized_start=2113
+  _globals['_ADAPT']._serialized_end=2182
+  _globals['_WINDOW']._serialized_start=2184
+  _globals['_WINDOW']._serialized_end=2295
+  _globals['_OVERFLOW']._serialized_start=2297
+  _globals['_OVERFLOW']._serialized_end=2373
   _globals['_LIMIT']._serialized_start=105
-  _globals['_LIMIT']._serialized_end=353
-  _globals['_BUDGET']._serialized_start=356
-  _globals['_BUDGET']._serialized_end=700
-  _globals['_BUDGET_TENANTSENTRY']._serialized_start=634
-  _globals['_BUDGET_TENANTSENTRY']._serialized_end=700
-  _globals['_SCHEDULED']._serialized_start=702
-  _globals['_SCHEDULED']._serialized_end=762
-  _globals['_QUEUE']._serialized_start=764
-  _globals['_QUEUE']._serialized_end=877
-  _globals['_TENANT']._serialized_start=879
-  _globals['_TENANT']._serialized_end=966
-  _globals['_BUDGETSTATE']._serialized_start=969
-  _globals['_BUDGETSTATE']._serialized_end=1354
-  _globals['_SHADOWSTATE']._serialized_start=1357
-  _globals['_SHADOWSTATE']._serialized_end=1716
-  _globals['_SHADOWSTATE_REFUSEDENTRY']._serialized_start=1670
-  _globals['_SHADOWSTATE_REFUSEDENTRY']._serialized_end=1716
-  _globals['_LIMITSTATE']._serialized_start=1719
-  _globals['_LIMITSTATE']._serialized_end=1987
-  _globals['_TENANTSTATE']._serialized_start=1989
-  _globals['_TENANTSTATE']._serialized_end=2077
+  _globals['_LIMIT']._serialized_end=387
+  _globals['_BUDGET']._serialized_start=390
+  _globals['_BUDGET']._serialized_end=734
+  _globals['_BUDGET_TENANTSENTRY']._serialized_start=668
+  _globals['_BUDGET_TENANTSENTRY']._serialized_end=734
+  _globals['_SCHEDULED']._serialized_start=736
+  _globals['_SCHEDULED']._serialized_end=796
+  _globals['_QUEUE']._serialized_start=798
+  _globals['_QUEUE']._serialized_end=911
+  _globals['_TENANT']._serialized_start=913
+  _globals['_TENANT']._serialized_end=1000
+  _globals['_BUDGETSTATE']._serialized_start=1003
+  _globals['_BUDGETSTATE']._serialized_end=1388
+  _globals['_SHADOWSTATE']._serialized_start=1391
+  _globals['_SHADOWSTATE']._serialized_end=1750
+  _globals['_SHADOWSTATE_REFUSEDENTRY']._serialized_start=1704
+  _globals['_SHADOWSTATE_REFUSEDENTRY']._serialized_end=1750
+  _globals['_LIMITSTATE']._serialized_start=1753
+  _globals['_LIMITSTATE']._serialized_end=2021
+  _globals['_TENANTSTATE']._serialized_start=2023
+  _globals['_TENANTSTATE']._serialized_end=2111
 # @@protoc_insertion_point(module_scope)

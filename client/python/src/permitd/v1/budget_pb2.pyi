@@ -8,6 +8,12 @@ from typing import ClassVar as _ClassVar, Iterable as _Iterable, Mapping as _Map
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class Adapt(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    ADAPT_UNSPECIFIED: _ClassVar[Adapt]
+    ADAPT_REFUSALS: _ClassVar[Adapt]
+    ADAPT_LATENCY: _ClassVar[Adapt]
+
 class Window(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     WINDOW_UNSPECIFIED: _ClassVar[Window]
@@ -21,6 +27,9 @@ class Overflow(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     OVERFLOW_UNSPECIFIED: _ClassVar[Overflow]
     OVERFLOW_WAIT: _ClassVar[Overflow]
     OVERFLOW_REJECT: _ClassVar[Overflow]
+ADAPT_UNSPECIFIED: Adapt
+ADAPT_REFUSALS: Adapt
+ADAPT_LATENCY: Adapt
 WINDOW_UNSPECIFIED: Window
 WINDOW_BUCKET: Window
 WINDOW_FIXED: Window
@@ -31,7 +40,7 @@ OVERFLOW_WAIT: Overflow
 OVERFLOW_REJECT: Overflow
 
 class Limit(_message.Message):
-    __slots__ = ("unit", "amount", "per", "burst", "window", "models", "tenants", "quantum", "phase")
+    __slots__ = ("unit", "amount", "per", "burst", "window", "models", "tenants", "quantum", "phase", "adapt")
     UNIT_FIELD_NUMBER: _ClassVar[int]
     AMOUNT_FIELD_NUMBER: _ClassVar[int]
     PER_FIELD_NUMBER: _ClassVar[int]
@@ -41,6 +50,7 @@ class Limit(_message.Message):
     TENANTS_FIELD_NUMBER: _ClassVar[int]
     QUANTUM_FIELD_NUMBER: _ClassVar[int]
     PHASE_FIELD_NUMBER: _ClassVar[int]
+    ADAPT_FIELD_NUMBER: _ClassVar[int]
     unit: str
     amount: int
     per: _duration_pb2.Duration
@@ -50,7 +60,8 @@ class Limit(_message.Message):
     tenants: str
     quantum: _duration_pb2.Duration
     phase: _timestamp_pb2.Timestamp
-    def __init__(self, unit: _Optional[str] = ..., amount: _Optional[int] = ..., per: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., burst: _Optional[int] = ..., window: _Optional[_Union[Window, str]] = ..., models: _Optional[str] = ..., tenants: _Optional[str] = ..., quantum: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., phase: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    adapt: Adapt
+    def __init__(self, unit: _Optional[str] = ..., amount: _Optional[int] = ..., per: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., burst: _Optional[int] = ..., window: _Optional[_Union[Window, str]] = ..., models: _Optional[str] = ..., tenants: _Optional[str] = ..., quantum: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., phase: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., adapt: _Optional[_Union[Adapt, str]] = ...) -> None: ...
 
 class Budget(_message.Message):
     __slots__ = ("provider", "key", "limits", "queue", "tenants", "permit_ttl", "etag", "shadow", "schedule")

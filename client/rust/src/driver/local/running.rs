@@ -3,8 +3,8 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use permitd_budget::{
-    Acquired, Budget, BudgetSpec, CheckedSpec, Event, LimitSpec, Outcome, PermitKey, Priority, Request, Time,
-    Usage, Window,
+    Acquired, Adapt, Budget, BudgetSpec, CheckedSpec, Event, LimitSpec, Outcome, PermitKey, Priority,
+    Request, Time, Usage, Window,
 };
 use permitd_proto::v1 as wire;
 
@@ -170,6 +170,7 @@ fn limit_of(limit: wire::Limit) -> LimitSpec {
         window,
         models: if in_flight { String::new() } else { limit.models },
         tenants: if in_flight || limit.tenants == "each" { String::new() } else { limit.tenants },
+        adapt: Adapt::ToRefusals,
     }
 }
 
