@@ -193,6 +193,7 @@ fn enforced(per_second: u64) -> Limits {
         output_tokens: Some(Rate::per_minute(per_minute * 333, per_second * 2_000)),
         tokens: None,
         concurrency: None,
+        capacity: None,
     }
 }
 

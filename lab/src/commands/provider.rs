@@ -35,6 +35,9 @@ pub(crate) struct Arguments {
     /// Calls at the same time.
     #[arg(long, value_name = "CALLS")]
     concurrency: Option<u32>,
+    /// Calls that are worked on at the same time; further ones wait inside and take longer.
+    #[arg(long, value_name = "CALLS")]
+    capacity: Option<u32>,
     /// Judge the limit on requests over so many milliseconds instead of refilling continuously.
     #[arg(long, value_name = "MS", requires = "requests")]
     quantum_ms: Option<u64>,
@@ -56,6 +59,12 @@ pub(crate) struct Arguments {
     /// The spread of latency (standard deviation of its logarithm).
     #[arg(long, default_value_t = Behaviour::default().latency_sigma, value_name = "SIGMA")]
     latency_sigma: f64,
+    /// The share of calls that are of another kind and take longer.
+    #[arg(long, default_value_t = Behaviour::default().slow_share, value_name = "SHARE")]
+    slow_share: f64,
+    /// How many times as long those take.
+    #[arg(long, default_value_t = Behaviour::default().slow_times, value_name = "TIMES")]
+    slow_times: f64,
     /// The mean number of tokens that come out of a call.
     #[arg(long, default_value_t = Behaviour::default().output_mean, value_name = "TOKENS")]
     output_mean: u64,
@@ -91,6 +100,7 @@ impl Arguments {
                 output_tokens: self.output_tokens,
                 tokens: self.tokens,
                 concurrency: self.concurrency,
+                capacity: self.capacity,
             },
             behaviour: Behaviour {
                 refused_calls_count: self.refused_calls_count,
@@ -99,6 +109,8 @@ impl Arguments {
                 overloaded: self.overloaded,
                 latency_median_ms: self.latency_median_ms,
                 latency_sigma: self.latency_sigma,
+                slow_share: self.slow_share,
+                slow_times: self.slow_times,
                 output_mean: self.output_mean,
                 output_sigma: self.output_sigma,
             },

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     buckets::{Bucket, Fit, Nanos},
     config::{Limits, Rate},
+    crew::Crew,
 };
 
 /// What a limit counts.
@@ -82,6 +83,7 @@ pub struct Account {
     tokens: Option<Bucket>,
     concurrency: Option<u32>,
     running: u32,
+    crew: Option<Crew>,
 }
 
 impl Account {
@@ -96,6 +98,7 @@ impl Account {
             tokens: bucket(limits.tokens),
             concurrency: limits.concurrency,
             running: 0,
+            crew: limits.capacity.map(|capacity| Crew::new(capacity, now)),
         }
     }
 
@@ -112,6 +115,11 @@ impl Account {
         take(&mut self.tokens, now, cost.tokens.unwrap_or(0));
         self.running += 1;
         Ok(())
+    }
+
+    /// How long a call that has started waits inside until it is worked on, which takes so long.
+    pub fn wait_inside(&mut self, now: Nanos, service: Nanos) -> Nanos {
+        self.crew.as_mut().map_or(0, |crew| crew.give(now, service))
     }
 
     /// What a refused call costs where refused calls count.
@@ -140,6 +148,10 @@ impl Account {
         change(&mut self.output_tokens, limits.output_tokens);
         change(&mut self.tokens, limits.tokens);
         self.concurrency = limits.concurrency;
+        self.crew = limits.capacity.map(|capacity| match self.crew.take() {
+            Some(crew) => crew.resized(capacity, now),
+            None => Crew::new(capacity, now),
+        });
     }
 
     /// What is left of everything.
@@ -210,8 +222,8 @@ mod tests {
             requests: Some(Rate::per_minute(60, 3)),
             input_tokens: Some(Rate::per_minute(6_000, 500)),
             output_tokens: Some(Rate::per_minute(600, 100)),
-            tokens: None,
             concurrency: Some(2),
+            ..Limits::default()
         }
     }
 

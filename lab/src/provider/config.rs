@@ -6,6 +6,9 @@ use serde_json::Value;
 /// The largest amount of any limit; far above any provider's, and low enough that no sum can overflow.
 pub const AMOUNT_MAX: u64 = 1_000_000_000_000_000;
 
+/// The most calls that a provider with a capacity works on at once.
+pub const CAPACITY_MAX: u32 = 100_000;
+
 /// A whole simulated provider.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Config {
@@ -33,6 +36,8 @@ pub struct Limits {
     pub tokens: Option<Rate>,
     /// Calls at the same time.
     pub concurrency: Option<u32>,
+    /// Calls that are worked on at the same time. Nothing is refused for it: further calls wait inside, in their order, and take longer.
+    pub capacity: Option<u32>,
 }
 
 /// So much per minute.
@@ -65,6 +70,10 @@ pub struct Behaviour {
     pub latency_median_ms: u64,
     /// The spread of latency: the standard deviation of its logarithm. 0 to 3.
     pub latency_sigma: f64,
+    /// The share of calls that are of another kind, and take longer. 0 to 1.
+    pub slow_share: f64,
+    /// How many times as long those take. 0 to 1,000.
+    pub slow_times: f64,
     /// The mean of the tokens that come out, before `max_tokens` cuts them off.
     pub output_mean: u64,
     /// The spread of the tokens that come out: the standard deviation of their logarithm. 0 to 3.
@@ -80,6 +89,8 @@ impl Default for Behaviour {
             overloaded: 0.0,
             latency_median_ms: 400,
             latency_sigma: 0.4,
+            slow_share: 0.0,
+            slow_times: 1.0,
             output_mean: 300,
             output_sigma: 0.6,
         }
@@ -158,12 +169,17 @@ impl Changeable for Limits {
                 rate.check(name)?;
             }
         }
-        match self.concurrency {
-            Some(0) => {
-                Err(ConfigError("concurrency: 0 would refuse every call; null means no limit".to_owned()))
-            }
-            _ => Ok(()),
+        if self.concurrency == Some(0) {
+            return Err(ConfigError(
+                "concurrency: 0 would refuse every call; null means no limit".to_owned(),
+            ));
         }
+        if self.capacity.is_some_and(|capacity| !(1..=CAPACITY_MAX).contains(&capacity)) {
+            return Err(ConfigError(format!(
+                "capacity: outside 1 to {CAPACITY_MAX}; null means that none waits"
+            )));
+        }
+        Ok(())
     }
 }
 
@@ -178,6 +194,8 @@ impl Changeable for Behaviour {
         };
         within("overloaded", self.overloaded, 1.0)?;
         within("latency_sigma", self.latency_sigma, 3.0)?;
+        within("slow_share", self.slow_share, 1.0)?;
+        within("slow_times", self.slow_times, 1_000.0)?;
         within("output_sigma", self.output_sigma, 3.0)?;
         if self.latency_median_ms > 600_000 {
             return Err(ConfigError("latency_median_ms: at most 600000, which is 10 minutes".to_owned()));
@@ -261,6 +279,7 @@ mod tests {
             (json!({"requests": {"per_minute": 0}}), "requests.per_minute"),
             (json!({"requests": {"per_minute": -1}}), "-1"),
             (json!({"concurrency": 0}), "concurrency"),
+            (json!({"capacity": 0}), "capacity"),
             (json!({"requests": {"quantum_ms": 1000}}), "requests"),
             (json!({"tokens": {"per_minute": 10, "quantum_ms": 0}}), "tokens.quantum_ms"),
             (json!([]), "object"),

@@ -17,6 +17,8 @@ pub(crate) fn work(seed: u64, client: &str, number: u64, behaviour: &Behaviour) 
         LogNormal::new(mu, sigma).expect("a checked sigma is finite and not negative").sample(&mut random)
     };
     let latency = lognormal(logarithm(behaviour.latency_median_ms), behaviour.latency_sigma);
+    let is_slow = stream(seed, "slow", client, number).random::<f64>() < behaviour.slow_share;
+    let latency = if is_slow { latency * behaviour.slow_times } else { latency };
     let sigma = behaviour.output_sigma;
     let output = lognormal(logarithm(behaviour.output_mean) - sigma * sigma / 2.0, sigma);
     let latency = Duration::from_secs_f64(latency.min(LATENCY_MAX_MS) / 1_000.0);

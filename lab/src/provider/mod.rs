@@ -20,6 +20,7 @@ pub mod buckets;
 mod calls;
 mod config;
 mod connections;
+mod crew;
 pub(crate) mod draws;
 mod openai;
 mod shape;
@@ -52,7 +53,7 @@ use self::{
     anthropic::Anthropic, connections::Bounded, openai::OpenAi, shape::Fault, shape::Shape, world::World,
 };
 pub use self::{
-    config::{AMOUNT_MAX, Behaviour, Bounds, Changeable, Config, ConfigError, Limits, Rate},
+    config::{AMOUNT_MAX, Behaviour, Bounds, CAPACITY_MAX, Changeable, Config, ConfigError, Limits, Rate},
     stats::{ByDimension, Counters, Stats},
 };
 

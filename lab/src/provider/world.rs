@@ -110,6 +110,8 @@ impl World {
         });
         let number = ask.number.unwrap_or(sequence);
         let (latency, output) = draws::work(self.seed, &ask.client, number, &self.behaviour);
+        let service_time = u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX);
+        let latency = latency + Duration::from_nanos(account.wait_inside(now, service_time));
         Ok(Admitted {
             generation: self.generation,
             key: ask.key.clone(),

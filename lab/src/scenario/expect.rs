@@ -67,6 +67,8 @@ pub enum What {
     Oscillation,
     /// The time-average of the effective limit, as a part of the true one.
     Effective,
+    /// Time that calls take at the provider, as a multiple of what it works on them: what waits inside makes it more than one.
+    Slowdown,
     /// The longest that a call waited for leave to go, all its attempts together, in seconds; whoever still waits at the end counts.
     WaitSecondsMax,
     /// The same, of which 99 of 100 calls waited less.
@@ -155,6 +157,7 @@ impl fmt::Display for Expectation {
             What::RecoveryResponses => "responses to recover",
             What::Oscillation => "oscillation",
             What::Effective => "effective limit, of the true one",
+            What::Slowdown => "times the time that the work takes",
             What::WaitSecondsMax => "longest wait, seconds",
             What::WaitSecondsP99 => "99th percentile of waits, seconds",
         }

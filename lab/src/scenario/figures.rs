@@ -42,6 +42,7 @@ impl<'a> Figures<'a> {
             What::RecoveryResponses => self.recovery_responses(),
             What::Oscillation => self.oscillation(),
             What::Effective => self.effective_part(),
+            What::Slowdown => self.slowdown(),
             What::WaitSecondsMax => self.wait_seconds(100),
             What::WaitSecondsP99 => self.wait_seconds(99),
         }
@@ -188,6 +189,16 @@ impl<'a> Figures<'a> {
         if time > 0.0 { sum / time } else { f64::NAN }
     }
 
+    /// What calls took at the provider, all together, by what it worked on them.
+    fn slowdown(&self) -> f64 {
+        let ended = self.attempts().filter(|attempt| attempt.fate == Fate::Started);
+        let ended = ended.filter(|attempt| attempt.answered != Nanos::MAX);
+        let (took, work) = ended.fold((0.0, 0.0), |(took, work), attempt| {
+            (took + seconds(attempt.answered - attempt.arrived), work + seconds(attempt.service))
+        });
+        if work > 0.0 { took / work } else { f64::NAN }
+    }
+
     /// How long calls waited for leave to go, in ascending order, in seconds.
     fn waits(&self) -> Vec<f64> {
         let stretch = self.stretch();
@@ -243,14 +254,14 @@ pub(super) fn true_limit(scenario: &Scenario, models: &str, of: Dimension, at: N
     let pool =
         scenario.pools.iter().find(|pool| models.starts_with(&pool.models) || pool.models.is_empty())?;
     let step = pool.truth.partition_point(|(from, _)| *from <= at) - 1;
-    let Limits { requests, input_tokens, output_tokens, tokens, concurrency } = pool.truth[step].1;
+    let Limits { requests, input_tokens, output_tokens, tokens, concurrency, capacity } = pool.truth[step].1;
     let rate = |rate: Option<Rate>| rate.map(|rate| rate.per_minute as f64);
     match of {
         Dimension::Requests => rate(requests),
         Dimension::InputTokens => rate(input_tokens),
         Dimension::OutputTokens => rate(output_tokens),
         Dimension::Tokens => rate(tokens),
-        Dimension::Concurrency => concurrency.map(f64::from),
+        Dimension::Concurrency => concurrency.or(capacity).map(f64::from),
     }
 }
 

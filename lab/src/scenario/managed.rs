@@ -78,12 +78,7 @@ impl Managed {
         let permit = job.permit.expect("only calls with a permit are sent");
         let observed = self.headers.remove(&number).unwrap_or_default();
         let report = match refused {
-            None => Report {
-                actual: job.call.actual(),
-                observed,
-                latency: Some(Duration::from_nanos(job.call.latency)),
-                ..Report::new(Outcome::Success)
-            },
+            None => Report { actual: job.call.actual(), observed, ..Report::new(Outcome::Success) },
             Some((outcome, tripped, told)) => Report {
                 actual: Usage::default(),
                 retry_after: told.map(Duration::from_nanos),

@@ -3,7 +3,7 @@
 
 use permitd_budget::{Budget, LimitSpec, Time};
 
-use super::simulated::Why;
+use super::{call::Call, simulated::Why};
 use crate::provider::buckets::{MINUTE, Nanos};
 
 /// An instant far from zero for the budget, so that nothing depends on the clock's beginning.
@@ -43,6 +43,8 @@ pub struct Attempt {
     pub answered: Nanos,
     /// When the answer was heard of.
     pub heard: Nanos,
+    /// How long the provider works on it once it is begun.
+    pub service: Nanos,
     /// What became of it.
     pub fate: Fate,
     /// How long it would have had to wait, where it was refused and that is known.
@@ -112,11 +114,12 @@ pub(super) fn nanos(time: Time) -> Nanos {
 }
 
 impl Attempt {
-    /// One that was let go `sent`, with its tokens in and out.
-    pub(super) fn new(work: usize, asked: Nanos, sent: Nanos, (input, output): (u64, u64)) -> Self {
+    /// One that was let go `sent`.
+    pub(super) fn new(work: usize, asked: Nanos, sent: Nanos, call: &Call) -> Self {
         let (arrived, answered, heard) = (Nanos::MAX, Nanos::MAX, Nanos::MAX);
         let (fate, needed, told) = (Fate::Underway, None, None);
-        Self { work, asked, sent, arrived, answered, heard, fate, needed, told, input, output }
+        let Call { input, output, latency: service, .. } = *call;
+        Self { work, asked, sent, arrived, answered, heard, service, fate, needed, told, input, output }
     }
 
     /// Whether it was refused with a 429 of any kind.

@@ -35,7 +35,7 @@ pub(super) struct Simulated {
 
 /// What becomes of a call that arrives.
 pub(super) enum Verdict {
-    /// It takes so long.
+    /// It takes so long, with what it waits inside.
     Started {
         latency: Nanos,
     },
@@ -128,7 +128,8 @@ impl Simulated {
         if let Some(growth) = &mut self.growth {
             growth.count();
         }
-        Verdict::Started { latency: call.latency }
+        let waits = account.wait_inside(at, call.latency);
+        Verdict::Started { latency: waits.saturating_add(call.latency) }
     }
 
     /// Ends a call that had started.

@@ -91,6 +91,7 @@ fn told(limits: &Limits) -> String {
         }
     }
     told.extend(limits.concurrency.map(|limit| format!("in_flight {limit}")));
+    told.extend(limits.capacity.map(|capacity| format!("slower with more than {capacity} at once")));
     told.join("; ")
 }
 

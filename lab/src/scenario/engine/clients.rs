@@ -57,8 +57,7 @@ impl Engine<'_> {
         let (there, _) = call::ways(self.seed, &self.scenario.network, number as u64);
         let entry = &mut self.jobs[job as usize];
         (entry.attempt, entry.waits) = (number, false);
-        let tokens = (entry.call.input, entry.call.output);
-        self.record.attempts.push(Attempt::new(entry.work, entry.asked, self.now, tokens));
+        self.record.attempts.push(Attempt::new(entry.work, entry.asked, self.now, &entry.call));
         self.plan(self.now + there, Event::Arrives(job));
     }
 

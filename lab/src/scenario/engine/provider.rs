@@ -72,12 +72,7 @@ impl Engine<'_> {
                 Verdict::Started { latency } => {
                     self.doors.leave(pool);
                     (entry.attempt, entry.waits) = (self.record.attempts.len(), false);
-                    let attempt = Attempt::new(
-                        entry.work,
-                        entry.asked,
-                        self.now,
-                        (entry.call.input, entry.call.output),
-                    );
+                    let attempt = Attempt::new(entry.work, entry.asked, self.now, &entry.call);
                     self.record.attempts.push(Attempt { arrived: self.now, fate: Fate::Started, ..attempt });
                     self.plan(self.now + latency, Event::Ends(job));
                 }
