@@ -112,7 +112,7 @@ impl Limit {
     /// One that starts full.
     pub(crate) fn of(spec: &LimitSpec, source: Source, now: Time) -> Self {
         let mut rule = Rule::new(spec, source);
-        if spec.adapt == Adapt::ToLatency {
+        if spec.adapt == Adapt::Latency {
             rule.gradient = Some(Box::new(Gradient::start(spec.amount, now)));
         }
         let meter = (spec.tenants != EACH).then(|| rule.effective_meter(now));

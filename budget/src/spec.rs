@@ -85,7 +85,7 @@ pub struct LimitSpec {
     pub models: String,
     /// A glob over tenants that share the limit; empty means all; `each` means one limit for every tenant.
     pub tenants: String,
-    /// What lowers it besides headers. [`Adapt::ToLatency`] is for `in_flight` of all tenants only.
+    /// What lowers it besides headers. [`Adapt::Latency`] is for `in_flight` of all tenants only.
     pub adapt: Adapt,
 }
 
@@ -94,9 +94,9 @@ pub struct LimitSpec {
 pub enum Adapt {
     /// The provider's refusals.
     #[default]
-    ToRefusals,
+    Refusals,
     /// And how long calls take: for a provider that gets slower, where others refuse.
-    ToLatency,
+    Latency,
 }
 
 /// How a limit counts over time.
@@ -177,7 +177,7 @@ impl CheckedSpec {
     pub(crate) fn in_earnest(&self) -> Self {
         let mut earnest = Self(BudgetSpec { shadow: false, ..self.0.clone() });
         for limit in &mut earnest.0.limits {
-            limit.adapt = Adapt::ToRefusals;
+            limit.adapt = Adapt::Refusals;
         }
         earnest
     }
@@ -369,7 +369,7 @@ impl LimitSpec {
             window: Window::Bucket,
             models: String::new(),
             tenants: String::new(),
-            adapt: Adapt::ToRefusals,
+            adapt: Adapt::Refusals,
         }
     }
 
@@ -392,7 +392,7 @@ impl LimitSpec {
         };
         let (amount, burst) = (part(self.amount), part(self.burst));
         // What the provider takes is learned of the whole.
-        let adapt = Adapt::ToRefusals;
+        let adapt = Adapt::Refusals;
         Self { amount, burst, window, tenants: tenant.to_owned(), adapt, ..self.clone() }
     }
 
@@ -437,7 +437,7 @@ impl LimitSpec {
             }
             _ => {}
         }
-        if self.adapt == Adapt::ToLatency {
+        if self.adapt == Adapt::Latency {
             if !in_flight {
                 let problem = format!(
                     "latency is for in_flight only: it tells nothing of how much {} there are",

@@ -14,7 +14,7 @@ const SECOND: Duration = Duration::from_secs(1);
 const BEGIN: Time = Time::from_nanos(1_700_000_000_000_000_000);
 
 fn adapting(amount: u64) -> LimitSpec {
-    LimitSpec { adapt: Adapt::ToLatency, ..LimitSpec::in_flight(amount) }
+    LimitSpec { adapt: Adapt::Latency, ..LimitSpec::in_flight(amount) }
 }
 
 fn checked(limit: LimitSpec) -> CheckedSpec {
@@ -273,7 +273,7 @@ fn it_is_for_calls_in_flight() {
         let spec = BudgetSpec { limits: vec![LimitSpec::in_flight(9), limit], ..BudgetSpec::default() };
         spec.check().expect_err("makes no sense")
     };
-    let rate = LimitSpec { adapt: Adapt::ToLatency, ..LimitSpec::rate("requests", 60, 60 * SECOND) };
+    let rate = LimitSpec { adapt: Adapt::Latency, ..LimitSpec::rate("requests", 60, 60 * SECOND) };
     let error = refused(rate);
     assert_eq!(error.field, "limits[1].adapt");
     assert!(error.problem.contains("in_flight"), "{error}");

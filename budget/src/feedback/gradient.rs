@@ -1,4 +1,4 @@
-//! How many calls a provider carries at once before it gets slower: for limits in flight that say so ([`Adapt::ToLatency`]), of
+//! How many calls a provider carries at once before it gets slower: for limits in flight that say so ([`Adapt::Latency`]), of
 //! providers that let calls queue inside instead of refusing them.
 //!
 //! The idea is that of Gradient2 in Netflix's concurrency-limits (`Gradient2Limit.java`): what calls take now against what they took in
@@ -8,7 +8,7 @@
 //! queued, and whether calls became longer by themselves is found out by what lowering the limit does. By Little's law (calls at once
 //! = calls per second x seconds per call) calls in a queue get shorter as they get fewer; those that are long by themselves do not.
 //!
-//! [`Adapt::ToLatency`]: crate::Adapt::ToLatency
+//! [`Adapt::Latency`]: crate::Adapt::Latency
 
 mod window;
 

@@ -84,7 +84,7 @@ fn answer(draws: &mut Draws) -> Report {
 }
 
 fn adapting(amount: u64) -> LimitSpec {
-    LimitSpec { adapt: Adapt::ToLatency, ..LimitSpec::in_flight(amount) }
+    LimitSpec { adapt: Adapt::Latency, ..LimitSpec::in_flight(amount) }
 }
 
 fn history(seed: u64) -> Result<(), String> {

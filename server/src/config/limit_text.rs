@@ -122,8 +122,8 @@ impl LimitFields {
             return Err(LimitTextError::new("phase", "goes with window=fixed only"));
         }
         let adapt = match self.adapt.as_deref() {
-            None | Some("refusals") => Adapt::ToRefusals,
-            Some("latency") => Adapt::ToLatency,
+            None | Some("refusals") => Adapt::Refusals,
+            Some("latency") => Adapt::Latency,
             Some(other) => {
                 return Err(LimitTextError::new("adapt", unknown("thing to adapt to", other, &ADAPTS)));
             }
@@ -234,7 +234,7 @@ impl fmt::Display for LimitText<'_> {
                 text += &format!(",window=quantised,quantum={}", DurationText(quantum));
             }
         }
-        if limit.adapt == Adapt::ToLatency {
+        if limit.adapt == Adapt::Latency {
             text += ",adapt=latency";
         }
         f.pad(&text)
@@ -261,7 +261,7 @@ mod tests {
             ("in_flight=5", LimitSpec::in_flight(5), "in_flight=5"),
             (
                 "in_flight=5,models=gpt-*,adapt=latency",
-                LimitSpec { models: "gpt-*".to_owned(), adapt: Adapt::ToLatency, ..LimitSpec::in_flight(5) },
+                LimitSpec { models: "gpt-*".to_owned(), adapt: Adapt::Latency, ..LimitSpec::in_flight(5) },
                 "in_flight=5,models=gpt-*,adapt=latency",
             ),
             ("in_flight=5,adapt=refusals", LimitSpec::in_flight(5), "in_flight=5"),

@@ -251,7 +251,7 @@ fn limit(limit: &LimitSpec) -> Value {
             put("quantum", span(quantum));
         }
     }
-    if limit.adapt == Adapt::ToLatency {
+    if limit.adapt == Adapt::Latency {
         put("adapt", "latency".into());
     }
     entries.into()

@@ -166,7 +166,7 @@ fn tells_of_refusals_by_the_provider() {
 /// Goal: a limit that follows latency says so, before and after it knows what calls take.
 #[test]
 fn tells_what_latency_taught() {
-    let mut case = Case::of(&[LimitSpec { adapt: Adapt::ToLatency, ..LimitSpec::in_flight(100) }]);
+    let mut case = Case::of(&[LimitSpec { adapt: Adapt::Latency, ..LimitSpec::in_flight(100) }]);
     let learned = case.texts(Topic::Learned);
     assert_eq!(learned, ["in_flight grants 10 of the declared 100 until it is known how long calls take."]);
     let mut permits: VecDeque<_> = (0..10).map(|_| case.ask("web", 1, None).expect("room")).collect();

@@ -195,7 +195,7 @@ fn divide(spec: &CheckedSpec, divisor: u32) -> Option<CheckedSpec> {
         };
         let amount = limit.amount.checked_div(divisor).filter(|&amount| amount > 0)?;
         // A client enforces its share as it is: what the provider takes is for the server to learn.
-        Some(LimitSpec { amount, burst, adapt: Adapt::ToRefusals, ..limit.clone() })
+        Some(LimitSpec { amount, burst, adapt: Adapt::Refusals, ..limit.clone() })
     };
     let limits = spec.limits.iter().map(part).collect::<Option<Vec<_>>>()?;
     BudgetSpec { limits, schedule: Vec::new(), ..BudgetSpec::clone(spec) }.check().ok()
@@ -214,12 +214,12 @@ mod tests {
     fn parts_are_within_the_whole() {
         let minute = Duration::from_secs(60);
         let bursty = LimitSpec { burst: 10, ..LimitSpec::rate("tokens", 1_000, minute) };
-        let slots = LimitSpec { adapt: Adapt::ToLatency, ..LimitSpec::in_flight(7) };
+        let slots = LimitSpec { adapt: Adapt::Latency, ..LimitSpec::in_flight(7) };
         let whole = spec(vec![LimitSpec::rate("requests", 60, minute), bursty, slots]);
         for divisor in 1..=7 {
             let part = divide(&whole, divisor).expect("something is left");
             for (part, whole) in part.limits.iter().zip(&whole.limits) {
-                assert!(part.same_identity(whole) && part.adapt == Adapt::ToRefusals);
+                assert!(part.same_identity(whole) && part.adapt == Adapt::Refusals);
                 assert!(part.amount * u64::from(divisor) <= whole.amount);
                 assert!(part.burst * u64::from(divisor) <= whole.burst);
                 assert_eq!(part.burst == 0, whole.burst == 0, "a burst of 0 would mean the whole amount");

@@ -150,8 +150,8 @@ pub fn read_limit(limit: &v1::Limit) -> Result<LimitSpec, Fault> {
         return Err(Fault::invalid("phase", "goes with WINDOW_FIXED only"));
     }
     let adapt = match v1::Adapt::try_from(limit.adapt) {
-        Ok(v1::Adapt::Unspecified | v1::Adapt::Refusals) => Adapt::ToRefusals,
-        Ok(v1::Adapt::Latency) => Adapt::ToLatency,
+        Ok(v1::Adapt::Unspecified | v1::Adapt::Refusals) => Adapt::Refusals,
+        Ok(v1::Adapt::Latency) => Adapt::Latency,
         Err(_) => {
             return Err(Fault::invalid("adapt", format!("{} is none; use refusals or latency", limit.adapt)));
         }
@@ -179,8 +179,8 @@ pub fn write_limit(limit: &LimitSpec) -> v1::Limit {
         Window::Quantised { .. } => v1::Window::Quantised,
     };
     let adapt = match limit.adapt {
-        Adapt::ToRefusals => v1::Adapt::Unspecified,
-        Adapt::ToLatency => v1::Adapt::Latency,
+        Adapt::Refusals => v1::Adapt::Unspecified,
+        Adapt::Latency => v1::Adapt::Latency,
     };
     let (quantum, phase) = match limit.window {
         Window::Quantised { quantum } => (Some(quantum), None),

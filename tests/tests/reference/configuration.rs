@@ -75,6 +75,7 @@ fn linked() -> Vec<(&'static str, String)> {
     let number = |number: usize| grouped(&number.to_string());
     vec![
         ("[`bounds::LIMITS`]", number(bounds::LIMITS)),
+        ("[`Adapt::Latency`]", "`latency`".to_owned()),
         ("[`DEFAULT_MAX_WAITING`]", number(DEFAULT_MAX_WAITING as usize)),
         ("[`DEFAULT_PERMIT_TTL`]", DurationText(DEFAULT_PERMIT_TTL).to_string()),
         ("[`Role::Observe`]", "`observe`".to_owned()),

@@ -170,7 +170,7 @@ fn limit_of(limit: wire::Limit) -> LimitSpec {
         window,
         models: if in_flight { String::new() } else { limit.models },
         tenants: if in_flight || limit.tenants == "each" { String::new() } else { limit.tenants },
-        adapt: Adapt::ToRefusals,
+        adapt: Adapt::Refusals,
     }
 }
 
