@@ -56,6 +56,15 @@ def test_deadlines_leave_the_queue(serve):
         client.acquire("p/k", max_wait=0).cancel()
 
 
+@pytest.fixture
+def interruptible():
+    """Ctrl-C raises here, also where the tests were started by something that ignores it, as jobs in the background are."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_an_interrupt_leaves_the_queue(serve):
     """Goal: Ctrl-C ends the wait, and a grant that comes goes back."""
     server = serve(LIMITS)
