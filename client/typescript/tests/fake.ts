@@ -186,7 +186,7 @@ const EMPTY: SessionResponse = {
 
 export function limit(unit: string, amount: bigint, burst = amount): Limit {
   const per = unit === "in_flight" ? undefined : { seconds: 60n, nanos: 0 };
-  const rest = { window: 0, models: "", tenants: "", quantum: undefined, phase: undefined };
+  const rest = { window: 0, models: "", tenants: "", quantum: undefined, phase: undefined, adapt: 0 };
   return { unit, amount, per, burst, ...rest };
 }
 
