@@ -283,10 +283,12 @@ pub async fn run_from(
     }
     drop(background);
     traces.finish().await;
+    let sound = workers.join() & grant_thread.join() & stream_thread.join();
+    let kept = keeping.map_or(Some(Ok(())), |keeping| keeping.finish(shared.registry.list()));
+    // Last, since a trace on a disk that does not answer must not cost what has to be kept.
     let recorded = recording.is_none_or(RecorderThread::finish);
-    let sound = workers.join() & grant_thread.join() & stream_thread.join() & recorded;
-    match keeping.map_or(Some(Ok(())), |keeping| keeping.finish(shared.registry.list())) {
-        Some(written) if sound => Ok(written?),
+    match kept {
+        Some(written) if sound && recorded => Ok(written?),
         _ => Err(Error::Panicked),
     }
 }

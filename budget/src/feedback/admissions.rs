@@ -9,6 +9,8 @@ use crate::time::Time;
 const ENOUGH: u32 = 6;
 /// What nothing was heard after for so long says nothing of now: the longest wait of the ladder.
 const FORGOTTEN_NANOS: u64 = 60_000_000_000;
+/// Refusals that are no further apart than this are of one row.
+const ROW_NANOS: u64 = 10_000_000_000;
 
 /// What became of the latest calls.
 #[derive(Clone, Copy, Debug, Default)]
@@ -16,12 +18,31 @@ pub(crate) struct Admissions {
     /// A bit for each, set if it was let in; the latest is the lowest.
     calls: u64,
     heard: Time,
+    /// When the first and the latest refusal of a row were heard of.
+    row: Option<(Time, Time)>,
 }
 
 impl Admissions {
-    /// One more was heard of.
+    /// A call that was granted at `granted` worked. One from before a row of refusals was let in when there was no lack of capacity, and says
+    /// nothing of now, however long it took.
     #[inline]
-    pub(crate) fn note(&mut self, let_in: bool, now: Time) {
+    pub(crate) fn let_in(&mut self, granted: Time, now: Time) {
+        let is_old =
+            self.row.is_some_and(|(first, last)| granted <= first && now.nanos_since(last) <= ROW_NANOS);
+        if !is_old {
+            self.note(true, now);
+        }
+    }
+
+    /// A call was refused for lack of capacity.
+    pub(crate) fn turned_away(&mut self, now: Time) {
+        let goes_on = self.row.filter(|(_, last)| now.nanos_since(*last) <= ROW_NANOS);
+        self.row = Some((goes_on.map_or(now, |(first, _)| first), now));
+        self.note(false, now);
+    }
+
+    #[inline]
+    fn note(&mut self, let_in: bool, now: Time) {
         if now.nanos_since(self.heard) > FORGOTTEN_NANOS {
             self.calls = 0;
         }
@@ -45,31 +66,54 @@ mod tests {
         Time::ZERO + Duration::from_secs(seconds)
     }
 
+    /// So many calls that were let in at once.
+    fn let_in(admissions: &mut Admissions, calls: usize, now: Time) {
+        for _ in 0..calls {
+            admissions.let_in(now, now);
+        }
+    }
+
+    fn enough_after_refusal(admissions: &mut Admissions, now: Time) -> bool {
+        admissions.turned_away(now);
+        admissions.are_enough()
+    }
+
     /// Goal: one refusal among many calls is no reason to stop, nor are seven in ten; refusals alone are, and so are those after silence.
     #[test]
     fn what_gets_in_is_enough() {
         let mut admissions = Admissions::default();
-        let enough_after = |admissions: &mut Admissions, let_in: bool, now: Time| {
-            admissions.note(let_in, now);
-            admissions.are_enough()
-        };
-        assert!(!enough_after(&mut admissions, false, at(1)), "the first that is heard of");
-        for _ in 0..8 {
-            admissions.note(true, at(2));
-        }
-        assert!(enough_after(&mut admissions, false, at(3)));
+        assert!(!enough_after_refusal(&mut admissions, at(1)), "the first that is heard of");
+        let_in(&mut admissions, 6, at(2));
+        assert!(enough_after_refusal(&mut admissions, at(3)));
         for call in 0..640 {
-            assert!(enough_after(&mut admissions, call % 10 < 3, at(4)), "call {call}");
+            match call % 10 {
+                0..3 => let_in(&mut admissions, 1, at(4)),
+                _ => assert!(enough_after_refusal(&mut admissions, at(4)), "call {call}"),
+            }
         }
         for _ in 0..59 {
-            admissions.note(false, at(5));
+            admissions.turned_away(at(5));
         }
         assert!(!admissions.are_enough());
 
-        for _ in 0..64 {
-            admissions.note(true, at(6));
+        let_in(&mut admissions, 64, at(6));
+        assert!(enough_after_refusal(&mut admissions, at(66)));
+        assert!(!enough_after_refusal(&mut admissions, at(127)), "a minute of silence");
+    }
+
+    /// Goal: calls that take a minute and were let in before nobody was any more do not keep others going.
+    #[test]
+    fn old_calls_say_nothing() {
+        let mut admissions = Admissions::default();
+        let_in(&mut admissions, 64, at(60));
+        let mut refused = 0;
+        while enough_after_refusal(&mut admissions, at(61)) {
+            refused += 1;
+            admissions.let_in(at(1), at(61));
+            assert!(refused < 64, "they still count");
         }
-        assert!(enough_after(&mut admissions, false, at(66)));
-        assert!(!enough_after(&mut admissions, false, at(127)), "a minute of silence");
+        // Once it is over, they count as any.
+        admissions.let_in(at(60), at(100));
+        assert_eq!(admissions.calls & 1, 1);
     }
 }

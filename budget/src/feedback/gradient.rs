@@ -108,9 +108,10 @@ pub(crate) struct Timed {
 }
 
 impl<W: Clone> Budget<W> {
-    /// A call succeeded: limits that follow latency hear how long it took. Of a permit that had ended by itself that is not known.
+    /// A call succeeded: limits that follow latency hear how long it took. Of a permit that had ended by itself that is not known; and in
+    /// shadow mode nothing is lowered, so nothing can be learned of what lowering does.
     pub(super) fn follow_latency(&mut self, now: Time, heard: &Heard<'_>) {
-        if heard.charge.is_none() {
+        if heard.charge.is_none() || self.spec.shadow {
             return;
         }
         let moment = self.moment(now);

@@ -26,7 +26,7 @@ const LITTLE_PART: i128 = 4;
 
 /// Refusals within this time have the same cause.
 const LATELY_NANOS: u64 = 10_000_000_000;
-/// A refusal of a limit that is counted in windows says nothing, if it is the first in this time and the rate was right.
+/// A refusal of a limit that is counted in windows says nothing, if it is the first in this time, or in a window, and the rate was right.
 const SELDOM_NANOS: u64 = 60_000_000_000;
 /// How long the other refusals of a burst take to be heard of.
 const BURST_NANOS: u64 = 250_000_000;
@@ -81,7 +81,7 @@ impl<W: Clone> Budget<W> {
         let report = heard.report;
         match report.outcome {
             Outcome::Success => {
-                self.feedback.admissions.note(true, now);
+                self.feedback.admissions.let_in(heard.granted, now);
                 self.feedback.gate.succeed(heard.granted);
                 for at in members(heard.set) {
                     self.limits[at].rule.gate.succeed(heard.granted);
@@ -95,7 +95,7 @@ impl<W: Clone> Budget<W> {
             Outcome::AccelerationLimited => self.steepness_refused(now, heard, events),
             Outcome::ConcurrencyLimited => self.slots_refused(now, heard, events),
             Outcome::Overloaded => {
-                self.feedback.admissions.note(false, now);
+                self.feedback.admissions.turned_away(now);
                 let (given, times) = (report.retry_after, (heard.granted, now));
                 if given.is_some() || !self.feedback.admissions.are_enough() {
                     self.feedback.gate.refuse(given, true, times, &mut self.feedback.jitter);
@@ -360,19 +360,22 @@ impl Rule {
         if stretch.was_full && self.learn_burst(meter, stretch, now) || self.was_refused_lately(now) {
             return false;
         }
-        let right = match self.estimate(meter, Some(stretch)) {
-            Some(estimate) => {
-                !self.pace.is_beyond()
-                    && u128::from(estimate.amount) * 100 >= u128::from(self.pace.amount()) * RIGHT_PERCENT
+        let is_right = |amount: u128| amount * 100 >= u128::from(self.pace.amount()) * RIGHT_PERCENT;
+        let right = match (self.estimate(meter, Some(stretch)), meter.window_nanos()) {
+            (Some(estimate), _) => !self.pace.is_beyond() && is_right(estimate.amount.into()),
+            (None, None) => stretch.was_full,
+            // What went through in less than a window is a part of it.
+            (None, Some(window)) => {
+                stretch.was_full
+                    && stretch.nanos() >= window
+                    && is_right(stretch.less_than(0, self.per_nanos()))
             }
-            None => stretch.was_full,
         };
         // Of a window, a cushion costs its part of the rate: only where it happens often is that less than the freeze.
-        let is_seldom = !self.was_refused_within(SELDOM_NANOS, now);
+        let seldom = meter.window_nanos().map(|window| SELDOM_NANOS.max(window));
+        let is_seldom = seldom.is_some_and(|seldom| !self.was_refused_within(seldom, now));
         let rate = (self.pace.amount(), self.per_nanos());
-        right
-            && (!meter.is_bucket() && is_seldom
-                || self.cushion.widen(cost, rate, meter.capacity_units(), now))
+        right && (is_seldom || self.cushion.widen(cost, rate, meter.capacity_units(), now))
     }
 
     fn was_refused_lately(&self, now: Time) -> bool {

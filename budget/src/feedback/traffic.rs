@@ -66,6 +66,11 @@ impl Stretch {
         u64::try_from(self.carried).unwrap_or(0)
     }
 
+    /// How long it was.
+    pub(crate) fn nanos(self) -> u64 {
+        self.until.nanos_since(self.from)
+    }
+
     /// The provider lets through less than this per `per` nanoseconds, since a call of `refused` more was too much.
     pub(crate) fn less_than(self, refused: u64, per: u64) -> u128 {
         let span = self.until.nanos_since(self.from).max(1);

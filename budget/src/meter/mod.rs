@@ -168,6 +168,15 @@ impl Meter {
         }
     }
 
+    /// How long a window is, where it counts in windows.
+    pub(crate) fn window_nanos(&self) -> Option<u64> {
+        match &self.kind {
+            Kind::Fixed(fixed) => Some(fixed.per),
+            Kind::Sliding(sliding) => Some(sliding.per),
+            Kind::Bucket(_) | Kind::Slots(_) => None,
+        }
+    }
+
     /// Whether it is a token bucket.
     pub(crate) fn is_bucket(&self) -> bool {
         matches!(self.kind, Kind::Bucket(_))

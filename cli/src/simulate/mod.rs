@@ -7,7 +7,7 @@ mod trace;
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser};
-use permitd_budget::{BudgetSpec, CheckedSpec, LimitSpec};
+use permitd_budget::{Adapt, BudgetSpec, CheckedSpec, LimitSpec};
 use permitd_server::{admin::read_budget, config::BudgetName, profile::Profiles};
 
 use self::{replay::replay, trace::Trace};
@@ -95,7 +95,10 @@ impl Simulate {
     /// The provider knows no tenants.
     fn provider_limits(&self, recorded: &CheckedSpec) -> Result<CheckedSpec, Failure> {
         let shared = recorded.limits.iter().filter(|limit| limit.tenants.is_empty()).cloned();
-        let limits = if self.provider.is_empty() { shared.collect() } else { self.provider.clone() };
+        let mut limits: Vec<_> =
+            if self.provider.is_empty() { shared.collect() } else { self.provider.clone() };
+        // To follow latency is ours; a provider has its limits.
+        limits.iter_mut().for_each(|limit| limit.adapt = Adapt::Refusals);
         let spec = BudgetSpec { limits, permit_ttl: recorded.permit_ttl, ..BudgetSpec::default() };
         spec.check().map_err(|error| Failure::new("--provider makes no sense").because(error).exit_code(2))
     }

@@ -7,7 +7,8 @@ use std::{
 };
 
 use permitd_budget::{
-    Acquired, Budget, CheckedSpec, Event, Grant, Outcome, PermitKey, Report, Request, Snapshot, Time, Usage,
+    Acquired, Budget, CheckedSpec, Event, Grant, IN_FLIGHT, Outcome, PermitKey, Report, Request, Snapshot,
+    Time, Usage,
 };
 
 use super::trace::{Ask, Trace};
@@ -186,8 +187,16 @@ impl Replay<'_> {
             }
             refused => {
                 self.told.rate_limited += 1;
-                let retry_after = refused.err().and_then(|refusal| refusal.retry_after);
-                let report = Report { retry_after, ..Report::new(Outcome::RateLimited) };
+                let refusal = refused.err();
+                let limit = refusal.as_ref().and_then(|refusal| refusal.limit.as_deref());
+                let report = match limit {
+                    // How long others take is not for a provider to say.
+                    Some(limit) if limit.starts_with(IN_FLIGHT) => Report::new(Outcome::ConcurrencyLimited),
+                    _ => {
+                        let retry_after = refusal.and_then(|refusal| refusal.retry_after);
+                        Report { retry_after, ..Report::new(Outcome::RateLimited) }
+                    }
+                };
                 self.heart.report(self.now, grant.permit, &report, events);
                 if wanted.tries == TRIES_MAX {
                     self.told.given_up += 1;
