@@ -67,6 +67,11 @@ fn code_spans(text: &str) -> impl Iterator<Item = &str> {
     text.split('`').skip(1).step_by(2)
 }
 
+/// Where the links of a page lead.
+fn targets(text: &str) -> impl Iterator<Item = &str> {
+    text.split("](").skip(1).filter_map(|rest| rest.split(')').next())
+}
+
 /// Goal: every relative link leads to something that exists, and so does every anchor.
 #[test]
 fn links_lead_somewhere() {
@@ -74,7 +79,7 @@ fn links_lead_somewhere() {
     let mut links = 0;
     for page in pages() {
         let text = prose(&read(&page));
-        for target in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+        for target in targets(&text) {
             if target.contains("://") {
                 continue;
             }
@@ -96,10 +101,10 @@ fn links_lead_somewhere() {
 fn the_book_has_every_page() {
     let summary = root().join("docs/SUMMARY.md");
     let text = read(&summary);
-    let listed = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
     let place =
         |page: &Path| page.canonicalize().unwrap_or_else(|error| panic!("{}: {error}", page.display()));
-    let listed: BTreeSet<PathBuf> = listed.map(|link| place(&root().join("docs").join(link))).collect();
+    let listed: BTreeSet<PathBuf> =
+        targets(&text).map(|link| place(&root().join("docs").join(link))).collect();
     for page in pages().iter().filter(|page| **page != summary) {
         assert!(listed.contains(&place(page)), "docs/SUMMARY.md does not list {}", page.display());
     }

@@ -80,6 +80,11 @@ impl Declaration {
         Ok(limits)
     }
 
+    /// Whether it says that there are no limits at all.
+    pub(crate) fn is_unlimited(&self) -> bool {
+        self.unlimited
+    }
+
     /// As the wire has it.
     pub(crate) fn wire(&self, budget: &BudgetName, etag: String) -> Result<v1::Budget, Failure> {
         let overflow = match self.overflow {

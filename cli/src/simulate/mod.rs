@@ -82,14 +82,22 @@ impl Simulate {
         let (_, named) =
             read_budget(&declared).map_err(|fault| wrong(fault.into_status().message().to_owned()))?;
         let mut spec = BudgetSpec::clone(recorded);
-        spec.limits.retain(|limit| !named.limits.iter().any(|new| new.same_identity(limit)));
+        let is_unlimited = change.declaration.is_unlimited();
+        let is_named = |limit: &LimitSpec| named.limits.iter().any(|new| new.same_identity(limit));
+        spec.limits.retain(|limit| !is_unlimited && !is_named(limit));
         spec.limits.extend(named.limits.iter().cloned());
         spec.tenants.extend(named.tenants.iter().map(|(name, tenant)| (name.clone(), *tenant)));
         if named.queue != Default::default() {
             spec.queue = named.queue.clone();
         }
         spec.permit_ttl = named.permit_ttl.or(spec.permit_ttl);
-        spec.check().map_err(|error| wrong(error.to_string()))
+        let spec = spec.check().map_err(|error| wrong(error.to_string()))?;
+        if spec == *recorded && self.provider.is_empty() {
+            let what =
+                "limits, tenants, the queue and --permit-ttl are replayed, and all of them are as recorded";
+            return Err(wrong(what.to_owned()));
+        }
+        Ok(spec)
     }
 
     /// The provider knows no tenants.

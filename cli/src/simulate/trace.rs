@@ -64,10 +64,19 @@ impl Trace {
         let (mut declared, mut lost, name) = (None, 0, budget.to_string());
         let mut asks: Vec<(Key, Ask)> = Vec::new();
         let mut calls: HashMap<Key, VecDeque<Call>> = HashMap::new();
-        for (number, line) in BufReader::new(file).lines().enumerate() {
+        let mut lines = BufReader::new(file).lines().enumerate().peekable();
+        while let Some((number, line)) = lines.next() {
             let wrong = |why: String| wrong(format!("line {}: {why}", number + 1));
             let line = line.map_err(|error| wrong(error.to_string()))?;
-            match serde_json::from_str(&line).map_err(|error| wrong(error.to_string()))? {
+            let line = match serde_json::from_str(&line) {
+                // Whoever wrote it was ended on the way.
+                Err(error) if error.is_eof() && lines.peek().is_none() => {
+                    lost += 1;
+                    break;
+                }
+                line => line.map_err(|error| wrong(error.to_string()))?,
+            };
+            match line {
                 Line::Declared { budget, toml, .. } if budget == name => {
                     declared = Some(read_declared(&toml).map_err(wrong)?);
                 }

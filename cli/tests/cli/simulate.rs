@@ -45,7 +45,21 @@ fn what_was_recorded_is_replayed() {
         say(&mut permitd(&["simulate", "--trace", path, "--budget", "p/k", "--change", "--tenant web=3"]));
     assert!(table.well().stdout.contains("BEFORE"));
 
+    let told = simulate(&["--change", "--unlimited", "--provider", "requests=3/1d"]);
+    assert_eq!((&told["before"]["served"], &told["after"]["served"]), (&2.into(), &3.into()), "{told:#}");
+
+    let whole = fs::read_to_string(&trace).expect("it is there");
+    fs::write(&trace, format!("{whole}{{\"line\":\"as")).expect("written");
+    let torn = simulate(&["--change", "--limit requests=3/1d"]);
+    assert_eq!(torn["after"]["rate_limited"], 1, "a line that was not finished is left out: {torn:#}");
+    fs::write(&trace, format!("{{\"line\":\"as\n{whole}")).expect("written");
+    let said =
+        say(&mut permitd(&["simulate", "--trace", path, "--budget", "p/k", "--change", "--tenant web=3"]));
+    assert!(said.code != 0 && said.stderr.contains("line 1: "), "{said:#?}");
+    fs::write(&trace, whole).expect("written");
+
     for (words, hint) in [
+        (["--budget", "p/k", "--change", "--limit requests=2/1d"], "all of them are as recorded"),
         (["--budget", "p/other", "--change", "--limit requests=3/1d"], "says nothing of p/other"),
         (["--budget", "p/k", "--change", "--limit requests"], "--change makes no sense"),
         (["--budget", "p/k", "--change", "'"], "a quote has no end"),
