@@ -220,7 +220,7 @@ impl Shadow {
 
     /// A look at what would have been.
     pub(crate) fn snapshot(&mut self, now: Time) -> ShadowSnapshot {
-        let heart = self.heart.snapshot(now);
+        let heart = self.heart.outline(now);
         ShadowSnapshot {
             since: self.since,
             waiting: heart.waiting,

@@ -98,10 +98,7 @@ impl<W: Clone> Budget<W> {
     #[must_use]
     pub fn snapshot(&mut self, now: Time) -> Snapshot {
         let now = self.now.max(now);
-        let mut limits = Vec::with_capacity(self.limits.len());
-        for at in 0..self.limits.len() {
-            limits.push(self.limit_snapshot(at, now));
-        }
+        let limits = (0..self.limits.len()).map(|at| self.limit_snapshot(at, now)).collect();
         let mut tenants: Vec<_> = self
             .tenants
             .iter()
@@ -113,17 +110,24 @@ impl<W: Clone> Budget<W> {
             })
             .collect();
         tenants.sort_by(|a, b| a.tenant.cmp(&b.tenant));
+        Snapshot { limits, tenants, ..self.outline(now) }
+    }
+
+    /// The same without its limits and its tenants, however many there are.
+    #[must_use]
+    pub fn outline(&mut self, now: Time) -> Snapshot {
+        let now = self.now.max(now);
         let exhausted = self.feedback.exhausted(now);
         let mut refused = self.tally.refused().to_vec();
         refused.sort_unstable();
         Snapshot {
-            limits,
+            limits: Vec::new(),
             waiting: self.waiting(),
             in_flight: self.in_flight(),
             paused: self.paused,
             exhausted: exhausted.is_some(),
             exhausted_until: exhausted.flatten(),
-            tenants,
+            tenants: Vec::new(),
             granted_total: self.tally.granted,
             refused_total: refused.iter().map(|(_, times)| times).sum(),
             refused,

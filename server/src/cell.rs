@@ -191,6 +191,12 @@ impl Cell {
         state.heart.snapshot(self.clock.now())
     }
 
+    /// A look at what does not grow with its limits and tenants.
+    pub(crate) fn outline(&self) -> Snapshot {
+        let mut state = self.contention.lock(&self.state);
+        state.heart.outline(self.clock.now())
+    }
+
     /// A look at everything, with traces for its waits, and when that was.
     pub(crate) fn figures(&self) -> (Snapshot, Option<Exemplars>, Time) {
         let mut state = self.contention.lock(&self.state);

@@ -3,17 +3,15 @@
 //!
 //! Version (1 byte), cell (4), permit (8) and a keyed hash over them and the holder (8), as 28 characters of base64url.
 
-use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+mod base64url;
+
 use permitd_budget::PermitKey;
 use siphasher::sip::SipHasher24;
 
+use self::base64url::{BYTES, CHARACTERS};
 use crate::auth::Holder;
 
-/// Characters of an id.
-pub(crate) const LENGTH: usize = 28;
-
 const VERSION: u8 = 1;
-const BYTES: usize = 21;
 const SIGNED: usize = 13;
 
 /// Writes and reads ids.
@@ -24,11 +22,16 @@ pub(crate) struct PermitIds {
 
 /// An id, where it takes no allocation.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct PermitId([u8; LENGTH]);
+pub(crate) struct PermitId([u8; CHARACTERS]);
 
 impl PermitId {
     pub(crate) fn as_str(&self) -> &str {
-        std::str::from_utf8(&self.0).expect("base64 is ASCII")
+        std::str::from_utf8(&self.0).expect("base64url is ASCII")
+    }
+
+    /// The same, without a look at whether it is text.
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        &self.0
     }
 }
 
@@ -81,40 +84,39 @@ impl PermitIds {
         let mut bytes = [0; BYTES];
         bytes[..SIGNED].copy_from_slice(&signed);
         bytes[SIGNED..].copy_from_slice(&self.seal.sign(&signed, holder));
-        let mut text = [0; LENGTH];
-        let written = URL_SAFE_NO_PAD.encode_slice(bytes, &mut text);
-        debug_assert_eq!(written, Ok(LENGTH), "base64 makes 4 characters of 3 bytes");
-        PermitId(text)
+        PermitId(base64url::write(&bytes))
     }
 
     /// The cell that an id names, whoever issued it to whomever.
     pub(crate) fn cell_of(text: &str) -> Option<u32> {
-        let mut bytes = [0; BYTES];
-        let read = URL_SAFE_NO_PAD.decode_slice(text, &mut bytes).ok()?;
-        let cell = bytes.get(1..5).filter(|_| read == BYTES && bytes[0] == VERSION)?;
-        Some(u32::from_be_bytes(cell.try_into().expect("4 bytes")))
+        let (cell, _) = parts(bytes_of(text)?.first_chunk()?);
+        Some(cell)
     }
 
     /// The cell and permit of an id that this process issued to this holder; `None` for every other text.
     pub(crate) fn read(&self, text: &str, holder: Holder) -> Option<(u32, PermitKey)> {
-        if text.len() != LENGTH {
-            return None;
-        }
-        let mut bytes = [0; BYTES];
-        let read = URL_SAFE_NO_PAD.decode_slice(text, &mut bytes);
-        if read != Ok(BYTES) || bytes[0] != VERSION {
-            return None;
-        }
+        let bytes = bytes_of(text)?;
         let (signed, signature) = bytes.split_first_chunk::<SIGNED>()?;
         // Compared as numbers: one comparison, whose time says nothing about where they differ.
         let given = u64::from_be_bytes(signature.try_into().expect("8 bytes are left"));
         if given != u64::from_be_bytes(self.seal.sign(signed, holder)) {
             return None;
         }
-        let cell = u32::from_be_bytes(signed[1..5].try_into().expect("4 bytes"));
-        let permit = u64::from_be_bytes(signed[5..].try_into().expect("8 bytes"));
-        Some((cell, PermitKey::from_u64(permit)))
+        Some(parts(signed))
     }
+}
+
+/// What a text of this version stands for, whoever wrote it.
+fn bytes_of(text: &str) -> Option<[u8; BYTES]> {
+    let bytes = base64url::read(text.as_bytes().try_into().ok()?)?;
+    (bytes[0] == VERSION).then_some(bytes)
+}
+
+/// The cell and the permit.
+fn parts(signed: &[u8; SIGNED]) -> (u32, PermitKey) {
+    let cell = u32::from_be_bytes(signed[1..5].try_into().expect("4 bytes"));
+    let permit = u64::from_be_bytes(signed[5..].try_into().expect("8 bytes"));
+    (cell, PermitKey::from_u64(permit))
 }
 
 #[cfg(test)]
@@ -141,12 +143,12 @@ mod tests {
     fn forgeries_are_nothing() {
         let ids = PermitIds::new(Seal::random());
         let text = ids.write(7, PermitKey::from_u64(42), MINE).as_str().to_owned();
-        for at in 0..LENGTH {
+        for at in 0..CHARACTERS {
             let mut forged = text.clone().into_bytes();
             forged[at] = if forged[at] == b'A' { b'B' } else { b'A' };
             assert_eq!(ids.read(std::str::from_utf8(&forged).expect("ASCII"), MINE), None, "changed at {at}");
         }
-        for garbage in ["", "x", &text[1..], &format!("{text}A"), &"=".repeat(LENGTH), "ééééééééééééééé"]
+        for garbage in ["", "x", &text[1..], &format!("{text}A"), &"=".repeat(CHARACTERS), "ééééééééééééééé"]
         {
             assert_eq!(ids.read(garbage, MINE), None, "{garbage:?}");
         }

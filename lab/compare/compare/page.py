@@ -15,6 +15,9 @@ DOCS = REPOSITORY / "docs"
 PLOTS = DOCS / "comparison"
 #: What the plot of a limit that changes shows.
 COURSES = ("permitd-python", "backoff", "adaptive", "redis")
+#: What the README shows beside each other, in which lines of it.
+OPENING = ("permitd-python", "backoff", "aiolimiter", "redis", "litellm")
+BEGIN, END = "<!-- comparison: written by make compare -->", "<!-- end of the comparison -->"
 HEADINGS = (
     "strategy",
     "share of the possible",
@@ -55,6 +58,31 @@ def write(runs: list[dict]) -> None:
         missing=_missing(played),
     )
     (DOCS / "comparison.md").write_text(text)
+    if "known" in played:
+        readme = REPOSITORY / "README.md"
+        readme.write_text(between_marks(readme.read_text(), _opening(played["known"])))
+
+
+def between_marks(text: str, new: str) -> str:
+    """The text with what stands between the two marks replaced."""
+    (before, after), (_, rest) = text.split(BEGIN, 1), text.split(END, 1)
+    if END not in after:
+        raise ValueError(f"{END} has to stand behind {BEGIN}")
+    return f"{before}{BEGIN}\n{new}\n{END}{rest}"
+
+
+def _opening(of: dict[str, Summary]) -> str:
+    """The four numbers with which the README opens, beside what people do today."""
+    shown = [strategies.entry(name) for name in OPENING if name in of]
+    figures = [
+        ("share of what the key allows", lambda one: f"{100 * min(one.share.middle, 1.0):.0f} %"),
+        ("429s for each answer", lambda one: f"{one.limited_per_answer.middle:.2f}".replace("0.00", "0")),
+        ("fairness between services (Jain's index)", lambda one: "-" if one.jain is None else f"{one.jain.middle:.3f}"),
+        ("99th percentile of the wait at a screen", lambda one: _milliseconds(one.wait(0.99))),
+    ]
+    lines = ["| | " + " | ".join(entry.title for entry in shown) + " |", "|---|" + "---:|" * len(shown)]
+    lines += [f"| {what} | " + " | ".join(figure(of[entry.name]) for entry in shown) + " |" for what, figure in figures]
+    return "\n".join(lines)
 
 
 def _strategies() -> str:

@@ -29,3 +29,14 @@ def test_a_page_needs_runs(runs, said, tmp_path, monkeypatch, capsys):
     told = capsys.readouterr().err
     assert told.startswith(f"compare: {results} {said}: first run `make compare`")
     assert "Traceback" not in told
+
+
+def test_only_what_stands_between_the_marks_is_replaced():
+    around = f"before\n{page.BEGIN}\nold\n{page.END}\nafter\n"
+    assert page.between_marks(around, "new") == f"before\n{page.BEGIN}\nnew\n{page.END}\nafter\n"
+    with pytest.raises(ValueError, match="has to stand behind"):
+        page.between_marks(f"{page.END}\n{page.BEGIN}\n", "new")
+
+
+def test_the_readme_has_the_marks():
+    page.between_marks((page.REPOSITORY / "README.md").read_text(), "")

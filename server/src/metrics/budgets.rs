@@ -146,27 +146,29 @@ impl Looks {
         Self { registry, budgets_max, shown: Mutex::default(), seen: Mutex::default() }
     }
 
-    /// Looks anew.
+    /// Looks anew. The registry lists budgets by name.
     pub(super) fn look(&self) {
         let cells = self.registry.list();
         let mut shown = self.shown.lock();
-        let alive: BTreeSet<&BudgetName> = cells.iter().map(|cell| cell.name()).collect();
-        shown.retain(|name| alive.contains(name));
-        let mut seen = Seen { budgets: cells.len(), figures: BTreeMap::new() };
+        shown.retain(|name| cells.binary_search_by(|cell| cell.name().cmp(name)).is_ok());
+        let (mut figures, mut others) = (BTreeMap::new(), Figures::default());
         for cell in &cells {
             let name = cell.name();
-            let own = shown.contains(name) || shown.len() < self.budgets_max && shown.insert(name.clone());
-            let (snapshot, exemplars, now) = cell.figures();
-            if own {
-                let mut figures = Figures { exemplars, ..Figures::default() };
-                figures.add(&snapshot);
-                figures.limits =
-                    snapshot.limits.into_iter().map(|limit| LimitFigures::of(limit, now)).collect();
-                seen.figures.insert((name.provider().to_owned(), name.key().to_owned()), figures);
+            if shown.contains(name) || shown.len() < self.budgets_max && shown.insert(name.clone()) {
+                let (snapshot, exemplars, now) = cell.figures();
+                let mut own = Figures { exemplars, ..Figures::default() };
+                own.add(&snapshot);
+                own.limits = snapshot.limits.into_iter().map(|limit| LimitFigures::of(limit, now)).collect();
+                figures.insert((name.provider().to_owned(), name.key().to_owned()), own);
             } else {
-                seen.figures.entry((OTHER.to_owned(), String::new())).or_default().add(&snapshot);
+                // There may be a great many of them.
+                others.add(&cell.outline());
             }
         }
+        if cells.len() > shown.len() {
+            figures.insert((OTHER.to_owned(), String::new()), others);
+        }
+        let seen = Seen { budgets: cells.len(), figures };
         *self.seen.lock() = Arc::new(seen);
     }
 

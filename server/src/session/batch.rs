@@ -360,7 +360,7 @@ pub(super) fn send_grant(
 ) {
     let id = shared.permit_ids.write(cell.id(), grant.permit, holder);
     let (provider, key) = (cell.name().provider(), cell.name().key());
-    out.granted(request_id, &PermitText { id: id.as_str(), provider, key }, grant);
+    out.granted(request_id, &PermitText { id: id.as_bytes(), provider, key }, grant);
 }
 
 /// Counts reports that were answered, those alike at once: all threads share the counters.

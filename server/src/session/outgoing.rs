@@ -148,7 +148,7 @@ mod tests {
             waited: Duration::MAX,
         };
         let (id, provider) = (permit_id(request_id), "p".repeat(256));
-        outgoing.granted(request_id, &PermitText { id: &id, provider: &provider, key: "" }, &grant);
+        outgoing.granted(request_id, &PermitText { id: id.as_bytes(), provider: &provider, key: "" }, &grant);
     }
 
     fn taken(outgoing: &mut Outgoing) -> (SessionResponse, usize) {

@@ -27,7 +27,7 @@ impl<'a> Writer<'a> {
         self.nested(field, |granted| {
             granted.number(1, request_id);
             granted.nested(2, |written| {
-                written.text(1, permit.id);
+                written.bytes(1, permit.id);
                 written.text(2, permit.provider);
                 written.text(3, permit.key);
                 written.timestamp(4, grant.expires);
@@ -95,10 +95,14 @@ impl<'a> Writer<'a> {
     }
 
     fn text(&mut self, field: u8, text: &str) {
-        if !text.is_empty() {
+        self.bytes(field, text.as_bytes());
+    }
+
+    fn bytes(&mut self, field: u8, bytes: &[u8]) {
+        if !bytes.is_empty() {
             self.0.push(field << 3 | 2);
-            self.varint(text.len() as u64);
-            self.0.extend_from_slice(text.as_bytes());
+            self.varint(bytes.len() as u64);
+            self.0.extend_from_slice(bytes);
         }
     }
 
@@ -130,7 +134,8 @@ impl<'a> Writer<'a> {
 /// What is written of a permit besides its grant.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct PermitText<'a> {
-    pub(crate) id: &'a str,
+    /// Text, which nobody has to look through once more.
+    pub(crate) id: &'a [u8],
     pub(crate) provider: &'a str,
     pub(crate) key: &'a str,
 }
@@ -183,7 +188,7 @@ mod tests {
             let name = BudgetName::new(&provider, &key).expect("sound names");
             let permit = PermitKey::from_u64(request_id);
             let grant = Grant { permit, charged, expires: Time::from_nanos(expires), ttl, waited };
-            let text = PermitText { id: "x", provider: name.provider(), key: name.key() };
+            let text = PermitText { id: b"x", provider: name.provider(), key: name.key() };
             let mut written = Vec::new();
             Writer::new(&mut written).granted(3, request_id, &text, &grant);
             let permit = Some(encode::permit("x".to_owned(), &name, grant));
