@@ -176,7 +176,7 @@ impl<W: Clone> Budget<W> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Acquired, BudgetSpec, Report, Request, Usage};
+    use crate::{Acquired, BudgetSpec, LimitSpec, Report, Request, Usage};
 
     fn ask() -> Request<'static, ()> {
         let (priority, estimate) = (Priority::Standard, Usage::default());
@@ -214,5 +214,20 @@ mod tests {
             budget.resume(now + hour, &mut Vec::new());
             assert_eq!(seen(&mut budget, now + hour), (false, None));
         }
+    }
+
+    /// Goal: an outline says of the budget as a whole what a look at everything says.
+    #[test]
+    fn an_outline_leaves_out_limits_and_tenants() {
+        let limits = vec![LimitSpec::in_flight(1)];
+        let spec = BudgetSpec { limits, ..BudgetSpec::default() }.check().expect("makes sense");
+        let (mut budget, now) = (Budget::new(&spec, Time::ZERO), Time::ZERO);
+        for _ in 0..2 {
+            budget.acquire(now, ask(), &mut Vec::new()).expect("there is room");
+        }
+        let (whole, outline) = (budget.snapshot(now), budget.outline(now));
+        assert_eq!((whole.limits.len(), whole.tenants.len(), outline.granted_total), (1, 1, 1));
+        assert_eq!((outline.waiting, outline.in_flight), (1, 1));
+        assert_eq!(Snapshot { limits: Vec::new(), tenants: Vec::new(), ..whole }, outline);
     }
 }
