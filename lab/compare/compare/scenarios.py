@@ -114,7 +114,7 @@ SCENARIOS = [
         "output",
         "Tokens out bind, and nobody knows them beforehand",
         "Half of the usual tokens may come out, calls use between a few and thousands of them, and ask for up to 2,048.",
-        limits=_with(output_tokens={"per_minute": PER_SECOND * 60 * 150, "burst": PER_SECOND * 1_000}),
+        limits=_with(output_tokens={"per_minute": PER_SECOND * 60 * 150, "burst": int(PER_SECOND * 150 * WARM_UP)}),
         behaviour={"output_mean": 300, "output_sigma": 1.0},
         max_tokens=2_048,
         anthropic_only=True,
