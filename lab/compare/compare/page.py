@@ -100,6 +100,8 @@ def _scenario(played: Scenario, of: dict[str, Summary]) -> str:
     for entry in strategies.ENTRIES:
         if entry.name in of:
             lines.append("| " + " | ".join([entry.title, *_cells(of[entry.name])]) + " |")
+    if played.note:
+        lines += ["", played.note]
     if (PLOTS / f"{played.name}.svg").exists():
         lines += ["", f"![{played.title}](comparison/{played.name}.svg)"]
     return "\n".join(lines)

@@ -55,6 +55,8 @@ class Scenario:
     known: bool = True
     #: The strategies that it is about; all, where this is empty.
     only: tuple[str, ...] = ()
+    #: What the reader of its figures should know.
+    note: str = ""
     #: Whether OpenAI's shape makes it another question: it counts tokens at the start of a call.
     anthropic_only: bool = False
 
@@ -97,6 +99,8 @@ SCENARIOS = [
         told=LIMITS,
         behaviour={"limit_headers": False},
         known=False,
+        note="permitd finds the limit by three or four refusals. In half a minute that is more than one call in 200; it"
+        " is as many in a day.",
     ),
     Scenario(
         "halves",
@@ -109,6 +113,8 @@ SCENARIOS = [
             Change(2 / 3, "limits", {"requests": _requests(PER_SECOND)}),
         ),
         known=False,
+        note="When the limit has returned, permitd feels its way back for up to a minute, at the price of a refusal or "
+        "two; the run ends before. Who never slowed down is there at once, and was refused all the time.",
     ),
     Scenario(
         "output",
@@ -118,6 +124,8 @@ SCENARIOS = [
         behaviour={"output_mean": 300, "output_sigma": 1.0},
         max_tokens=2_048,
         anthropic_only=True,
+        note="The provider takes calls as long as anything is left, whatever they use in the end: who always has a call"
+        " at the door, as the oracle has, ends in debt. permitd lets go what is likely to fit.",
     ),
     Scenario(
         "concurrency",
@@ -135,6 +143,8 @@ SCENARIOS = [
             f"input_tokens={LIMITS['input_tokens']['per_minute']}/1m,burst={LIMITS['input_tokens']['burst'] // 2}",
             f"output_tokens={LIMITS['output_tokens']['per_minute']}/1m,burst={LIMITS['output_tokens']['burst'] // 2}",
         ],
+        note="permitd's refusals are those of one second, the second: the first calls of new processes are longer on "
+        "their way than the next, and what was let go in two seconds arrives in one.",
     ),
     Scenario(
         "storm",
@@ -143,6 +153,8 @@ SCENARIOS = [
         seconds=30.0,
         changes=(Change(1 / 3, "behaviour", {"overloaded": 0.7}), Change(2 / 3, "behaviour", {"overloaded": 0.0})),
         known=False,
+        note="This provider counts no call that it refuses with 529; others do, and permitd takes it that all do. So it"
+        " makes no more calls than the limit allows, refused ones included, where the oracle makes twice as many.",
     ),
     Scenario(
         "replicas",
