@@ -89,9 +89,10 @@ deny: ## Licences, advisories known to the tool, and sources of what we depend o
 	@command -v cargo-deny >/dev/null || $(CARGO) install --locked cargo-deny
 	$(CARGO) deny check bans licenses sources
 
-bench: ## The heart's benchmark, then the server's against a bare echo
+bench: ## The heart's benchmark, the server's against a bare echo, and how soon the console is painted
 	$(CARGO) bench -p permitd-budget --bench heart
 	$(CARGO) run --release -p permitd-lab -- bench
+	$(CARGO) test --release -p permitd-tests --test console paint -- --ignored --nocapture
 
 compare: ## permitd against what people do today, on the same work; writes docs/comparison.md. Goes on where it was stopped
 	@command -v redis-server >/dev/null || apt-get install -y redis-server
@@ -100,12 +101,13 @@ compare: ## permitd against what people do today, on the same work; writes docs/
 	lab/compare/run run
 	lab/compare/run page
 
-soak: ## Hours, not minutes: property tests and fuzzing with many more cases, many more kills of a server under load, longer storms
+soak: ## Hours, not minutes: property tests and fuzzing with many more cases, many more kills of a server under load, longer storms, an hour of the console's updates
 	PERMITD_PROPTEST_CASES=20000 $(CARGO) test --release -p permitd-budget
 	PERMITD_PROPTEST_CASES=200000 $(CARGO) test --release -p permitd-server --lib fuzzing
 	PERMITD_KILLS=50 $(CARGO) test --release -p permitd-tests --test durable kills -- --nocapture
 	PERMITD_STORM_STEPS=3000 $(CARGO) test --release -p permitd-tests --test storms -- --nocapture
 	PERMITD_MODEL_REVISIONS=4 $(CARGO) test --release -p permitd-ownership
+	PERMITD_CONSOLE_UPDATES=3600 $(CARGO) test --release -p permitd-tests --test console grow -- --nocapture
 	PERMITD_FAULTS=200 $(CARGO) test --release -p permitd-tests --test cluster fault -- --ignored --nocapture
 
 demo: ## A fleet of clients shares a provider, first without permitd, then with it

@@ -285,7 +285,7 @@ fn collect(mut pipe: std::io::PipeReader, into: &Mutex<String>) {
     }
 }
 
-/// The binary, built as these tests are; building it blocks.
+/// The binary that `PERMITD_BIN` names, or else one that is built as these tests are; building it blocks.
 ///
 /// # Panics
 /// If it can't be built.
@@ -295,6 +295,9 @@ pub fn binary() -> &'static Path {
 }
 
 fn build() -> PathBuf {
+    if let Some(built) = env::var_os("PERMITD_BIN") {
+        return built.into();
+    }
     // .../target/PROFILE/deps/TEST, or a program in .../target/PROFILE
     let program = env::current_exe().expect("a path");
     let folder = program.parent().expect("a folder");

@@ -1,6 +1,6 @@
 //! A real browser without a screen, one for each test, gone with it.
 
-use std::{net::SocketAddr, process::Stdio};
+use std::{io, net::SocketAddr, process::Stdio};
 
 use fantoccini::{Client, ClientBuilder, Locator, elements::Element, key::Key};
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -8,7 +8,8 @@ use permitd_tests::{Folder, soon, until};
 use rustix::process::{Pid, Signal, kill_process_group};
 use serde_json::{Value, json};
 use tokio::{
-    io::{AsyncBufReadExt as _, BufReader},
+    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
+    net::TcpStream,
     process::{Child, Command},
 };
 
@@ -24,6 +25,7 @@ pub(crate) enum Scheme {
 pub(crate) struct Browser {
     client: Client,
     driver: Child,
+    driver_at: SocketAddr,
     _profile: Folder,
 }
 
@@ -51,19 +53,25 @@ impl Browser {
                 }
             }
         });
-        let url = format!("http://127.0.0.1:{}", port.await);
+        let driver_at: SocketAddr = ([127, 0, 0, 1], port.await.parse().expect("a port")).into();
         // Nobody reads on, but it may have more to say.
         tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
         let profile = Folder::new();
         let mut builder = ClientBuilder::new(HttpConnector::new());
         builder.capabilities(capabilities(&profile, scheme));
-        let client = soon("a browser", builder.connect(&url)).await.expect("a session");
-        Self { client, driver, _profile: profile }
+        let client =
+            soon("a browser", builder.connect(&format!("http://{driver_at}"))).await.expect("a session");
+        Self { client, driver, driver_at, _profile: profile }
     }
 
     /// Opens a place of the console.
     pub(crate) async fn open(&self, http: SocketAddr, place: &str) {
         self.client.goto(&format!("http://{http}/{place}")).await.expect("it is served");
+    }
+
+    /// Goes to an empty page.
+    pub(crate) async fn leave(&self) {
+        self.client.goto("about:blank").await.expect("it is built in");
     }
 
     /// What an expression comes to in the page.
@@ -135,6 +143,27 @@ impl Browser {
         soon("a script", self.client.execute_async(&script, Vec::new())).await.expect("a sound script")
     }
 
+    /// Has the browser itself do something: <https://chromedevtools.github.io/devtools-protocol/>.
+    pub(crate) async fn devtools(&self, method: &str, params: Value) -> Value {
+        let session = self.client.session_id().await.expect("it is open").expect("it is open");
+        let body = json!({ "cmd": method, "params": params }).to_string();
+        let request = format!(
+            "POST /session/{session}/goog/cdp/execute HTTP/1.1\r\nhost: {}\r\ncontent-length: {}\r\n\r\n{body}",
+            self.driver_at,
+            body.len()
+        );
+        let told = soon(method, exchange(self.driver_at, &request)).await.expect("the driver answers");
+        let told: Value = serde_json::from_slice(&told).expect("JSON");
+        assert!(told["value"].get("error").is_none(), "{method}: {told}");
+        told["value"].clone()
+    }
+
+    /// Makes the screen as narrow as a phone's.
+    pub(crate) async fn is_narrow(&self) {
+        let screen = json!({ "width": 320, "height": 640, "deviceScaleFactor": 1, "mobile": true });
+        self.devtools("Emulation.setDeviceMetricsOverride", screen).await;
+    }
+
     /// Closes it, at the end of a test.
     pub(crate) async fn close(self) {
         self.client.clone().close().await.expect("it was open");
@@ -151,6 +180,27 @@ impl Drop for Browser {
     }
 }
 
+/// What the driver answers, without the head. It does not hang up, whatever it is asked.
+async fn exchange(driver: SocketAddr, request: &str) -> io::Result<Vec<u8>> {
+    let mut stream = BufReader::new(TcpStream::connect(driver).await?);
+    stream.write_all(request.as_bytes()).await?;
+    let mut length = 0;
+    loop {
+        let mut line = String::new();
+        stream.read_line(&mut line).await?;
+        match line.trim_end().split_once(':') {
+            Some((name, value)) if name.eq_ignore_ascii_case("content-length") => {
+                length = value.trim().parse().map_err(io::Error::other)?;
+            }
+            None if line.trim_end().is_empty() => break,
+            _ => {}
+        }
+    }
+    let mut body = vec![0; length];
+    stream.read_exact(&mut body).await?;
+    Ok(body)
+}
+
 fn capabilities(profile: &Folder, scheme: Scheme) -> fantoccini::wd::Capabilities {
     let scheme = match scheme {
         Scheme::Dark => 0,
@@ -165,8 +215,6 @@ fn capabilities(profile: &Folder, scheme: Scheme) -> fantoccini::wd::Capabilitie
         "--hide-scrollbars".to_owned(),
         "--window-size=1180,860".to_owned(),
         "--lang=en-GB".to_owned(),
-        "--enable-precise-memory-info".to_owned(),
-        "--js-flags=--expose-gc".to_owned(),
         format!("--blink-settings=preferredColorScheme={scheme}"),
         format!("--user-data-dir={}", profile.path("profile").display()),
     ];

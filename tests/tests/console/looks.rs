@@ -1,7 +1,7 @@
-//! What is seen: all budgets and one of them, live, whatever they are called, and for as long as one likes.
+//! What is seen: all budgets and one of them, live, and whatever they are called.
 
 use permitd_proto::v1::{AcquireRequest, Limit};
-use permitd_tests::{DAY, Server, ask, budget, in_flight, rate, tokens};
+use permitd_tests::{DAY, Server, ask, budget, in_flight, rate};
 
 use crate::browser::{Browser, Scheme};
 
@@ -91,54 +91,4 @@ async fn names_are_never_markup() {
     browser.sees("document.title === 'Changes · permitd'").await;
     browser.close().await;
     server.stop().await;
-}
-
-/// Goal: a page that is left open needs no more after an hour than when its charts were full.
-#[tokio::test]
-async fn a_page_does_not_grow() {
-    /// Updates between two looks at how large the page is.
-    const UPDATES: usize = 62;
-    /// What a heap may differ by between two looks.
-    const SLACK_BYTES: f64 = 1_000_000.0;
-    let server = Server::with(vec![in_flight(50), rate("tokens", 1_000, DAY)]).await;
-    let browser = Browser::start(Scheme::Light).await;
-    // Charts remember 300 values there, and 60 here.
-    for (place, until_full) in [("#/budget/p%2Fk", 5), ("#/", 1)] {
-        browser.open(server.http, place).await;
-        browser.sees("document.querySelectorAll('tbody tr').length > 0").await;
-        let mut sizes = Vec::new();
-        for _ in 0..=until_full {
-            server.granted_now(tokens("k", 1)).await;
-            sizes.push(browser.run(&updates(UPDATES)).await);
-        }
-        let size = |at: usize, of: &str| sizes[at][of].as_f64().expect("a number");
-        let last = |of| (size(until_full - 1, of), size(until_full, of));
-        let (before, after) = last("elements");
-        assert_eq!(before, after, "elements of {place}");
-        let (before, after) = last("bytes");
-        assert!(after - before < SLACK_BYTES, "{place} has grown from {before} to {after} bytes");
-    }
-    browser.close().await;
-    server.stop().await;
-}
-
-/// Asks for so many updates, one after the other, without waiting for a second between them; tells how large the page is then.
-fn updates(count: usize) -> String {
-    format!(
-        "const {{ refresh }} = await import('/console/main.js');
-         const told = window.fetch;
-         let left = {count};
-         await new Promise((resolve) => {{
-           window.fetch = async (...request) => {{
-             const answer = await told(...request);
-             left -= 1;
-             if (left > 0) setTimeout(refresh, 2); else resolve();
-             return answer;
-           }};
-           refresh();
-         }});
-         window.fetch = told;
-         gc();
-         return {{ elements: document.getElementsByTagName('*').length, bytes: performance.memory.usedJSHeapSize }};"
-    )
 }
