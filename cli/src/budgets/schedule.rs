@@ -4,14 +4,14 @@ use std::{sync::Arc, time::Duration};
 
 use clap::Args;
 use jiff::{Timestamp, tz::TimeZone};
-use permitd_budget::{CheckedSpec, LimitSpec};
+use permitd_budget::CheckedSpec;
 use permitd_proto::v1;
 use permitd_server::{
     admin::read_budget,
     config::{BudgetName, LimitText},
-    schedule::{InForce, ScheduledText, course},
+    schedule::{ScheduledText, course},
+    shown::{in_force_json, scheduled},
 };
-use serde_json::{Value, json};
 
 use crate::{
     failure::Failure,
@@ -86,18 +86,4 @@ impl Schedule {
         })?;
         Ok(spec)
     }
-}
-
-/// Of what is in force, the limits that the schedule names.
-fn scheduled<'a>(spec: &'a CheckedSpec, in_force: &'a InForce) -> impl Iterator<Item = &'a LimitSpec> {
-    let named = |limit: &&LimitSpec| spec.schedule.iter().any(|entry| entry.limit.same_identity(limit));
-    in_force.spec.limits.iter().filter(named)
-}
-
-fn in_force_json(spec: &CheckedSpec, in_force: &InForce) -> Value {
-    json!({
-        "from": in_force.from.to_string(),
-        "until": in_force.until.to_string(),
-        "limits": scheduled(spec, in_force).map(|limit| LimitText(limit).to_string()).collect::<Vec<_>>(),
-    })
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use permitd_proto::v1;
 use permitd_server::{
-    shown::{facts, name, shown},
+    shown::{command, name, shown},
     words::about,
 };
 
@@ -149,19 +149,8 @@ fn mean_wait(would: &v1::ShadowState) -> Option<Duration> {
 
 /// What is declared about a budget, as `permitd budgets set` would take it.
 pub(super) fn declared(budget: &v1::Budget) -> String {
-    let mut flags: Vec<String> =
-        facts(budget).iter().map(|fact| format!("--{} {}", fact.flag, quoted(&fact.value))).collect();
-    if budget.limits.is_empty() {
-        flags.insert(0, "--unlimited".to_owned());
-    }
     let etag = if budget.etag.is_empty() { String::new() } else { format!("\netag      {}", budget.etag) };
-    format!("declared  permitd budgets set {} {}{etag}", quoted(&name(budget)), flags.join(" "))
-}
-
-/// For a shell.
-fn quoted(text: &str) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_-./=,:@%+".contains(&byte);
-    if text.bytes().all(plain) { text.to_owned() } else { format!("'{}'", text.replace('\'', r"'\''")) }
+    format!("declared  {}{etag}", command(budget))
 }
 
 #[cfg(test)]

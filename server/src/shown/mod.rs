@@ -1,6 +1,8 @@
 //! How budgets are shown, the same on the command line, on a terminal and in the console: what is declared as text, everything as JSON,
 //! and which of them somebody should look at first.
 
+mod command;
+mod course;
 mod facts;
 mod json;
 mod pressure;
@@ -11,6 +13,8 @@ use jiff::Timestamp;
 use permitd_proto::v1;
 
 pub use self::{
+    command::command,
+    course::{in_force_json, scheduled},
     facts::{Fact, Shown, difference, facts, removed, shown, tenant_text},
     json::{TOPICS, budget_json, change_json, explained_json, state_json},
     pressure::{Pressure, taken, tightest},

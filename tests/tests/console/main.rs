@@ -1,6 +1,7 @@
 //! The web console, as operators have it: pages in a real browser, driven by WebDriver, and what is behind them, asked as strangers would.
 
 mod browser;
+mod declared;
 mod growth;
 mod guarded;
 mod looks;
@@ -8,3 +9,4 @@ mod lost;
 mod paint;
 mod pictures;
 mod steering;
+mod ways;

@@ -1,14 +1,17 @@
 //! What is seen: all budgets, one of them, and who changed what.
 
-use std::time::SystemTime;
+use std::{collections::HashSet, sync::Arc, time::SystemTime};
 
 use axum::{
     extract::{Query, State, rejection::QueryRejection},
     response::Response,
 };
+use jiff::{SignedDuration, Timestamp};
+use permitd_budget::CheckedSpec;
 use permitd_proto::v1::{self, admin_service_server::AdminService as _};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tokio::task;
 
 use super::{
     super::{
@@ -18,7 +21,12 @@ use super::{
     },
     Named, answer, budget_name, query,
 };
-use crate::shown::{change_json, difference, explained_json, moment};
+use crate::{
+    admin::read_budget,
+    schedule::{course, wall},
+    shown::{change_json, command, difference, explained_json, in_force_json, moment},
+    status::Fault,
+};
 
 /// Tenants that are told of a budget: the busiest.
 const TENANTS: usize = 100;
@@ -27,6 +35,9 @@ const LIMITS: usize = 256;
 /// Changes on a page, and lines of what sets two declarations apart.
 const CHANGES: u32 = 20;
 const DIFFERENCES: usize = 50;
+/// How far a schedule is told ahead, and in how many stretches at most.
+const AHEAD: SignedDuration = SignedDuration::from_hours(7 * 24);
+const STRETCHES: usize = 12;
 
 pub(super) async fn overview(
     State(console): State<Console>,
@@ -55,17 +66,26 @@ pub(super) async fn budget(
     let mut explained = console
         .call(&caller, request, |admin, request| async move { admin.explain_budget(request).await })
         .await?;
+    let declared = explained.state.as_ref().and_then(|state| state.budget.as_ref());
+    let command = declared.filter(|declared| declared.tenants.len() <= TENANTS).map(command);
     let (other_limits, other_tenants) = explained.state.as_mut().map(shorten).unwrap_or_default();
     let mut told = explained_json(&explained);
     told["now"] = now().into();
     told["caller"] = described(&caller);
+    // Of more tenants than are told of it would be too long to be read.
+    told["command"] = command.into();
     told["other_limits"] = other_limits.into();
     told["other_tenants"] = other_tenants.into();
     Ok(answer(told))
 }
 
-/// Leaves out all but the first limits and the busiest tenants; how many of each.
+/// Leaves out all but the first limits and the busiest tenants; how many of each. Whoever is declared is told of, busy or not.
 fn shorten(state: &mut v1::BudgetState) -> (usize, usize) {
+    let known: HashSet<&str> = state.tenants.iter().map(|tenant| &*tenant.tenant).collect();
+    let declared = state.budget.iter().flat_map(|declared| declared.tenants.keys());
+    let idle = declared.filter(|name| !known.contains(&***name)).cloned();
+    let idle: Vec<_> = idle.map(|tenant| v1::TenantState { tenant, ..v1::TenantState::default() }).collect();
+    state.tenants.extend(idle);
     let busy = |tenant: &v1::TenantState| (tenant.waiting, tenant.in_flight, tenant.granted_total);
     state
         .tenants
@@ -77,6 +97,33 @@ fn shorten(state: &mut v1::BudgetState) -> (usize, usize) {
         declared.tenants.retain(|name, _| state.tenants.iter().any(|shown| shown.tenant == *name));
     }
     others
+}
+
+/// Which limits are in force by the hours, from now on.
+pub(super) async fn schedule(
+    State(console): State<Console>,
+    visitor: Visitor,
+    named: Result<Query<Named>, QueryRejection>,
+) -> Result<Response, Problem> {
+    let caller = console.admit(&visitor, "GetBudget")?;
+    let name = budget_name(&query(named)?.budget)?;
+    let request = v1::GetBudgetRequest { provider: name.provider().to_owned(), key: name.key().to_owned() };
+    let found = console
+        .call(&caller, request, |admin, request| async move { admin.get_budget(request).await })
+        .await?;
+    let (_, spec) = read_budget(&found.state.and_then(|state| state.budget).unwrap_or_default())?;
+    // Many hours of many places take their time: off the threads that hand out permits. It fails only where the server stops.
+    let told = task::spawn_blocking(move || course_json(spec)).await;
+    Ok(answer(told.map_err(|_| Fault::draining())?))
+}
+
+fn course_json(spec: CheckedSpec) -> Value {
+    let spec = Arc::new(spec);
+    let (from, zone) = (wall(), spec.schedule.first().map(|entry| &*entry.hours.zone));
+    let until = from.saturating_add(AHEAD).unwrap_or(Timestamp::MAX);
+    let told = course(&spec, from, until, STRETCHES);
+    let told: Vec<Value> = told.iter().map(|in_force| in_force_json(&spec, in_force)).collect();
+    json!({ "zone": zone, "course": told })
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -106,7 +153,8 @@ pub(super) async fn changes(
         .call(&caller, request, |admin, request| async move { admin.list_changes(request).await })
         .await?;
     let changes: Vec<Value> = listed.changes.iter().map(in_short).collect();
-    Ok(answer(json!({ "changes": changes, "next_page_token": listed.next_page_token })))
+    let caller = described(&caller);
+    Ok(answer(json!({ "caller": caller, "changes": changes, "next_page_token": listed.next_page_token })))
 }
 
 /// A change without the two declarations that it lies between, which may be long, as may be what sets them apart.
@@ -150,6 +198,17 @@ mod tests {
             (LIMITS, TENANTS, 999)
         );
         assert_eq!(state.budget.expect("given").tenants.len(), TENANTS);
+        let mut idle = v1::BudgetState {
+            budget: Some(declared.clone()),
+            tenants: vec![tenant(7)],
+            ..v1::BudgetState::default()
+        };
+        assert_eq!(shorten(&mut idle), (0, 900), "whoever is declared is told of without having asked");
+        assert_eq!(
+            (&*idle.tenants[0].tenant, idle.tenants.len()),
+            ("7", TENANTS),
+            "and behind those who have"
+        );
         let told = in_short(&v1::Change { before: Some(declared), ..v1::Change::default() });
         assert_eq!(told["difference"].as_array().map(Vec::len), Some(DIFFERENCES + 1));
         assert_eq!(told["difference"][DIFFERENCES], "and 950 more");

@@ -1,15 +1,21 @@
-// One budget: what it does and why, its limits over time, who waits, who was refused, and who changed it.
+// One budget: what it does and why, its limits over time and by the hours, who waits, who was refused, and who changed it.
 
 import { ask } from "./api.js";
 import { changeLimits } from "./change.js";
 import { Chart, History } from "./chart.js";
 import { el, say, section } from "./dom.js";
+import { Schedule } from "./schedule.js";
+import { Shadow } from "./shadow.js";
 import { steer } from "./steer.js";
 import { LimitHistory, SECONDS, tables } from "./tables.js";
 import { counted, grouped, halt, short } from "./words.js";
 
 /** What the sentences are about, in the order in which they are told; of all else there are tables. */
 const TOPICS = { held: "Now", learned: "Learned", advice: "What would help" };
+/** In shadow mode nobody waits, so no table tells who would. */
+const SHADOW_TOPICS = { held: "Now", waiting: "Who would wait", learned: "Learned", advice: "What would help" };
+const GUARANTEES =
+  "At least: what is guaranteed of each limit while the tenant has work waiting; what it does not use is lent. At most: all that it may have, even if nobody else wants it.";
 /** What is counted of a budget. */
 const COUNTS = {
   waiting: "Waiting",
@@ -36,6 +42,11 @@ export class BudgetPage {
     this.rateChart = new Chart({ width: 300, height: 48, lines: ["area"] });
     this.waitChart = new Chart({ width: 300, height: 48, lines: ["area warm"] });
     this.tables = tables();
+    this.schedule = new Schedule(name);
+    this.shadow = new Shadow();
+    this.guarantees = el("p", { class: "faint", hidden: true }, GUARANTEES);
+    this.command = el("code", { class: "command" });
+    this.otherWaiting = el("p", { class: "faint" });
     this.otherLimits = el("p", { class: "faint" });
     this.otherTenants = el("p", { class: "faint" });
     this.element = el("div", {}, this.head(), facts, this.charts(), ...this.sections());
@@ -53,6 +64,8 @@ export class BudgetPage {
 
   sections() {
     const { limits, lines, tenants, refusals, answers, changes } = this.tables;
+    this.declared = section("What is declared", el("p", {}, this.command));
+    this.declared.hidden = true;
     const legend = el(
       "p",
       { class: "legend faint" },
@@ -63,11 +76,14 @@ export class BudgetPage {
     );
     return [
       this.findings,
+      this.shadow.element,
       section("Limits", legend, limits.element, this.otherLimits),
-      section("Who waits", lines.element),
-      section("Tenants", tenants.element, this.otherTenants),
+      this.schedule.element,
+      section("Who waits", lines.element, this.otherWaiting),
+      section("Tenants", this.guarantees, tenants.element, this.otherTenants),
       section("Refused of late", refusals.element),
       section("What the provider refused", answers.element),
+      this.declared,
       section("Who did what", changes.element),
     ];
   }
@@ -85,10 +101,11 @@ export class BudgetPage {
       told.changes = (await ask("changes", { budget: this.name })).changes;
       this.known = known;
     }
+    told.hours = await this.schedule.ask(told);
     return told;
   }
 
-  show({ now, caller, state, findings, lines, refusals, answers, changes, other_limits, other_tenants }) {
+  show({ now, caller, state, findings, lines, refusals, answers, changes, hours, command, others_waiting, other_limits, other_tenants }) {
     const seconds = this.told ? (Date.parse(now) - Date.parse(this.now)) / 1_000 : 0;
     const granted = this.told ? Math.max(state.granted_total - this.told.granted_total, 0) : 0;
     this.told = state;
@@ -96,13 +113,25 @@ export class BudgetPage {
     this.actions.hidden = !caller.may_steer;
     this.showState(now);
     this.showCounts(seconds > 0 ? granted / seconds : 0);
-    this.showFindings(findings);
+    this.showFindings(findings, state.shadow ? SHADOW_TOPICS : TOPICS);
     const at = new Map(state.limits.map((limit) => [limit.name, limit]));
     this.histories = new Map([...at.keys()].map((name) => [name, this.histories.get(name) ?? new LimitHistory()]));
-    for (const [name, limit] of at) Object.assign(limit, { now, history: this.histories.get(name).take(limit) });
+    const declared = new Map(state.declared.limits.map((limit) => [limit.name, limit]));
+    for (const [name, limit] of at) {
+      const usual = declared.get(name);
+      const otherwise = state.declared.schedule.length > 0 && usual && usual.limit !== limit.limit ? usual.amount : undefined;
+      Object.assign(limit, { now, otherwise, history: this.histories.get(name).take(limit) });
+    }
     this.tables.limits.show([...at.values()]);
     this.tables.lines.show(lines);
-    this.tables.tenants.show(state.tenants.map((tenant) => ({ ...tenant, ...state.declared.tenants[tenant.tenant] })));
+    const tenants = state.tenants.map((tenant) => ({ ...tenant, ...state.declared.tenants[tenant.tenant] }));
+    this.tables.tenants.show(tenants);
+    this.guarantees.hidden = !tenants.some(({ min_percent, max_percent }) => min_percent || max_percent);
+    this.schedule.show(state.declared.schedule, hours);
+    this.shadow.show(state.shadow);
+    this.declared.hidden = !command;
+    say(this.command, command ?? "");
+    say(this.otherWaiting, others_waiting > 0 ? `and ${counted(others_waiting, "request", "requests")} more` : "");
     say(this.otherLimits, other_limits > 0 ? `and ${counted(other_limits, "limit", "limits")} more` : "");
     say(this.otherTenants, other_tenants > 0 ? `and ${counted(other_tenants, "tenant that is", "tenants that are")} less busy` : "");
     this.tables.refusals.show(refusals);
@@ -113,7 +142,8 @@ export class BudgetPage {
   showState(now) {
     const frozen = this.told.limits.map((limit) => limit.frozen_until).filter(Boolean).sort();
     const halted = halt({ ...this.told, frozen_until: frozen.at(-1) }, now);
-    say(this.state, halted || (this.told.shadow ? "shadow: grants everything" : "granting"));
+    const shadow = this.told.shadow && (halted ? "shadow" : "shadow: grants everything");
+    say(this.state, [halted, shadow].filter(Boolean).join(", ") || "granting");
     say(this.owner, this.told.owner ? `at ${this.told.owner}` : "");
     this.state.className = `badge ${halted ? "trouble" : "well"}`;
     say(this.pause, this.told.paused || this.told.exhausted ? "Resume…" : "Pause…");
@@ -131,11 +161,11 @@ export class BudgetPage {
     draw(this.waitChart, this.waits, "waiting");
   }
 
-  showFindings(findings) {
-    const text = JSON.stringify(findings);
+  showFindings(findings, topics) {
+    const text = JSON.stringify([findings, topics]);
     if (text === this.found) return;
     this.found = text;
-    const parts = Object.entries(TOPICS).map(([topic, title]) => [title, findings.filter((finding) => finding.topic === topic)]);
+    const parts = Object.entries(topics).map(([topic, title]) => [title, findings.filter((finding) => finding.topic === topic)]);
     this.findings.replaceChildren(...parts.filter(([, told]) => told.length > 0).map(([title, told]) => section(title, ...told.map(sentence))));
   }
 }

@@ -5,7 +5,7 @@ import { drawDifference } from "./changes.js";
 import { dialog, el, field, say } from "./dom.js";
 import { counted } from "./words.js";
 
-const HELP = "One limit in each line, as on the command line: requests=60/1m, tokens=100k/1m, in_flight=5.";
+const HELP = "One limit in each line, as on the command line: requests=60/1m, tokens=100k/1m, in_flight=5. Whatever else is declared stays.";
 const CONFLICT = "Somebody else has changed this budget since you opened the form. What you wrote is kept; the preview now shows what it would change of what they declared.";
 
 /** Opens the form. `told` is the budget as it was last told of. */

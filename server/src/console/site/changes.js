@@ -1,13 +1,13 @@
 // Who did what: the audit trail, newest first.
 
 import { ask } from "./api.js";
-import { el, say } from "./dom.js";
+import { drawBudget, el, say } from "./dom.js";
 import { Table } from "./table.js";
 import { moment } from "./words.js";
 
 /** A table of changes, of one budget or, with their names, of all. */
 export function changesTable({ ofAll }) {
-  const name = { head: "Budget", class: "name", text: (change) => change.budget };
+  const name = { head: "Budget", class: "name", draw: (cell, { budget }) => drawBudget(cell, budget) };
   return new Table({
     caption: "Changes",
     columns: [

@@ -19,6 +19,13 @@ export function say(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
+/** A budget's name, which leads to its page. */
+export function drawBudget(cell, budget) {
+  if (!cell.firstChild) cell.append(el("a", {}));
+  cell.firstChild.setAttribute("href", `#/budget/${encodeURIComponent(budget)}`);
+  say(cell.firstChild, budget);
+}
+
 let ids = 0;
 
 /** A label and the input that it is for. */

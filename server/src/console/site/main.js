@@ -25,7 +25,7 @@ function open() {
   const [room, name] = path.slice(2).split(/\/(.*)/s);
   if (room === "budget" && name) page = new BudgetPage(decoded(name), refresh);
   else if (room === "changes") page = new ChangesPage();
-  else page = new OverviewPage(refresh);
+  else page = new OverviewPage(refresh, room.startsWith("?") ? room.slice(1) : "");
   mark("to-budgets", !(page instanceof ChangesPage));
   mark("to-changes", page instanceof ChangesPage);
   document.title = `${page.title} · permitd`;
@@ -146,6 +146,14 @@ at("skip").addEventListener("click", (event) => {
   event.preventDefault();
   at("main").focus();
 });
-addEventListener("hashchange", open);
+addEventListener("hashchange", () => {
+  const left = page;
+  open();
+  if (page === left) return;
+  // Whoever goes by keys, or listens, is on the new page, at its beginning.
+  const heading = page.element.querySelector("h1");
+  heading.tabIndex = -1;
+  heading.focus();
+});
 open();
 live();

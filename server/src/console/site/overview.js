@@ -2,21 +2,26 @@
 
 import { ask } from "./api.js";
 import { Chart, drawBar, History } from "./chart.js";
-import { el, field, say } from "./dom.js";
+import { drawBudget, el, field, say } from "./dom.js";
 import { Table } from "./table.js";
 import { counted, grouped, halt, percent, short } from "./words.js";
 
 /** Seconds that are remembered of each budget on the page. */
 const SECONDS = 60;
+/** What is wanted where the address says nothing. */
+const USUAL = { filter: "", order: "pressure", reversed: false, after: 0 };
+
+const ORDERS = ["pressure", "name", "waiting", "in_flight", "granted", "rate_limited"];
 
 export class OverviewPage {
-  constructor(refresh) {
+  /** `address` is what stands behind the question mark: what was wanted when somebody left the page, or sent its address to another. */
+  constructor(refresh, address) {
     this.title = "Budgets";
     this.refresh = refresh;
-    this.wanted = { filter: "", order: "pressure", reversed: false, after: 0 };
+    this.wanted = read(new URLSearchParams(address));
     this.seen = new Map();
     this.sums = el("p", { class: "sums" });
-    this.filter = el("input", { type: "search", placeholder: "part of a name, or a glob", input: () => this.search() });
+    this.filter = el("input", { type: "search", placeholder: "part of a name, or a glob", value: this.wanted.filter, input: () => this.search() });
     this.table = new Table({
       caption: "Budgets",
       columns: this.columns(),
@@ -44,7 +49,7 @@ export class OverviewPage {
       { head: "Granted/s", number: true, text: (row) => grouped(row.rate) },
       { head: "Last minute", class: "chart-cell", draw: drawRates },
       { head: "429s", order: "rate_limited", number: true, text: (row) => short(row.rate_limited_total) },
-      { head: "State", class: "state", text: (row) => row.halt || (row.shadow ? "shadow" : "") },
+      { head: "State", class: "state", text: (row) => [row.halt, row.shadow && "shadow"].filter(Boolean).join(", ") },
     ];
   }
 
@@ -83,21 +88,37 @@ export class OverviewPage {
   }
 
   search() {
-    Object.assign(this.wanted, { filter: this.filter.value, after: 0 });
+    this.want({ filter: this.filter.value, after: 0 });
+  }
+
+  /** What is wanted stands in the address, so that whoever comes back finds it. */
+  want(other) {
+    Object.assign(this.wanted, other);
+    const unusual = Object.entries(this.wanted).filter(([name, value]) => value !== USUAL[name]);
+    history.replaceState(null, "", unusual.length > 0 ? `#/?${new URLSearchParams(unusual)}` : "#/");
     this.refresh();
   }
 
   /** The same once more turns the order around. */
   sort(order) {
     const reversed = this.wanted.order === order && !this.wanted.reversed;
-    Object.assign(this.wanted, { order, reversed, after: 0 });
-    this.refresh();
+    this.want({ order, reversed, after: 0 });
   }
 
   turn(by) {
-    this.wanted.after = Math.max(this.wanted.after + by * this.step, 0);
-    this.refresh();
+    this.want({ after: Math.max(this.wanted.after + by * this.step, 0) });
   }
+}
+
+/** What an address says is wanted, as far as it makes sense. */
+function read(address) {
+  const { filter = "", order = "", reversed = "", after = "" } = Object.fromEntries(address);
+  return {
+    filter,
+    order: ORDERS.includes(order) ? order : USUAL.order,
+    reversed: reversed === "true",
+    after: /^\d{1,6}$/.test(after) ? Number(after) : USUAL.after,
+  };
 }
 
 /** What a budget granted of late. */
@@ -117,9 +138,7 @@ class Seen {
 }
 
 function drawName(cell, { budget, halt, waiting, taken_permille }) {
-  if (!cell.firstChild) cell.append(el("a", {}));
-  cell.firstChild.setAttribute("href", `#/budget/${encodeURIComponent(budget)}`);
-  say(cell.firstChild, budget);
+  drawBudget(cell, budget);
   cell.parentNode.className = halt ? "trouble" : waiting > 0 || taken_permille >= 900 ? "warning" : "";
 }
 

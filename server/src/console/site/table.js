@@ -7,7 +7,7 @@ import { el, say } from "./dom.js";
  * `order` can be sorted by: their head is a button, and `sort(order)` is called. The first column names its row.
  */
 export class Table {
-  constructor({ caption, columns, key, empty, sort }) {
+  constructor({ caption, columns, key, empty, sort, kind }) {
     this.columns = columns;
     this.key = key;
     this.rows = new Map();
@@ -15,7 +15,9 @@ export class Table {
     this.heads = columns.map((column) => head(column, sort));
     this.empty = el("p", { class: "faint" }, empty);
     const top = el("thead", {}, el("tr", {}, ...this.heads));
-    this.table = el("table", {}, el("caption", { class: "unseen" }, caption), top, this.body);
+    this.table = el("table", { class: kind }, el("caption", { class: "unseen" }, caption), top, this.body);
+    // Until something is known, nothing is said.
+    this.table.hidden = this.empty.hidden = true;
     this.element = el("div", { class: "scroll" }, this.table, this.empty);
   }
 
@@ -56,6 +58,8 @@ export class Table {
       const cell = row.cells[at];
       if (column.draw) column.draw(cell, item);
       else say(cell, column.text(item));
+      // Too long a name is cut where it stands.
+      if (column.class === "name" && cell.title !== cell.textContent) cell.title = cell.textContent;
     });
   }
 

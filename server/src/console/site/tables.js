@@ -33,9 +33,15 @@ function drawTaken(cell, { taken_permille }) {
   drawBar(cell, taken_permille, percent(taken_permille));
 }
 
-function remark({ frozen_until, learned_from, now }) {
-  if (frozen_until) return `frozen, ${left(frozen_until, now)}`;
-  return learned_from ? `from ${learned_from}` : "";
+/** `otherwise` is what is declared for the hours that no schedule names, where others are in force. */
+function remark({ frozen_until, learned_from, otherwise, now }) {
+  const hours = otherwise && `by the hours; otherwise ${grouped(otherwise)}`;
+  const lesson = learned_from && `from ${learned_from}`;
+  return [frozen_until && `frozen, ${left(frozen_until, now)}`, hours, !frozen_until && lesson].filter(Boolean).join("; ");
+}
+
+function share(percent) {
+  return percent ? `${percent} %` : "";
 }
 
 /** Every table of a budget's page. */
@@ -62,7 +68,9 @@ export function tables() {
   const tenants = [
     { head: "Tenant", class: "name", text: (tenant) => tenant.tenant },
     { head: "Weight", number: true, text: (tenant) => grouped(tenant.weight ?? 1) },
-    { head: "At most", number: true, text: (tenant) => (tenant.max_percent ? `${tenant.max_percent} %` : "") },
+    { head: "At least", number: true, text: (tenant) => share(tenant.min_percent) },
+    { head: "At most", number: true, text: (tenant) => share(tenant.max_percent) },
+    { head: "May wait", number: true, text: (tenant) => (tenant.max_waiting ? grouped(tenant.max_waiting) : "") },
     { head: "Waiting", number: true, text: (tenant) => grouped(tenant.waiting) },
     { head: "In flight", number: true, text: (tenant) => grouped(tenant.in_flight) },
     { head: "Granted", number: true, text: (tenant) => grouped(tenant.granted_total) },

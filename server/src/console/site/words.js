@@ -40,6 +40,21 @@ export function moment(text) {
   return Number.isNaN(at.getTime()) ? "" : `${DAY.format(at)} ${CLOCK.format(at)}`;
 }
 
+/** Tells moments by the clocks of a place, with the day of the week; by those of this machine if it knows no such place. */
+export function calendar(zone) {
+  const form = { weekday: "short", year: "numeric", month: "2-digit", day: "2-digit", hour: "2-digit", minute: "2-digit", hourCycle: "h23", timeZoneName: "short" };
+  let format;
+  try {
+    format = new Intl.DateTimeFormat("en-US", { ...form, timeZone: zone });
+  } catch {
+    format = new Intl.DateTimeFormat("en-US", form);
+  }
+  return (text) => {
+    const part = Object.fromEntries(format.formatToParts(new Date(text)).map(({ type, value }) => [type, value]));
+    return `${part.weekday} ${part.year}-${part.month}-${part.day} ${part.hour}:${part.minute} ${part.timeZoneName}`;
+  };
+}
+
 /** The time of day. */
 export function clock(at) {
   return CLOCK.format(at);
