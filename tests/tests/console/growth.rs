@@ -12,6 +12,8 @@ use crate::browser::{Browser, Scheme};
 
 const SLOTS: u64 = 3;
 const TOKENS: u64 = 1_000_000_000;
+/// Changes that a page shows.
+const CHANGES: usize = 20;
 /// Updates between two looks at how large everything is.
 const STRETCH: usize = 60;
 /// What a page may differ by, since not the same sentences and rows are on it at every look.
@@ -58,6 +60,9 @@ async fn a_page_does_not_grow() {
         server.set(&format!("k{number:03}"), limits()).await;
     }
     server.set("k", limits()).await;
+    for _ in 0..CHANGES / 2 {
+        work(&server).await;
+    }
     let browser = Browser::start(Scheme::Light).await;
     // Charts remember 300 values there, and 60 here.
     for (place, full) in [("#/budget/p%2Fk", 5), ("#/", 1)] {

@@ -1,7 +1,7 @@
 //! How soon the console is there: measured and printed, not judged. `make bench` runs it, of a server that is built with optimisation.
 
 use permitd_tests::{Permitd, tokens};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::browser::{Browser, Scheme};
 
@@ -20,11 +20,12 @@ async fn first_paint() {
         server.granted(tokens(&format!("k{:03}", number * 7), 1_000)).await;
     }
     let browser = Browser::start(Scheme::Light).await;
+    browser.devtools("Page.addScriptToEvaluateOnNewDocument", json!({ "source": NOTES_ROWS })).await;
     let mut loads = Vec::new();
     for _ in 0..LOADS {
         browser.leave().await;
         browser.open(server.http, "").await;
-        browser.reads("1,000 budgets").await;
+        browser.sees("window.rowsPainted > 0").await;
         loads.push(browser.run(TIMES).await);
     }
     println!("{BUDGETS} budgets, {LOADS} loads                 median     least      most     first");
@@ -49,16 +50,25 @@ fn figure(load: &Value, of: &str) -> f64 {
     load[of].as_f64().unwrap_or_else(|| panic!("no {of} in {load}"))
 }
 
-/// The largest text that is painted comes with the budgets: it says how many there are.
+/// Notes when the frame with the first row is on its way to the screen: what comes after that frame is the next task.
+const NOTES_ROWS: &str = "
+    new MutationObserver((_, observer) => {
+      if (!document.querySelector('tbody tr')) return;
+      observer.disconnect();
+      requestAnimationFrame(() => {
+        const { port1, port2 } = new MessageChannel();
+        port1.onmessage = () => { window.rowsPainted = performance.now(); };
+        port2.postMessage(null);
+      });
+    }).observe(document, { childList: true, subtree: true });
+";
+
 const TIMES: &str = "
-    const entries = (type) => new Promise((resolve) => {
-      new PerformanceObserver((list) => resolve(list.getEntries())).observe({ type, buffered: true });
-    });
     const first = performance.getEntriesByName('first-contentful-paint')[0].startTime;
-    const largest = (await entries('largest-contentful-paint')).find(({ element }) => element?.matches('.sums'));
     const resources = performance.getEntriesByType('resource');
     const told = resources.find(({ name }) => name.includes('/api/overview'));
     const page = performance.getEntriesByType('navigation')[0];
     const bytes = [page, ...resources].reduce((sum, { transferSize }) => sum + transferSize, 0);
-    return { first, budgets: largest?.startTime, answer: told.responseEnd - told.requestStart, bytes, rows: told.transferSize };
+    const answer = told.responseEnd - told.requestStart;
+    return { first, budgets: window.rowsPainted, answer, bytes, rows: told.transferSize };
 ";

@@ -3,7 +3,7 @@
 
 use std::{env, fs, path::Path, time::Duration};
 
-use permitd_proto::v1::{AcquireRequest, Budget, Outcome, PauseBudgetRequest, Priority, Tenant};
+use permitd_proto::v1::{AcquireRequest, Budget, Outcome, PauseBudgetRequest, Priority, Scheduled, Tenant};
 use permitd_tests::{HOUR, Peer, Server, budget, in_flight, rate, report, tokens};
 use tokio::{task::JoinSet, time::sleep};
 
@@ -21,6 +21,7 @@ async fn declare(server: &Server) {
     let weighed = [("web".to_owned(), Tenant { weight: 3, ..Tenant::default() })];
     let prod = Budget { provider: "anthropic".to_owned(), tenants: weighed.into(), ..budget("prod", limits) };
     server.declare(prod).await;
+    server.declare(tried_out()).await;
     for (provider, key, limits) in [
         ("anthropic", "staging", vec![rate("requests", 50, MINUTE), in_flight(4)]),
         ("openai", "team", vec![rate("requests", 500, MINUTE), rate("tokens", 200_000, MINUTE)]),
@@ -37,6 +38,24 @@ async fn declare(server: &Server) {
     let reason = "key is being rotated".to_owned();
     let paused = PauseBudgetRequest { provider: "github".to_owned(), key: "ci".to_owned(), reason };
     server.admin().await.pause_budget(paused).await.expect("it is there");
+}
+
+/// Limits that are only tried out, with others at night and parts for tenants.
+fn tried_out() -> Budget {
+    let limits = vec![rate("requests", 40, MINUTE), rate("tokens", 60_000, MINUTE)];
+    let night = |unit: &str, amount| Scheduled {
+        hours: "mon-fri 22:00-06:00 Europe/Berlin".to_owned(),
+        limit: Some(rate(unit, amount, MINUTE)),
+    };
+    let web = Tenant { weight: 3, min_percent: 30, ..Tenant::default() };
+    let nightly = Tenant { max_percent: 50, ..Tenant::default() };
+    Budget {
+        provider: "groq".to_owned(),
+        schedule: vec![night("requests", 80), night("tokens", 120_000)],
+        tenants: [("web".to_owned(), web), ("nightly".to_owned(), nightly)].into(),
+        shadow: true,
+        ..budget("next", limits)
+    }
 }
 
 /// Calls one after the other, for ever.
@@ -72,6 +91,8 @@ fn callers(server: &Server) -> JoinSet<()> {
         ("openai", "team", "search", Standard),
         ("openai", "batch", "nightly", Batch),
         ("groq", "chat", "web", Interactive),
+        ("groq", "next", "web", Interactive),
+        ("groq", "next", "nightly", Batch),
     ] {
         callers.spawn(call(Peer::new(server.address), provider, key, tenant, priority));
     }
@@ -91,7 +112,7 @@ async fn pictures_are_real() {
         let ground = "getComputedStyle(document.documentElement).backgroundColor";
         browser.sees(&format!("(/\\d+/.exec({ground})[0] > 127) === {is_light}")).await;
     }
-    light.reads("10 budgets").await;
+    light.reads("11 budgets").await;
     light.sees("document.querySelector('tbody tr').innerText.startsWith('anthropic/prod')").await;
     dark.reads("anthropic/prod").await;
     dark.reads("holds back").await;
@@ -109,6 +130,21 @@ async fn pictures_are_real() {
     light.press("Preview").await;
     light.reads("+in_flight=8").await;
     keep("console-change", &light).await;
+    light.press("Close").await;
+    // The last one is kept.
+    for browser in [&dark, &light] {
+        browser.press("Budgets").await;
+        browser.press("groq/next").await;
+        browser.reads("What the limits would have done").await;
+        browser.reads("Limits by the hours").await;
+        if is_wanted() {
+            browser.sees("document.querySelector('.chart polygon')?.points.length > 25").await;
+        }
+        let heading =
+            "[...document.querySelectorAll('h2')].find((it) => it.innerText.startsWith('What the limits'))";
+        browser.value(&format!("{heading}.scrollIntoView()")).await;
+        keep("console-tried", browser).await;
+    }
     drop(callers);
     light.close().await;
     dark.close().await;
