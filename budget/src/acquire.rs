@@ -44,12 +44,28 @@ impl<W: Clone> Budget<W> {
         request: Request<'_, W>,
         events: &mut Vec<Event<W>>,
     ) -> Result<Acquired, Refusal> {
-        let now = self.catch_up(now, events);
         let tenant = request.tenant;
+        let acquired = self.join(now, request, events);
+        if let Err(refusal) = &acquired {
+            self.note_refusal(self.now, tenant, refusal);
+        }
+        acquired
+    }
+
+    /// As [`Budget::acquire`], but a refusal is neither counted nor remembered: for whoever asks several budgets for one permit.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn join(
+        &mut self,
+        now: Time,
+        request: Request<'_, W>,
+        events: &mut Vec<Event<W>>,
+    ) -> Result<Acquired, Refusal> {
+        let now = self.catch_up(now, events);
         let call = self.shadow.as_mut().map(|shadow| shadow.ask(now, &request));
         let acquired = self.try_acquire(now, request, call, events);
-        if let Err(refusal) = &acquired {
-            self.note_refusal(now, tenant, refusal);
+        if acquired.is_err() {
             self.withdraw(call);
         }
         acquired

@@ -54,11 +54,15 @@ impl Check {
         } else {
             print(rendered.trim_end())?;
             let (budgets, providers) = (config.budgets.len(), config.providers.len());
+            let pools = match config.pools.len() {
+                0 => String::new(),
+                pools => format!(", {pools} pools"),
+            };
             let file = self.file.display();
             if let Some(exposed) = config.exposed() {
                 eprintln!("# {exposed}; `permitd serve` wants --insecure for that");
             }
-            eprintln!("# {file} is right: {budgets} budgets, defaults for {providers} providers");
+            eprintln!("# {file} is right: {budgets} budgets, defaults for {providers} providers{pools}");
         }
         Ok(ExitCode::SUCCESS)
     }

@@ -13,6 +13,7 @@ use crate::{
     failure::Failure,
     format::{on_terminal, print},
     limits::budget,
+    pools,
     remote::{Remote, block_on},
 };
 
@@ -38,6 +39,10 @@ impl Explain {
             let mut admin = self.remote.admin().await?;
             let (provider, key) = (self.budget.provider().to_owned(), self.budget.key().to_owned());
             let answer = admin.explain_budget(v1::ExplainBudgetRequest { provider, key }).await;
+            if answer.as_ref().is_err_and(pools::is_pool) {
+                pools::show(&self.remote, &self.budget).await?;
+                return Ok(ExitCode::SUCCESS);
+            }
             let explained = answer.map_err(|status| self.remote.failure(&status))?.into_inner();
             print(if self.remote.json {
                 explained_json(&explained).to_string()

@@ -14,6 +14,7 @@ mod failure;
 mod format;
 mod limits;
 mod permits;
+mod pools;
 mod profiles;
 mod remote;
 mod report;
@@ -63,6 +64,8 @@ enum Command {
     Check(check::Check),
     /// See and steer budgets, live.
     Budgets(budgets::Budgets),
+    /// See names that stand for several budgets, and why any of those is passed over.
+    Pools(pools::Pools),
     /// See the servers of a cluster, and steer which budgets each has.
     Cluster(cluster::Cluster),
     /// Replay what was recorded under other limits or weights.
@@ -103,6 +106,7 @@ impl Command {
             Command::Serve(serve) => serve.run(),
             Command::Check(check) => check.run(),
             Command::Budgets(budgets) => budgets.run(),
+            Command::Pools(pools) => pools.run(),
             Command::Cluster(cluster) => cluster.run(),
             Command::Simulate(simulate) => simulate.run(),
             Command::Explain(explain) => explain.run(),
@@ -131,6 +135,7 @@ impl Command {
             Command::Demo(demo) => demo.json,
             Command::Check(check) => check.json,
             Command::Budgets(budgets) => budgets.json(),
+            Command::Pools(pools) => pools.json(),
             Command::Cluster(cluster) => cluster.json(),
             Command::Simulate(simulate) => simulate.json,
             Command::Explain(explain) => explain.remote.json,

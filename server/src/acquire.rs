@@ -22,6 +22,7 @@ use crate::{
     auth::{Caller, Holder},
     cell::Cell,
     inbox::{Delivery, Inbox, News, Waiter},
+    pool::Entry,
     session::away::elsewhere,
     shared::{Asking, Shared},
     status::Fault,
@@ -37,10 +38,9 @@ pub(crate) struct AcquireStream {
     holder: Holder,
     /// The caller's own, for its convenience.
     request_id: u64,
-    cell: Arc<Cell>,
     inbox: Arc<Inbox>,
-    /// Granted, but not yet yielded.
-    grants: VecDeque<Grant>,
+    /// Granted, but not yet yielded, each with its budget.
+    grants: VecDeque<(Arc<Cell>, Grant)>,
     waiting: Option<Waiting>,
     refused: Option<Status>,
     scratch: Vec<Delivery>,
@@ -48,13 +48,19 @@ pub(crate) struct AcquireStream {
 
 /// A place in the queue.
 struct Waiting {
-    ticket: Ticket,
+    stands: Stands,
     /// Permits still waited for.
     wanted: u32,
     progress: Arc<Progress>,
     bell: Bell,
     alarm: Option<Time>,
     told: Option<(u32, String)>,
+}
+
+/// Where it is.
+enum Stands {
+    In(Arc<Cell>, Ticket),
+    InPool(Box<Entry<Arc<Cell>>>),
 }
 
 /// Rung when the place may have changed.
@@ -101,57 +107,58 @@ fn try_acquire(
         "" => metadata.get("traceparent").and_then(|value| value.to_str().ok()).unwrap_or_default(),
         own => own,
     };
+    let begin = |traceparent| shared.traces.begin(traceparent, (&request.provider, &request.key), &ask);
     let asking = shared.acquire(caller, &request.provider, &request.key, || {
-        let trace = shared.traces.begin(traceparent, (&request.provider, &request.key), &ask);
         let inbox = Arc::clone(&inbox);
-        let waiter = Waiter { inbox, request_id: request.request_id, trace };
+        let waiter = Waiter { inbox, request_id: request.request_id, trace: begin(traceparent) };
         Request { gives_up, ..ask.clone().for_waiter(waiter) }
     })?;
-    let (cell, acquired) = match asking {
-        Asking::Here(cell, acquired) => (cell, acquired),
-        Asking::Elsewhere(budget) => return Err(elsewhere(&budget)),
-    };
     let mut stream = AcquireStream {
         shared: Arc::clone(shared),
         holder: caller.holder(),
         request_id: request.request_id,
-        cell,
         inbox,
         grants: VecDeque::new(),
         waiting: None,
         refused: None,
         scratch: Vec::new(),
     };
-    match acquired {
-        Acquired::Granted(grant) => stream.grants.push_back(grant),
-        Acquired::Waiting(ticket) => {
-            let progress =
-                Arc::new(Progress { due: AtomicBool::new(true), inbox: Arc::clone(&stream.inbox) });
-            let bell = shared.alarms.bell();
-            stream.waiting =
-                Some(Waiting { ticket, wanted: ask.count, progress, bell, alarm: None, told: None });
+    match asking {
+        Asking::Here(cell, Acquired::Granted(grant)) => stream.grants.push_back((cell, grant)),
+        Asking::Here(cell, Acquired::Waiting(ticket)) => stream.wait(Stands::In(cell, ticket), ask.count),
+        Asking::Elsewhere(budget) => return Err(elsewhere(&budget)),
+        Asking::Pool(pool) => {
+            let (now, trace) = (shared.clock.now(), begin(traceparent));
+            let answers = (Arc::clone(&stream.inbox), request.request_id);
+            let mut entry = Entry::new(pool, ask.clone().for_pool(now, gives_up)?, answers, trace);
+            match entry.enter(now, &|name| shared.member(name))? {
+                Some(granted) => stream.grants.push_back(granted),
+                None => stream.wait(Stands::InPool(Box::new(entry)), 1),
+            }
         }
     }
     Ok(stream)
 }
 
 impl AcquireStream {
+    fn wait(&mut self, stands: Stands, wanted: u32) {
+        let progress = Arc::new(Progress { due: AtomicBool::new(true), inbox: Arc::clone(&self.inbox) });
+        let bell = self.shared.alarms.bell();
+        self.waiting = Some(Waiting { stands, wanted, progress, bell, alarm: None, told: None });
+    }
+
     fn take_in(&mut self) {
         let mut scratch = std::mem::take(&mut self.scratch);
         self.inbox.take(&mut scratch);
         for delivery in scratch.drain(..) {
             match delivery.what {
-                News::Granted { grant, .. } => {
-                    self.grants.push_back(grant);
-                    if let Some(waiting) = &mut self.waiting {
-                        waiting.wanted -= 1;
-                        if waiting.wanted == 0 {
-                            self.stop_waiting();
-                        }
-                    }
-                }
-                News::Refused(refusal) => {
-                    let fault = Fault::from(refusal);
+                News::Granted { cell, grant } => self.granted(cell, grant),
+                News::Refused { cell, refusal } => {
+                    let fault = match self.waiting.as_mut().map(|waiting| &mut waiting.stands) {
+                        Some(Stands::InPool(entry)) => entry.refused(cell, refusal, self.shared.clock.now()),
+                        _ => Some(Fault::from(refusal)),
+                    };
+                    let Some(fault) = fault else { continue };
                     self.shared.metrics.refused(fault.reason());
                     self.refused = Some(fault.into_status());
                     self.stop_waiting();
@@ -163,12 +170,26 @@ impl AcquireStream {
         self.scratch = scratch;
     }
 
-    fn stop_waiting(&mut self) -> Option<Ticket> {
+    fn granted(&mut self, cell: u32, grant: Grant) {
+        // A grant comes to nobody but who waits: the inbox has no other askers.
+        let Some(waiting) = &mut self.waiting else { return };
+        let granted = match &mut waiting.stands {
+            Stands::In(cell, _) => Some((Arc::clone(cell), grant)),
+            Stands::InPool(entry) => entry.granted(cell, grant, self.shared.clock.now()),
+        };
+        self.grants.extend(granted);
+        waiting.wanted -= 1;
+        if waiting.wanted == 0 {
+            self.stop_waiting();
+        }
+    }
+
+    fn stop_waiting(&mut self) -> Option<Stands> {
         let waiting = self.waiting.take()?;
         if let Some(alarm) = waiting.alarm {
             self.shared.alarms.unset(waiting.bell, alarm);
         }
-        Some(waiting.ticket)
+        Some(waiting.stands)
     }
 
     /// Where the request stands, if it is time to say so and not what was said before.
@@ -181,7 +202,19 @@ impl AcquireStream {
         let before = waiting.alarm.replace(next);
         let target: Weak<dyn Ring> = Arc::downgrade(&waiting.progress) as Weak<dyn Ring>;
         self.shared.alarms.set(waiting.bell, before, next, target);
-        let place = self.cell.place(waiting.ticket)?;
+        let place = match &mut waiting.stands {
+            Stands::In(cell, ticket) => cell.place(*ticket)?,
+            Stands::InPool(entry) => {
+                if let Some(granted) =
+                    entry.ask_again(self.shared.clock.now(), &|name| self.shared.member(name))
+                {
+                    self.grants.push_back(granted);
+                    self.stop_waiting();
+                    return None;
+                }
+                entry.place()?
+            }
+        };
         let standing = (place.position, place.held_by.clone());
         if waiting.told.as_ref() == Some(&standing) {
             return None;
@@ -201,13 +234,15 @@ impl Stream for AcquireStream {
             this.inbox.read_by(context.waker());
             this.take_in();
         }
-        if let Some(grant) = this.grants.pop_front() {
-            return say(Event::Granted(this.shared.permit_of(this.holder, &this.cell, grant)));
+        // What is told of the place may find a member that grants.
+        let queued = if this.grants.is_empty() && this.refused.is_none() { this.place() } else { None };
+        if let Some((cell, grant)) = this.grants.pop_front() {
+            return say(Event::Granted(this.shared.permit_of(this.holder, &cell, grant)));
         }
         if let Some(status) = this.refused.take() {
             return Poll::Ready(Some(Err(status)));
         }
-        if let Some(queued) = this.place() {
+        if let Some(queued) = queued {
             return say(Event::Queued(queued));
         }
         if this.waiting.is_some() { Poll::Pending } else { Poll::Ready(None) }
@@ -218,16 +253,17 @@ impl Drop for AcquireStream {
     /// Leaves the queue, and returns what nobody took.
     fn drop(&mut self) {
         let late = self.inbox.close();
-        if let Some(ticket) = self.stop_waiting() {
-            self.cell.cancel(ticket);
+        if let Some(Stands::In(cell, ticket)) = self.stop_waiting() {
+            cell.cancel(ticket);
         }
         let late = late.into_iter().filter_map(|delivery| match delivery.what {
-            News::Granted { grant, .. } => Some(grant.permit),
+            News::Granted { cell, grant } => Some((self.shared.registry.by_id(cell)?, grant)),
             _ => None,
         });
-        let unused: Vec<_> = self.grants.drain(..).map(|grant| grant.permit).chain(late).collect();
-        if !unused.is_empty() {
-            self.cell.give_back(&unused);
+        let unused: Vec<_> = std::mem::take(&mut self.grants).into_iter().chain(late).collect();
+        for alike in unused.chunk_by(|(one, _), (other, _)| Arc::ptr_eq(one, other)) {
+            let permits: Vec<_> = alike.iter().map(|(_, grant)| grant.permit).collect();
+            alike[0].0.give_back(&permits);
         }
     }
 }

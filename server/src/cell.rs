@@ -34,7 +34,7 @@ use crate::{
     inbox::Waiter,
     metrics::Contention,
     profile::{Profile, Profiles},
-    record::Recorder,
+    record::{Recorder, asked_at},
     schedule::{self, InForce},
     store::Keeper,
 };
@@ -310,6 +310,26 @@ impl Cell {
             self.record(now, &request);
             state.acquire(now, request, events)
         })
+    }
+
+    /// As [`Cell::acquire`], but a refusal is not counted, and nothing is recorded: for a request that asks several budgets.
+    pub(crate) fn join(&self, request: Request<'_, Waiter>) -> Result<Acquired, NotTaken> {
+        self.with(|state, now, events| state.join(now, request, events))
+    }
+
+    /// Records a request that asked several budgets, and has its answer of this one: its permit, or a refusal.
+    pub(crate) fn record_joined(
+        &self,
+        asked: Time,
+        permit: Option<PermitKey>,
+        request: &Request<'_, Waiter>,
+    ) {
+        if self.recorder.is_none() {
+            return;
+        }
+        // When it came here is what its report will say, too.
+        let call = permit.and_then(|permit| self.contention.lock(&self.state).heart.call_of(permit));
+        self.record(call.map_or(asked, |call| asked_at(&call)), request);
     }
 
     /// Joins the queue with several requests under one lock, which for a busy budget is most of the cost of joining.

@@ -2,6 +2,9 @@
 //! whoever delivers a grant too late gets it back and can return it to its budget.
 //!
 //! What can lie in an inbox is bounded by what its stream was allowed to ask for.
+//!
+//! A request that waits at several budgets has an inbox of its own, which passes everything on to the stream's and takes one grant,
+//! ever: the budget that comes second gets its grant back, as from a closed one.
 
 use std::{mem, sync::Arc, task::Waker};
 
@@ -46,7 +49,12 @@ pub(crate) enum News {
         grant: Grant,
     },
     /// The request left the queue without its remaining permits.
-    Refused(Refusal),
+    Refused {
+        /// The id of the cell.
+        cell: u32,
+        /// Why.
+        refusal: Refusal,
+    },
     /// The permit ended: it expired, or it was reported elsewhere.
     Ended(PermitKey),
 }
@@ -56,17 +64,38 @@ pub(crate) enum News {
 pub(crate) struct Inbox {
     letters: Mutex<Letters>,
     reader: AtomicWaker,
+    /// Where it passes everything on, if it is of one request that waits at several budgets.
+    onward: Option<Arc<Inbox>>,
 }
 
 #[derive(Debug, Default)]
 struct Letters {
     deliveries: Vec<Delivery>,
+    /// Takes no grant; an inbox that passes nothing on takes nothing.
     closed: bool,
 }
 
 impl Inbox {
+    /// One that takes a single grant, and passes everything on.
+    pub(crate) fn for_one(onward: Arc<Inbox>) -> Self {
+        Self { onward: Some(onward), ..Self::default() }
+    }
+
+    /// Takes the place of the one grant: true once, and only if none was put in before.
+    pub(crate) fn claim(&self) -> bool {
+        !mem::replace(&mut self.letters.lock().closed, true)
+    }
+
+    /// Whether the one grant is taken.
+    pub(crate) fn is_claimed(&self) -> bool {
+        self.letters.lock().closed
+    }
+
     /// Puts in without waking. `Ok(true)`: it was empty, so its reader has to be woken; `Err`: it is closed.
     pub(crate) fn put(&self, delivery: Delivery) -> Result<bool, Delivery> {
+        if let Some(onward) = &self.onward {
+            return self.pass_on(onward, delivery);
+        }
         let mut letters = self.letters.lock();
         if letters.closed {
             return Err(delivery);
@@ -75,9 +104,25 @@ impl Inbox {
         Ok(letters.deliveries.len() == 1)
     }
 
+    fn pass_on(&self, onward: &Inbox, delivery: Delivery) -> Result<bool, Delivery> {
+        // Held while the grant is put in: whoever finds it claimed finds the grant.
+        let mut letters = self.letters.lock();
+        match delivery.what {
+            News::Granted { .. } if letters.closed => return Err(delivery),
+            News::Granted { .. } => letters.closed = true,
+            // It has its permit, and leaves the other queues.
+            News::Refused { .. } if letters.closed => return Ok(false),
+            News::Refused { .. } | News::Ended(_) => {}
+        }
+        onward.put(delivery)
+    }
+
     /// Wakes the reader.
     pub(crate) fn wake(&self) {
-        self.reader.wake();
+        match &self.onward {
+            Some(onward) => onward.wake(),
+            None => self.reader.wake(),
+        }
     }
 
     /// Names the task that reads. To be called before [`Inbox::take`], so that nothing falls in between.
@@ -106,7 +151,7 @@ mod tests {
     use super::*;
 
     fn refused(request_id: u64) -> Delivery {
-        Delivery { request_id, what: News::Refused(Refusal::new(Reason::Cancelled)) }
+        Delivery { request_id, what: News::Refused { cell: 0, refusal: Refusal::new(Reason::Cancelled) } }
     }
 
     /// Goal: the reader is woken once per batch, and nothing gets lost in a closed inbox.
@@ -121,5 +166,25 @@ mod tests {
         assert!(inbox.put(refused(3)).expect("open"), "empty again");
         assert_eq!(inbox.close().len(), 1);
         assert_eq!(inbox.put(refused(4)).expect_err("closed").request_id, 4);
+    }
+
+    /// Goal: an inbox for one grant takes one, whoever puts in, and tells of everything else.
+    #[test]
+    fn inboxes_for_one_take_one() {
+        let to = Arc::new(Inbox::default());
+        let one = Inbox::for_one(Arc::clone(&to));
+        let refused = |cell| {
+            let refusal = Refusal::new(Reason::NotInTime);
+            Delivery { request_id: 7, what: News::Refused { cell, refusal } }
+        };
+        assert!(one.put(refused(1)).expect("open"));
+        assert!(one.claim());
+        assert!(!one.claim(), "claimed once");
+        assert!(!one.put(refused(2)).expect("nobody cares"));
+        let ended = Delivery { request_id: 7, what: News::Ended(PermitKey::from_u64(1)) };
+        one.put(ended).expect("the permit's end is told");
+        let mut taken = Vec::new();
+        to.take(&mut taken);
+        assert_eq!(taken.len(), 2);
     }
 }

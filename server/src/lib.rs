@@ -47,6 +47,7 @@ mod inbox;
 mod listeners;
 mod pace;
 mod permit_id;
+mod pool;
 mod reading;
 mod reload;
 mod service;

@@ -187,14 +187,13 @@ impl Recorder {
 
     pub(crate) fn called(&self, at: Time, budget: &BudgetName, call: &CallFacts, report: &Report) {
         let nanos = |time: Time| time.as_nanos();
-        let waited = u64::try_from(call.waited.as_nanos()).unwrap_or(u64::MAX);
         self.put(Line::Called {
             at: nanos(at),
             budget: budget.to_string(),
             tenant: call.tenant.clone(),
             model: call.model.clone(),
             priority: priority_name(call.priority).to_owned(),
-            asked: nanos(call.granted).saturating_sub(waited),
+            asked: nanos(asked_at(call)),
             granted: nanos(call.granted),
             outcome: report.outcome.name().to_owned(),
             used: (&report.actual).into(),
@@ -266,6 +265,12 @@ impl Writer {
         self.left -= bytes;
         self.file.write_all(&text)
     }
+}
+
+/// When the permit of a call was asked for.
+pub(crate) fn asked_at(call: &CallFacts) -> Time {
+    let waited = u64::try_from(call.waited.as_nanos()).unwrap_or(u64::MAX);
+    Time::from_nanos(call.granted.as_nanos().saturating_sub(waited))
 }
 
 /// The class of that name.

@@ -2,6 +2,7 @@
 //! reachable by id until room is needed, so that reports for its permits are still answered.
 
 mod configured;
+mod pools;
 mod seats;
 
 pub(crate) use configured::{Difference, File};
@@ -23,7 +24,7 @@ use permitd_budget::{CheckedSpec, Time};
 use crate::{
     cell::{Cell, Declared, Footing, Source},
     clock::Clock,
-    config::BudgetName,
+    config::{BudgetName, NOT_IN_A_CLUSTER},
     metrics::Contention,
     profile::Profiles,
     store::Keeper,
@@ -87,6 +88,27 @@ pub enum RegistryError {
     )]
     NotConfigured {
         /// Its name.
+        name: BudgetName,
+    },
+    /// It is a pool: several budgets under one name.
+    #[error(
+        "{name} is a pool, and what it grants is of its members: look at it with `permitd pools get {name}`, and steer each \
+         member; the configuration declares pools, under [pools]"
+    )]
+    IsPool {
+        /// Its name.
+        name: BudgetName,
+    },
+    /// Pools are configured for a server of a cluster.
+    #[error("pools: {}", NOT_IN_A_CLUSTER)]
+    NoPools,
+    /// A pool of the configuration is called as a budget is that an administrator declared.
+    #[error(
+        "pools: there is a budget {name} that was declared live, so no pool can be called so; give the pool a name of its own, or, \
+         while the server runs without the pool, delete the budget with `permitd budgets delete {name}`"
+    )]
+    Taken {
+        /// The name.
         name: BudgetName,
     },
     /// The etag given is not the budget's.
@@ -165,19 +187,20 @@ impl Registry {
     /// The budget of that name.
     ///
     /// # Errors
-    /// `Unknown`.
+    /// `Unknown`, `IsPool`.
     pub fn find(&self, name: &BudgetName) -> Result<Arc<Cell>, RegistryError> {
         if let Some(cell) = self.by_name.get(name) {
             return Ok(Arc::clone(&cell));
         }
         self.check_seat(&self.index.lock(), name)?;
+        self.check_no_pool(name)?;
         Err(RegistryError::Unknown { name: name.clone() })
     }
 
     /// The budget of that name, made from its provider's defaults if nobody declared it.
     ///
     /// # Errors
-    /// `Unknown` if the provider has no defaults, `Full`.
+    /// `Unknown` if the provider has no defaults, `IsPool`, `Full`.
     pub fn find_or_make(&self, name: &BudgetName) -> Result<Arc<Cell>, RegistryError> {
         if let Some(cell) = self.by_name.get(name) {
             return Ok(Arc::clone(&cell));
@@ -185,10 +208,13 @@ impl Registry {
         if self.is_clustered {
             self.check_seat(&self.index.lock(), name)?;
         }
+        self.check_no_pool(name)?;
         let defaults = self.file.read().providers.get(name.provider()).cloned();
         let spec = defaults.ok_or_else(|| RegistryError::Unknown { name: name.clone() })?;
         let mut index = self.index.lock();
         self.check_seat(&index, name)?;
+        // The configuration may have changed since.
+        self.check_no_pool(name)?;
         match index.sorted.get(name) {
             Some(made_meanwhile) => Ok(Arc::clone(made_meanwhile)),
             None => {
@@ -207,7 +233,7 @@ impl Registry {
     /// changes nothing.
     ///
     /// # Errors
-    /// `EtagMismatch`, `Full`.
+    /// `EtagMismatch`, `IsPool`, `Full`.
     pub fn set(
         &self,
         name: &BudgetName,
@@ -220,6 +246,7 @@ impl Registry {
         self.check_seat(&index, name)?;
         let cell = index.sorted.get(name).cloned();
         let before = cell.as_ref().map(|cell| cell.declared());
+        self.check_no_pool(name)?;
         match_etag(name, before.as_ref(), etag)?;
         if cell.is_none() {
             self.make_room()?;
@@ -237,10 +264,11 @@ impl Registry {
     /// Deletes the budget. An empty etag is unconditional.
     ///
     /// # Errors
-    /// `EtagMismatch` (also where there is no such budget but an etag), `Unknown`.
+    /// `EtagMismatch` (also where there is no such budget but an etag), `Unknown`, `IsPool`.
     pub fn delete(&self, name: &BudgetName, etag: &str) -> Result<Change, RegistryError> {
         let mut index = self.index.lock();
         self.check_seat(&index, name)?;
+        self.check_no_pool(name)?;
         let before = index.sorted.get(name).map(|cell| cell.declared());
         match_etag(name, before.as_ref(), etag)?;
         let cell =

@@ -17,6 +17,7 @@ use crate::{
     inbox::{Delivery, Inbox, News, Waiter},
     metrics::Metrics,
     permit_id::PermitIds,
+    pool::Pool,
     profile::GENERIC,
     registry::{Registry, RegistryError},
     session::Sessions,
@@ -60,6 +61,8 @@ pub(crate) struct Answered {
 pub(crate) enum Sought {
     Here(Arc<Cell>),
     Elsewhere(BudgetName),
+    /// The name stands for several budgets.
+    Pool(Arc<Pool>),
 }
 
 /// What became of a request.
@@ -67,6 +70,8 @@ pub(crate) enum Asking {
     Here(Arc<Cell>, Acquired),
     /// The budget is another server's.
     Elsewhere(BudgetName),
+    /// Nothing was asked: the name stands for several budgets.
+    Pool(Arc<Pool>),
 }
 
 impl Shared {
@@ -82,8 +87,17 @@ impl Shared {
         match self.registry.find_or_make(&name) {
             Ok(cell) => Ok(Sought::Here(cell)),
             Err(RegistryError::Elsewhere { name }) => Ok(Sought::Elsewhere(name)),
+            Err(error @ RegistryError::IsPool { .. }) => {
+                let pool = self.registry.pool(&name).map(Sought::Pool);
+                pool.ok_or_else(|| error.into())
+            }
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// The budget of that name, for a pool of which it is a member.
+    pub(crate) fn member(&self, name: &BudgetName) -> Result<Arc<Cell>, Fault> {
+        Ok(self.registry.find_or_make(name)?)
     }
 
     /// Joins the queue of the budget that a request names. `request` is called once, but for budgets deleted meanwhile.
@@ -98,6 +112,7 @@ impl Shared {
             let cell = match self.seek(caller, provider, key)? {
                 Sought::Here(cell) => cell,
                 Sought::Elsewhere(name) => return Ok(Asking::Elsewhere(name)),
+                Sought::Pool(pool) => return Ok(Asking::Pool(pool)),
             };
             match cell.acquire(request()) {
                 Ok(acquired) => return Ok(Asking::Here(cell, acquired)),

@@ -8,7 +8,11 @@ use permitd_proto::v1::Refused;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
-use crate::{config::BudgetNameError, registry::RegistryError, wire::encode};
+use crate::{
+    config::{BudgetName, BudgetNameError},
+    registry::RegistryError,
+    wire::encode,
+};
 
 /// Whose reasons they are, in `google.rpc.ErrorInfo`.
 pub const DOMAIN: &str = "permitd.dev";
@@ -18,6 +22,9 @@ pub const DRAINING_HINT: Duration = Duration::from_secs(1);
 
 /// The reason of a refusal by a server that does not own the budget.
 pub(crate) const ELSEWHERE: &str = "BUDGET_ELSEWHERE";
+
+/// The reason of a refusal to do with a pool what only a budget can do.
+pub const IS_POOL: &str = "BUDGET_IS_POOL";
 
 /// A refusal on its way to the wire.
 #[derive(Clone, Debug, PartialEq)]
@@ -111,6 +118,22 @@ impl Fault {
         self.reason
     }
 
+    /// When trying again may help.
+    pub(crate) fn retry_after(&self) -> Option<Duration> {
+        self.retry_after
+    }
+
+    /// The limit that refused, or that is in the way.
+    pub(crate) fn limit(&self) -> Option<&str> {
+        self.limit.as_deref()
+    }
+
+    /// The same fault, as the answer of a pool.
+    pub(crate) fn of_member(self, pool: &BudgetName, member: &BudgetName) -> Self {
+        let message = format!("no member of {pool} takes it; {member}: {}", self.message);
+        Self { message, ..self }
+    }
+
     /// What is said to people.
     pub(crate) fn message(&self) -> &str {
         &self.message
@@ -198,6 +221,9 @@ impl From<RegistryError> for Fault {
         match error {
             RegistryError::Unknown { .. } | RegistryError::NotConfigured { .. } => {
                 Self::new(Code::NotFound, "BUDGET_UNKNOWN", message)
+            }
+            RegistryError::IsPool { .. } | RegistryError::Taken { .. } | RegistryError::NoPools => {
+                Self::new(Code::FailedPrecondition, IS_POOL, message)
             }
             RegistryError::EtagMismatch { .. } => Self::new(Code::Aborted, "ETAG_MISMATCH", message),
             RegistryError::Elsewhere { .. } => {

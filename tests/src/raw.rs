@@ -11,7 +11,7 @@ use tonic::{
 use crate::{line::Line, wait::soon};
 
 /// Every method whose messages have fields.
-pub const METHODS: [&str; 16] = [
+pub const METHODS: [&str; 18] = [
     "/permitd.v1.PermitService/Acquire",
     "/permitd.v1.PermitService/Report",
     "/permitd.v1.PermitService/Session",
@@ -26,6 +26,8 @@ pub const METHODS: [&str; 16] = [
     "/permitd.v1.AdminService/DiffBudgets",
     "/permitd.v1.AdminService/ResetBudget",
     "/permitd.v1.AdminService/ExplainBudget",
+    "/permitd.v1.AdminService/GetPool",
+    "/permitd.v1.AdminService/ListPools",
     "/permitd.v1.ClusterService/MoveBudget",
     "/permitd.v1.ClusterService/DrainServer",
 ];

@@ -168,6 +168,7 @@ async fn commands_parse() {
         "completions",
         "demo",
         "explain",
+        "pools",
         "profiles",
         "report",
         "run",

@@ -9,6 +9,7 @@ use crate::{
     failure::Failure,
     format::{print, print_json},
     limits::budget,
+    pools,
     remote::Remote,
 };
 
@@ -84,6 +85,9 @@ impl Get {
         let mut admin = self.remote.admin().await?;
         let (provider, key) = (self.budget.provider().to_owned(), self.budget.key().to_owned());
         let answer = admin.get_budget(v1::GetBudgetRequest { provider, key }).await;
+        if answer.as_ref().is_err_and(pools::is_pool) {
+            return pools::show(&self.remote, &self.budget).await;
+        }
         let state =
             answer.map_err(|status| self.remote.failure(&status))?.into_inner().state.unwrap_or_default();
         print(if self.remote.json { state_json(&state).to_string() } else { at_length(&state) })

@@ -112,6 +112,8 @@ impl Trace {
         if asks.is_empty() {
             return Err(wrong(format!("nobody asked for {name}")));
         }
+        // Those of pools are written down when they have their answer.
+        asks.sort_by_key(|(_, ask)| ask.at);
         let usual = median(calls.values().flatten().map(|call| call.took).collect());
         let asks = asks.into_iter().map(|(key, ask)| with_calls(ask, calls.get_mut(&key))).collect();
         Ok(Self { declared, asks, usual, lost })

@@ -13,6 +13,7 @@ fn every_command_has_examples() {
         "check",
         "budgets",
         "explain",
+        "pools",
         "run",
         "batch",
         "acquire",

@@ -45,9 +45,10 @@ class Process:
 class Server:
     """A permitd that can be ended and started again on the same port."""
 
-    def __init__(self, folder, limits):
+    def __init__(self, folder, limits, pools):
         self.config = folder / "permitd.toml"
         text = "".join(f'[budgets."{name}"]\nlimits = {list(limits)!r}\n' for name, limits in limits.items())
+        text += "".join(f'[pools."{name}"]\nmembers = {list(members)!r}\n' for name, members in pools.items())
         self.config.write_text(text.replace("'", '"'))
         self.port = 0
         self.process = None
@@ -91,13 +92,13 @@ def threads_left():
 
 @pytest.fixture
 def serve(tmp_path):
-    """Starts servers with the limits of budgets: ``serve({"p/k": ["in_flight=1"]})``."""
+    """Starts servers with limits of budgets and members of pools: ``serve({"p/k": ["in_flight=1"]}, {"p/any": ["p/k"]})``."""
     servers = []
 
-    def start(limits):
+    def start(limits, pools=None):
         folder = tmp_path / f"server-{len(servers)}"
         folder.mkdir()
-        servers.append(Server(folder, limits))
+        servers.append(Server(folder, limits, pools or {}))
         return servers[-1]
 
     yield start

@@ -3,6 +3,7 @@
 
 mod elsewhere;
 mod page;
+mod pools;
 #[cfg(test)]
 mod tests;
 mod watch;
@@ -15,7 +16,7 @@ use tokio::{
     sync::{Semaphore, watch as signal},
     task,
 };
-use tonic::{Request, Response, Status, transport::Channel};
+use tonic::{Code, Request, Response, Status, transport::Channel};
 
 use self::{
     page::{Pages, Wanted, page_size},
@@ -363,6 +364,34 @@ impl AdminService for Admin {
         let cluster = self.cluster.clone().filter(|_| !wanted.caller().is_passed());
         let watched = Watched { registry, cluster, wanted };
         Ok(Response::new(Watch::new(watched, interval, self.phase.clone(), room, gauge)))
+    }
+
+    async fn get_pool(
+        &self,
+        request: Request<v1::GetPoolRequest>,
+    ) -> Result<Response<v1::GetPoolResponse>, Status> {
+        let (caller, request) = self.read(request)?;
+        let name = read_name(&caller, &request.provider, &request.key)?;
+        let pool = self.registry.pool(&name).ok_or_else(|| {
+            let message = format!("there is no pool {name}; the configuration declares pools, under [pools]");
+            Fault::new(Code::NotFound, "POOL_UNKNOWN", message)
+        })?;
+        Ok(Response::new(v1::GetPoolResponse { pool: Some(pools::write(&self.registry, &pool)) }))
+    }
+
+    async fn list_pools(
+        &self,
+        request: Request<v1::ListPoolsRequest>,
+    ) -> Result<Response<v1::ListPoolsResponse>, Status> {
+        let (caller, request) = self.read(request)?;
+        let pages = Pages::new("pools", "");
+        let after = pages.read::<BudgetName>(&request.page_token)?;
+        let (registry, most) = (Arc::clone(&self.registry), page_size(request.page_size)?);
+        // Looks at many budgets, as a list of them does.
+        let found = task::spawn_blocking(move || pools::find(&registry, &caller, after.as_ref(), most)).await;
+        let (pools, next) = found.map_err(|_| Fault::draining())?;
+        let next_page_token = next.map(|last| pages.write(&last)).unwrap_or_default();
+        Ok(Response::new(v1::ListPoolsResponse { pools, next_page_token }))
     }
 
     async fn list_changes(

@@ -17,13 +17,15 @@ const ADMIN: Access = Access::Roles(&[Role::Admin]);
 const OBSERVE: Access = Access::Roles(&[Role::Observe, Role::Admin]);
 
 /// Our own methods. In a session, each item wants its role once more.
-const METHODS: [(&str, Access); 17] = [
+const METHODS: [(&str, Access); 19] = [
     ("/permitd.v1.PermitService/Acquire", Access::Roles(&[Role::Acquire])),
     ("/permitd.v1.PermitService/Report", Access::Roles(&[Role::Report])),
     ("/permitd.v1.PermitService/Session", Access::Roles(&[Role::Acquire, Role::Report])),
     ("/permitd.v1.AdminService/GetBudget", OBSERVE),
     ("/permitd.v1.AdminService/ExplainBudget", OBSERVE),
     ("/permitd.v1.AdminService/ListBudgets", OBSERVE),
+    ("/permitd.v1.AdminService/GetPool", OBSERVE),
+    ("/permitd.v1.AdminService/ListPools", OBSERVE),
     ("/permitd.v1.AdminService/WatchBudgets", OBSERVE),
     ("/permitd.v1.AdminService/ListChanges", OBSERVE),
     ("/permitd.v1.AdminService/DiffBudgets", OBSERVE),

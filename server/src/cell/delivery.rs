@@ -34,7 +34,7 @@ impl Cell {
         for event in events.drain(..) {
             let (waiter, what) = match event {
                 Event::Granted { waiter, grant, .. } => (waiter, News::Granted { cell: self.id, grant }),
-                Event::Refused { waiter, refusal } => (waiter, News::Refused(refusal)),
+                Event::Refused { waiter, refusal } => (waiter, News::Refused { cell: self.id, refusal }),
                 Event::Expired { waiter, permit } => (waiter, News::Ended(permit)),
             };
             match waiter.inbox.put(Delivery { request_id: waiter.request_id, what }) {

@@ -69,14 +69,30 @@ impl State {
         events: &mut Vec<Event<Waiter>>,
     ) -> Result<Acquired, NotTaken> {
         let trace = request.waiter.trace.clone();
-        let answer = match self.life {
+        let taken = self.check_life();
+        let answer = taken.and_then(|()| self.heart.acquire(now, request, events).map_err(NotTaken::Refused));
+        self.note_answer(now, trace, &answer);
+        answer
+    }
+
+    /// As [`State::acquire`] without a trace, and a refusal is not counted.
+    pub(super) fn join(
+        &mut self,
+        now: Time,
+        request: Request<'_, Waiter>,
+        events: &mut Vec<Event<Waiter>>,
+    ) -> Result<Acquired, NotTaken> {
+        self.check_life()?;
+        self.heart.join(now, request, events).map_err(NotTaken::Refused)
+    }
+
+    fn check_life(&self) -> Result<(), NotTaken> {
+        match self.life {
             Life::Deleted | Life::Away { .. } => Err(NotTaken::Gone),
             Life::Draining => Err(NotTaken::Refused(Refusal::new(Reason::Draining))),
             Life::Serving if self.heart.in_flight() >= IN_FLIGHT_MAX => Err(NotTaken::TooManyPermits),
-            Life::Serving => self.heart.acquire(now, request, events).map_err(NotTaken::Refused),
-        };
-        self.note_answer(now, trace, &answer);
-        answer
+            Life::Serving => Ok(()),
+        }
     }
 
     /// Settles a permit. What the response tells of limits is about the models that share them with the permit's own.

@@ -16,6 +16,7 @@ use super::{
     budgets::{read_budgets, read_providers},
     cluster::read_cluster,
     lines::Lines,
+    pools::{check_pools, read_pools},
     read::{Found, Notes, Table, duration, flag, number, text, texts},
     tls::read_tls,
 };
@@ -77,10 +78,12 @@ impl Config {
             auth: read_auth(top.table("auth")),
             budgets: read_budgets(top.table("budgets")),
             providers: read_providers(top.table("providers")),
+            pools: read_pools(top.table("pools")),
             cluster: read_cluster(top.table("cluster")),
         };
         top.finish();
         check_auth(&config.auth, config.server.tls.as_ref(), &notes);
+        check_pools(&config, &notes);
         let (declared, most) = (config.budgets.len(), config.server.bounds.budgets);
         if declared > most {
             let message = format!("{declared} budgets, but server.bounds.budgets is {most}; raise it");

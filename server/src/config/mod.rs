@@ -15,6 +15,7 @@ mod limit_text;
 mod lines;
 mod load;
 mod name;
+mod pools;
 pub(crate) mod read;
 mod render;
 #[cfg(test)]
@@ -41,6 +42,8 @@ pub(crate) use limit_text::unknown;
 pub use limit_text::{LimitText, LimitTextError, parse_amount, parse_limit};
 pub(crate) use load::read_strictly;
 pub use name::{BudgetName, BudgetNameError, DEFAULT_KEY};
+pub(crate) use pools::NOT_IN_A_CLUSTER;
+pub use pools::{MemberSpec, PoolSpec};
 pub(crate) use render::budget_toml;
 
 /// Everything that a server is told before it starts.
@@ -54,6 +57,8 @@ pub struct Config {
     pub budgets: BTreeMap<BudgetName, CheckedSpec>,
     /// What a key of the provider gets that nobody declared, made on first use. Keys of other providers are unknown.
     pub providers: BTreeMap<String, CheckedSpec>,
+    /// Names that stand for several budgets each.
+    pub pools: BTreeMap<BudgetName, PoolSpec>,
     /// With which other servers this one is one; `None` for none.
     pub cluster: Option<ClusterConfig>,
 }

@@ -7,7 +7,7 @@ use toml::{Table, Value};
 
 use super::{
     AuthConfig, Bounds, BudgetName, ClientCerts, ClusterConfig, Config, DurationText, IdentityConfig,
-    ServerConfig, TelemetryConfig, TlsConfig,
+    MemberSpec, PoolSpec, ServerConfig, TelemetryConfig, TlsConfig,
     auth::priority_name,
     limit_text::{LimitText, parse_limit, time_text},
 };
@@ -23,13 +23,27 @@ impl fmt::Display for Config {
             self.budgets.iter().map(|(name, spec)| (name.to_string(), budget(spec).into())).collect();
         let providers: Table =
             self.providers.iter().map(|(name, spec)| (name.clone(), budget(spec).into())).collect();
-        for (name, entries) in [("budgets", budgets), ("providers", providers)] {
+        let pools: Table =
+            self.pools.iter().map(|(name, spec)| (name.to_string(), pool(spec).into())).collect();
+        for (name, entries) in [("budgets", budgets), ("providers", providers), ("pools", pools)] {
             if !entries.is_empty() {
                 top.insert(name.to_owned(), entries.into());
             }
         }
         f.write_str(&toml::to_string(&top).map_err(|_| fmt::Error)?)
     }
+}
+
+fn pool(pool: &PoolSpec) -> Table {
+    let members = pool.members.iter().map(|member| {
+        let MemberSpec { budget, prefer, weight } = member;
+        table([
+            ("budget", budget.to_string().into()),
+            ("prefer", number((*prefer).into())),
+            ("weight", number((*weight).into())),
+        ])
+    });
+    table([("members", Value::Array(members.map(Value::Table).collect()))])
 }
 
 fn server(server: &ServerConfig) -> Table {

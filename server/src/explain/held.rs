@@ -22,7 +22,7 @@ pub(super) fn findings(facts: &Facts<'_>) -> Vec<Finding> {
     findings
 }
 
-fn halted(facts: &Facts<'_>, halt: Halt) -> Finding {
+pub(super) fn halted(facts: &Facts<'_>, halt: Halt) -> Finding {
     let resume = || format!("permitd budgets resume {}", facts.name);
     let say = |text: String| Finding::new(Topic::Held, text);
     match halt {
@@ -47,7 +47,11 @@ fn halted(facts: &Facts<'_>, halt: Halt) -> Finding {
 }
 
 /// A limit that is frozen by itself: a freeze of the whole has been told.
-fn frozen(facts: &Facts<'_>, limit: &LimitSnapshot, held: &BTreeMap<&str, Held>) -> Option<Finding> {
+pub(super) fn frozen(
+    facts: &Facts<'_>,
+    limit: &LimitSnapshot,
+    held: &BTreeMap<&str, Held>,
+) -> Option<Finding> {
     let whole = facts.standing.halts.iter().any(|halt| matches!(halt, Halt::Frozen(_)));
     let until = limit.frozen_until.filter(|_| !whole)?;
     let name = limit.configured.to_string();

@@ -4,6 +4,7 @@
 mod advice;
 mod held;
 mod learned;
+mod passed;
 mod refused;
 mod shadow;
 #[cfg(test)]
@@ -15,6 +16,7 @@ use std::collections::BTreeMap;
 use permitd_budget::{LimitSnapshot, Snapshot, Standing, Time};
 use permitd_proto::v1;
 
+pub(crate) use self::passed::passed_over;
 use crate::{config::BudgetName, wire::encode};
 
 /// Everything that is known of a budget at one instant.

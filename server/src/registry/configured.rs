@@ -11,6 +11,7 @@ use crate::{
     cell::{Cell, Declared, Source},
     config::{BudgetName, Config},
     inbox::Waiter,
+    pool::Pool,
     schedule::{self, InForce},
     store::{Kept, StoredBudget, rows},
 };
@@ -21,6 +22,8 @@ pub(crate) struct File {
     pub(crate) budgets: BTreeMap<BudgetName, Arc<CheckedSpec>>,
     /// What keys that nobody declared get, by provider.
     pub(crate) providers: BTreeMap<String, Arc<CheckedSpec>>,
+    /// Names that stand for several budgets.
+    pub(crate) pools: BTreeMap<BudgetName, Arc<Pool>>,
 }
 
 impl File {
@@ -28,15 +31,28 @@ impl File {
     pub(crate) fn of(config: &Config) -> Self {
         let budgets = config.budgets.iter();
         let providers = config.providers.iter();
+        let pools = config.pools.iter();
         Self {
             budgets: budgets.map(|(name, spec)| (name.clone(), Arc::new(spec.clone()))).collect(),
             providers: providers.map(|(name, spec)| (name.clone(), Arc::new(spec.clone()))).collect(),
+            pools: pools.map(|(name, spec)| (name.clone(), Pool::new(name.clone(), spec.clone()))).collect(),
         }
     }
 
-    /// What it says of a budget, by name or as its provider's default.
+    /// Pools that stay as they were declared before go on where they are.
+    fn after(mut self, before: &Self) -> Self {
+        for (name, pool) in &mut self.pools {
+            if let Some(same) = before.pools.get(name).filter(|before| before.spec() == pool.spec()) {
+                *pool = Arc::clone(same);
+            }
+        }
+        self
+    }
+
+    /// What it says of a budget, by name or as its provider's default. A pool is none.
     pub(super) fn get(&self, name: &BudgetName) -> Option<&Arc<CheckedSpec>> {
-        self.budgets.get(name).or_else(|| self.providers.get(name.provider()))
+        let defaults = || self.providers.get(name.provider()).filter(|_| !self.pools.contains_key(name));
+        self.budgets.get(name).or_else(defaults)
     }
 }
 
@@ -55,7 +71,7 @@ impl Registry {
     /// All of it or, with an error, nothing.
     ///
     /// # Errors
-    /// `Full`.
+    /// `Full`, `Taken` where a budget has a pool's name, `NoPools` in a cluster.
     pub(crate) fn follow(&self, file: File) -> Result<(), RegistryError> {
         let mut index = self.index.lock();
         // In a cluster, whoever gets the budget makes it.
@@ -69,6 +85,14 @@ impl Registry {
         if index.sorted.len() - gone.len() + new.len() > self.budgets_max {
             return Err(RegistryError::Full { most: self.budgets_max });
         }
+        if self.is_clustered && !file.pools.is_empty() {
+            return Err(RegistryError::NoPools);
+        }
+        let goes = |name: &BudgetName| gone.iter().any(|cell| cell.name() == name);
+        if let Some(name) = file.pools.keys().find(|name| index.sorted.contains_key(*name) && !goes(name)) {
+            return Err(RegistryError::Taken { name: name.clone() });
+        }
+        let file = file.after(&self.file.read());
         *self.file.write() = file.clone();
         for cell in gone {
             self.remove(&mut index, &cell);
@@ -95,10 +119,11 @@ impl Registry {
     /// Goes back to what the configuration declares, by name or as the provider's default. An empty etag is unconditional.
     ///
     /// # Errors
-    /// `NotConfigured`, `EtagMismatch`, `Full`.
+    /// `NotConfigured`, `EtagMismatch`, `IsPool`, `Full`.
     pub(crate) fn reset(&self, name: &BudgetName, etag: &str) -> Result<Change, RegistryError> {
         let mut index = self.index.lock();
         self.check_seat(&index, name)?;
+        self.check_no_pool(name)?;
         let cell = index.sorted.get(name).cloned();
         let before = cell.as_ref().map(|cell| cell.declared());
         match_etag(name, before.as_ref(), etag)?;

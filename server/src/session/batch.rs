@@ -71,6 +71,8 @@ impl Core {
                 self.repeat(shared, id);
             } else if self.away.as_ref().is_some_and(|away| away.repeat(id, shared.clock.now())) {
                 // Whoever has it answers again.
+            } else if self.repeat_in_pool(id) {
+                // It waits there.
             } else if let Err(fault) = self.prepare(shared, request, &mut asking) {
                 // Behind the answers of those that came before.
                 self.ask(shared, &mut asking);
@@ -139,6 +141,7 @@ impl Core {
                     self.pass_on(shared, Ask { budget, request: request.to_request(tenant), asked });
                     return Ok(());
                 }
+                Sought::Pool(pool) => return self.ask_pool(shared, pool, request, ask),
             },
         };
         self.ledger.cells.keep(at);
@@ -199,16 +202,20 @@ impl Core {
             let acquired = shared.acquire(&self.caller, request.provider, request.key, || {
                 waiting(shared, &self.inbox, request, ask.clone())
             });
-            Ok((acquired?, ask.tenant))
+            match acquired? {
+                Asking::Pool(pool) => self.ask_pool(shared, pool, request, ask).map(|()| None),
+                asking => Ok(Some((asking, ask.tenant))),
+            }
         });
         match asked {
-            Ok((Asking::Here(cell, acquired), tenant)) => {
+            Ok(None | Some((Asking::Pool(_), _))) => {}
+            Ok(Some((Asking::Here(cell, acquired), tenant))) => {
                 let known = self.ledger.cells.of_id(cell.id());
                 let at = known.unwrap_or_else(|| self.ledger.cells.add(cell));
                 self.ledger.cells.keep(at);
                 self.acquired(shared, tenant, request, at, acquired);
             }
-            Ok((Asking::Elsewhere(budget), tenant)) => {
+            Ok(Some((Asking::Elsewhere(budget), tenant))) => {
                 let asked = shared.clock.now();
                 self.pass_on(shared, Ask { budget, request: request.to_request(tenant), asked });
             }
@@ -254,7 +261,7 @@ impl Core {
         }
     }
 
-    fn refuse(&mut self, shared: &Shared, id: u64, fault: Fault) {
+    pub(super) fn refuse(&mut self, shared: &Shared, id: u64, fault: Fault) {
         shared.metrics.refused(fault.reason());
         let refused = fault.into_refused_request(id);
         self.out.refused(&refused);

@@ -14,6 +14,7 @@ use super::{
     ledger::{Cancelling, Ledger, Taken},
     message::Message,
     outgoing::Outgoing,
+    pooled::Pooled,
     shares::Shares,
 };
 use crate::{
@@ -30,7 +31,7 @@ const PERMITS_MAX: usize = 200_000;
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
 /// Requests that are looked at then; where more wait, they take turns. Each look goes through up to some hundreds of those ahead, under
 /// the budget's lock.
-const PLACES_PER_LOOK: usize = 128;
+pub(super) const PLACES_PER_LOOK: usize = 128;
 
 /// A session's state.
 #[derive(Debug)]
@@ -49,6 +50,8 @@ pub(crate) struct Core {
     pub(super) out: Outgoing,
     /// What other servers are asked; `None` as long as none is.
     pub(super) away: Option<Box<Away>>,
+    /// What waits in pools; `None` as long as none is asked.
+    pub(super) pooled: Option<Box<Pooled>>,
     /// By which it is known there as well.
     pub(super) session_id: String,
 }
@@ -66,18 +69,19 @@ impl Core {
             last_look: 0,
             out: Outgoing::new(message_bytes),
             away: None,
+            pooled: None,
             session_id: String::new(),
         }
     }
 
     /// Requests in queues, and whatever other servers have not answered.
     pub(super) fn waiting(&self) -> usize {
-        self.ledger.waiting() + self.away.as_ref().map_or(0, |away| away.len())
+        self.ledger.waiting() + self.away.as_ref().map_or(0, |away| away.len()) + self.waiting_in_pools()
     }
 
     /// Permits waited for or live.
     pub(super) fn permits(&self) -> usize {
-        self.ledger.permits()
+        self.ledger.permits() + self.waiting_in_pools()
     }
 
     /// Answers a Hello. On a resume, everything that the broken stream may have lost is said again.
@@ -115,6 +119,13 @@ impl Core {
     /// Takes in what the budgets answered.
     pub(super) fn take_in(&mut self, shared: &Shared, deliveries: &mut Vec<Delivery>) {
         for Delivery { request_id, what } in deliveries.drain(..) {
+            let what = match self.pooled {
+                None => what,
+                Some(_) => match self.take_in_pooled(shared, request_id, what) {
+                    Some(what) => what,
+                    None => continue,
+                },
+            };
             match what {
                 News::Granted { cell, grant } => match self.ledger.granted(request_id, &grant) {
                     Taken::Wanted(at) => {
@@ -136,7 +147,7 @@ impl Core {
                         }
                     }
                 },
-                News::Refused(refusal) => self.refused_later(shared, request_id, refusal),
+                News::Refused { refusal, .. } => self.refused_later(shared, request_id, refusal),
                 News::Ended(permit) => self.ledger.ended(request_id, permit),
             }
         }
@@ -148,18 +159,20 @@ impl Core {
             self.next_progress = None;
             self.tell_places();
         }
+        self.ask_members_again(shared, now);
         self.shares.tick(now, shared.config.share_valid_for, &mut self.out);
     }
 
     /// When [`Core::tick`] is next worth calling.
     pub(super) fn next_tick(&mut self, now: Time) -> Option<Time> {
-        if self.progress && self.ledger.waiting() > 0 {
+        if self.progress && self.ledger.waiting() + self.waiting_in_pools() > 0 {
             self.next_progress.get_or_insert(now + PROGRESS_INTERVAL);
         } else {
             self.next_progress = None;
         }
         let away = self.away.as_ref().and_then(|away| away.next_tick(now));
-        [self.next_progress, self.shares.next_tick(), away].into_iter().flatten().min()
+        let pooled = self.pooled.as_mut().and_then(|pooled| pooled.next_tick(now));
+        [self.next_progress, self.shares.next_tick(), away, pooled].into_iter().flatten().min()
     }
 
     /// Ends everything that waits, and returns grants that never went out. To be called when nobody comes back.
@@ -180,6 +193,7 @@ impl Core {
             }
         }
         self.bury_away(&unsent);
+        self.bury_pooled();
         self.ledger = Ledger::default();
         self.shares = Shares::default();
     }
@@ -188,13 +202,13 @@ impl Core {
     pub(super) fn check_room(&self, shared: &Shared, requests: usize, count: usize) -> Result<(), Fault> {
         let waiting_max = shared.config.bounds.waiting_per_session;
         let away = self.away.as_ref().map_or(0, |away| away.asks());
-        if self.ledger.waiting() + away + requests > waiting_max {
+        if self.ledger.waiting() + away + self.waiting_in_pools() + requests > waiting_max {
             let message = format!(
                 "{waiting_max} requests of this session wait already; slow down or open another session"
             );
             return Err(Fault::exhausted("SESSION_FULL", "server.bounds.waiting_per_session", message));
         }
-        if self.ledger.permits() + count > PERMITS_MAX {
+        if self.permits() + count > PERMITS_MAX {
             let message = format!(
                 "{PERMITS_MAX} permits of this session are unreported or waited for; report each when its call ends"
             );
@@ -231,6 +245,9 @@ impl Core {
             if self.progress {
                 self.tell_place(request_id);
             }
+        }
+        if self.progress {
+            self.tell_places_in_pools(true);
         }
     }
 
@@ -308,6 +325,7 @@ impl Core {
                     None => self.cancel_moved(shared, request_id, permit),
                 }
             }
+            Cancelling::Nothing if self.cancel_pooled(shared, request_id) => {}
             Cancelling::Nothing => self.cancel_away(shared, request_id),
         }
     }
@@ -345,6 +363,7 @@ impl Core {
         for request_id in waiting {
             self.tell_place(request_id);
         }
+        self.tell_places_in_pools(false);
     }
 
     /// Tells where a request stands, if that is not what the client knows.

@@ -13,6 +13,7 @@ mod ledger;
 mod message;
 mod outgoing;
 mod parts;
+mod pooled;
 mod shares;
 mod stream;
 mod table;

@@ -14,6 +14,19 @@ pub const TOPICS: [(Topic, &str, &str); 5] = [
     (Topic::Advice, "What would help", "advice"),
 ];
 
+/// A pool as JSON.
+#[must_use]
+pub fn pool_json(pool: &v1::Pool) -> Value {
+    let members = pool.members.iter().map(|member| {
+        json!({
+            "budget": format!("{}/{}", member.provider, member.key), "prefer": member.prefer, "weight": member.weight,
+            "granted": member.granted, "waiting": member.waiting, "in_flight": member.in_flight,
+            "passed_over": member.passed_over,
+        })
+    });
+    json!({ "pool": format!("{}/{}", pool.provider, pool.key), "members": members.collect::<Vec<_>>() })
+}
+
 /// A budget's state as JSON.
 #[must_use]
 pub fn state_json(state: &v1::BudgetState) -> Value {

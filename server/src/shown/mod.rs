@@ -16,7 +16,7 @@ pub use self::{
     command::command,
     course::{in_force_json, scheduled},
     facts::{Fact, Shown, difference, facts, removed, shown, tenant_text},
-    json::{TOPICS, budget_json, change_json, explained_json, state_json},
+    json::{TOPICS, budget_json, change_json, explained_json, pool_json, state_json},
     pressure::{Pressure, taken, tightest},
 };
 use crate::config::DurationText;

@@ -10,6 +10,7 @@ use permitd_proto::v1;
 use super::items::Acquire;
 use crate::{
     inbox::Waiter,
+    pool::Asked,
     profile::Profile,
     reading::{self, Reading, Unreadable},
     status::Fault,
@@ -39,6 +40,18 @@ pub(crate) struct Ask<'a> {
 }
 
 impl<'a> Ask<'a> {
+    /// As a pool takes it: one permit at a time, since each may be of another member.
+    pub(crate) fn for_pool(self, at: Time, gives_up: Option<Time>) -> Result<Asked, Fault> {
+        let Self { tenant, model, priority, estimate, count, max_wait } = self;
+        if count > 1 {
+            let problem = format!(
+                "{count} permits at once of a pool, of which each may be of another member; ask for one at a time"
+            );
+            return Err(Fault::invalid("count", problem));
+        }
+        Ok(Asked { tenant: tenant.into(), model: model.into(), priority, estimate, max_wait, gives_up, at })
+    }
+
     /// As the heart takes it.
     pub(crate) fn for_waiter(self, waiter: Waiter) -> Request<'a, Waiter> {
         let Self { tenant, model, priority, estimate, count, max_wait } = self;

@@ -21,6 +21,8 @@ fn allowed(method: &str) -> &'static [Role] {
         | "AdminService/WatchBudgets"
         | "AdminService/ListChanges"
         | "AdminService/DiffBudgets"
+        | "AdminService/GetPool"
+        | "AdminService/ListPools"
         | "ClusterService/GetCluster" => &[Role::Admin, Role::Observe],
         "AdminService/SetBudget"
         | "AdminService/DeleteBudget"

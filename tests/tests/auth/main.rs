@@ -6,6 +6,7 @@ mod certificates;
 mod followed;
 mod jwt;
 mod owned;
+mod pools;
 mod secrets;
 mod support;
 mod tls;

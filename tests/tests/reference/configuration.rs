@@ -14,17 +14,18 @@ use crate::{
     types::{Field, Named, Types, function_of, head_of},
 };
 
-const SOURCES: [&str; 7] = [
+const SOURCES: [&str; 8] = [
     "server/src/config/mod.rs",
     "server/src/config/auth.rs",
     "server/src/config/cluster.rs",
+    "server/src/config/pools.rs",
     "server/src/auth/role.rs",
     "budget/src/spec.rs",
     "budget/src/request.rs",
     "budget/src/schedule.rs",
 ];
 /// Tables of the file: as they are written, their paths, and the types that they are read into.
-const SECTIONS: [(&str, &str, &str); 15] = [
+const SECTIONS: [(&str, &str, &str); 17] = [
     ("[server]", "server", "ServerConfig"),
     ("[server.keepalive]", "server.keepalive", "Keepalive"),
     ("[server.telemetry]", "server.telemetry", "TelemetryConfig"),
@@ -37,6 +38,8 @@ const SECTIONS: [(&str, &str, &str); 15] = [
     ("[[budgets.\"PROVIDER/KEY\".limits]]", "budgets.NAME.limits[0]", "LimitSpec"),
     ("[budgets.\"PROVIDER/KEY\".queue]", "budgets.NAME.queue", "QueueSpec"),
     ("[budgets.\"PROVIDER/KEY\".tenants.TENANT]", "budgets.NAME.tenants.NAME", "TenantSpec"),
+    ("[pools.\"PROVIDER/KEY\"]", "pools.POOL", "PoolSpec"),
+    ("[[pools.\"PROVIDER/KEY\".members]]", "pools.POOL.members[0]", "MemberSpec"),
     ("[cluster]", "cluster", "ClusterConfig"),
     ("[cluster.etcd_tls]", "cluster.etcd_tls", "EtcdTlsConfig"),
     ("[providers.PROVIDER]", "providers.NAME", "Config"),
@@ -182,7 +185,7 @@ impl Reference<'_> {
         if IN_ENVIRONMENT.iter().any(|top| path.starts_with(top)) {
             facts.push(format!("`{}`", parser::variable(&path).expect("the parser takes it")));
         }
-        let heading = path.replace(".NAME", ".*").replace("[0]", ".*");
+        let heading = path.replace(".NAME", ".*").replace(".POOL", ".*").replace("[0]", ".*");
         self.page +=
             &format!("\n### {}\n\n{}\n\n- {}\n", prose(&heading), told(&field.about), facts.join("\n- "));
         self.variants(table, &field.of, &choices);
@@ -250,6 +253,7 @@ fn kind(types: &Types, of: &Named) -> Kind {
         "Duration" => Kind { too_much: vec!["1000000h".into()], ..plain("[duration](#durations)", "1s") },
         "String" => plain("text", "?"),
         "PathBuf" => plain("path", "?"),
+        "BudgetName" => plain("[name](#names-of-budgets)", "?"),
         "Data" => plain("path of a folder, or `\"none\"`", "?"),
         "SocketAddr" => plain("address and port", "127.0.0.1:1"),
         "Time" => plain("time", "2026-01-01T00:00:00Z"),
@@ -265,6 +269,7 @@ fn kind(types: &Types, of: &Named) -> Kind {
 fn list(types: &Types, of: &str) -> Kind {
     let (word, item) = match of {
         "LimitSpec" => ("list of [limits](#limits), as lines or as tables", "requests=1/1m"),
+        "MemberSpec" => ("list of budgets, as [names](#names-of-budgets) or as tables", "NAME"),
         "Scheduled" => ("list of [lines](#schedules)", "?"),
         "String" => ("list of texts", "?"),
         "PathBuf" => ("list of paths", "?"),

@@ -1,10 +1,13 @@
 //! What the parser of configurations says of itself when it is asked: which settings there are, what it takes for each, and what
-//! holds where none is given. Paths are as it writes them; tables whose names people choose are called `NAME` here.
+//! holds where none is given. Paths are as it writes them; tables whose names people choose are called `NAME` here,
+//! and a pool `POOL`, since no budget may have its name.
 
 use std::collections::BTreeSet;
 
 use permitd_budget::{BudgetSpec, TenantSpec};
-use permitd_server::config::{AuthConfig, ClusterConfig, Config, IdentityConfig, Problem};
+use permitd_server::config::{
+    AuthConfig, BudgetName, ClusterConfig, Config, IdentityConfig, MemberSpec, PoolSpec, Problem,
+};
 use toml::{Table, Value};
 
 /// One of everything that people name, with what it can't be without.
@@ -15,6 +18,8 @@ const ONE_OF_EACH: &str = r#"
     [budgets.NAME]
     limits = [{ unit = "requests", amount = 1, per = "1m" }]
     [budgets.NAME.tenants.NAME]
+    [pools.POOL]
+    members = [{ budget = "NAME" }]
     [providers.NAME]
     limits = [{ unit = "requests", amount = 1, per = "1m" }]
     [providers.NAME.tenants.NAME]
@@ -33,7 +38,9 @@ pub(crate) fn against(path: &str, value: impl Into<Value>) -> Vec<String> {
 
 /// Whether a file is wrong without the setting.
 pub(crate) fn is_needed(path: &str) -> bool {
-    !told(path, problems(&set(path, None), &[])).is_empty()
+    let problems = problems(&set(path, None), &[]);
+    // What a pool lacks is told of where the pool is, by its whole name.
+    path.starts_with("pools.") && !problems.is_empty() || !told(path, problems).is_empty()
 }
 
 /// The environment's variable for a setting; or what the parser has against that name.
@@ -53,12 +60,17 @@ pub(crate) fn default_of(path: &str) -> Option<Value> {
     let tenants = [(name(), TenantSpec::default())].into();
     let budget =
         BudgetSpec { tenants, ..BudgetSpec::default() }.check().expect("a budget may declare nothing");
+    let budget_name = |name: &str| name.parse::<BudgetName>().expect("a name");
+    // As it is read where nothing but its name is given.
+    let (read, _) = Config::read_noting(ONE_OF_EACH, "here", []).expect("one of each is right");
+    let member: MemberSpec = read.pools[&budget_name("POOL")].members[0].clone();
     let config = Config {
         auth: AuthConfig {
             identities: [(name(), IdentityConfig::default())].into(),
             ..AuthConfig::default()
         },
-        budgets: [("NAME".parse().expect("a name"), budget)].into(),
+        budgets: [(budget_name("NAME"), budget)].into(),
+        pools: [(budget_name("POOL"), PoolSpec { members: vec![member] })].into(),
         cluster: Some(ClusterConfig::on(Vec::new())),
         ..Config::default()
     };
@@ -66,7 +78,11 @@ pub(crate) fn default_of(path: &str) -> Option<Value> {
     let mut at = Value::Table(printed);
     for step in path.split('.') {
         // The name of a budget has the key's as well.
-        at = at.get(step).or_else(|| at.get(format!("{step}/default")))?.clone();
+        let (name, is_item) = step.strip_suffix("[0]").map_or((step, false), |name| (name, true));
+        at = at.get(name).or_else(|| at.get(format!("{name}/default")))?.clone();
+        if is_item {
+            at = at.get(0)?.clone();
+        }
     }
     Some(at)
 }

@@ -16,8 +16,8 @@ use crate::{
 };
 
 /// The files in the order in which one wants to read them.
-const FILES: [&str; 7] =
-    ["permit_service", "session", "permit", "budget", "admin_service", "explain", "cluster_service"];
+const FILES: [&str; 8] =
+    ["permit_service", "session", "permit", "budget", "admin_service", "explain", "pool", "cluster_service"];
 const FOLDER: &str = "permitd/v1/";
 /// What names of the package begin with where they are used.
 const PACKAGE: &str = ".permitd.v1.";

@@ -1,0 +1,77 @@
+//! Names that stand for several budgets. Whoever asks a pool has one permit of one member, and every rule about it is that member's: a
+//! pool only chooses. It asks the members in an order ([`Choice`]); where none can grant at once, the request waits at each of them, and
+//! the first grant is the only one ([`Entry`]).
+
+mod choice;
+mod entry;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use parking_lot::Mutex;
+
+use self::choice::{Choice, Order};
+#[cfg(test)]
+use self::entry::Member;
+pub(crate) use self::entry::{Asked, Entry};
+use crate::config::{BudgetName, MemberSpec, PoolSpec};
+
+/// One pool.
+pub(crate) struct Pool {
+    name: BudgetName,
+    spec: PoolSpec,
+    choice: Mutex<Choice>,
+    /// Permits by member.
+    granted: Box<[AtomicU64]>,
+}
+
+impl fmt::Debug for Pool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pool").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+impl Pool {
+    /// As the configuration declares it.
+    pub(crate) fn new(name: BudgetName, spec: PoolSpec) -> Arc<Self> {
+        let choice = Choice::new(spec.members.iter().map(|member| (member.prefer, member.weight)));
+        let granted = spec.members.iter().map(|_| AtomicU64::new(0)).collect();
+        Arc::new(Self { name, spec, choice: Mutex::new(choice), granted })
+    }
+
+    /// Its name.
+    pub(crate) fn name(&self) -> &BudgetName {
+        &self.name
+    }
+
+    /// As it was declared.
+    pub(crate) fn spec(&self) -> &PoolSpec {
+        &self.spec
+    }
+
+    /// Its members, and how many permits each granted through it since it was declared.
+    pub(crate) fn members(&self) -> impl Iterator<Item = (&MemberSpec, u64)> {
+        let granted = self.granted.iter().map(|granted| granted.load(Ordering::Relaxed));
+        self.spec.members.iter().zip(granted)
+    }
+
+    fn order(&self) -> Order {
+        self.choice.lock().order()
+    }
+
+    /// The first of those left of an order granted at once.
+    fn chose(&self, left: &[usize]) {
+        self.choice.lock().granted(left);
+    }
+
+    fn count(&self, member: usize) {
+        self.granted[member].fetch_add(1, Ordering::Relaxed);
+    }
+}
