@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Optional
 
 from . import jobs, strategies
-from .processes import READY_WITHIN, REPOSITORY, Missing, Permitd, Provider, Redis, program, running
+from .processes import READY_WITHIN, REPOSITORY, Missing, Permitd, Provider, Providers, Redis, program, running
 from .scenarios import BEHAVIOUR, Change, Scenario
 
 HERE = Path(__file__).resolve().parents[1]
@@ -50,7 +50,9 @@ async def run(cell: Cell, together: asyncio.Barrier) -> dict:
     scenario, entry = cell.scenario, strategies.entry(cell.strategy)
     async with contextlib.AsyncExitStack() as stack:
         try:
-            provider = await stack.enter_async_context(Provider.serve(cell.seed, scenario.limits, BEHAVIOUR | scenario.behaviour))
+            behaviour = BEHAVIOUR | scenario.behaviour
+            each = [Provider.serve(cell.seed, scenario.limits_of(part), behaviour) for part in scenario.parts]
+            provider = Providers([await stack.enter_async_context(one) for one in each])
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="permitd-compare-")))
             server = await _server(entry, scenario, folder, stack)
             everybody = jobs.fleet(cell.seed, scenario.seconds, scenario.max_tokens, scenario.jobs_of)
@@ -74,7 +76,11 @@ async def _server(
 ) -> Optional[Permitd | Redis]:
     if not entry.server:
         return None
-    server = Permitd(folder, scenario.permitd_limits()) if entry.server == "permitd" else Redis(folder)
+    server = (
+        Permitd(folder, [scenario.permitd_limits(part) for part in scenario.parts])
+        if entry.server == "permitd"
+        else Redis(folder)
+    )
     stack.push_async_callback(server.end)
     await server.start()
     return server
@@ -84,7 +90,7 @@ async def _start(
     client: jobs.Client,
     cell: Cell,
     entry: strategies.Entry,
-    provider: Provider,
+    provider: Providers,
     server: Optional[Permitd | Redis],
     stack: contextlib.AsyncExitStack,
 ) -> Running:
@@ -96,7 +102,9 @@ async def _start(
         "role": client.role,
         "slots": client.slots,
         "jobs": client.jobs,
-        "provider": provider.url,
+        "provider": provider.urls[0],
+        "providers": provider.urls,
+        "parts": cell.scenario.parts,
         entry.server: server.url if server else "",
         "budget": Permitd.BUDGET,
         "limits": cell.scenario.known_limits(),
@@ -132,7 +140,7 @@ def _tell(process: asyncio.subprocess.Process, line: str) -> None:
     process.stdin.write(f"{line}\n".encode())
 
 
-async def _measure(cell: Cell, provider: Provider, server: Optional[Permitd | Redis], clients: list[Running]) -> dict:
+async def _measure(cell: Cell, provider: Providers, server: Optional[Permitd | Redis], clients: list[Running]) -> dict:
     loop = asyncio.get_running_loop()
     began, seconds = loop.time(), cell.scenario.seconds
     first = clients[: jobs.WORKERS + 2]
@@ -170,7 +178,7 @@ async def _stop(client: Running) -> dict:
 
 
 async def _change(
-    change: Change, began: float, cell: Cell, provider: Provider, server: Optional[Permitd | Redis], clients: list[Running]
+    change: Change, began: float, cell: Cell, provider: Providers, server: Optional[Permitd | Redis], clients: list[Running]
 ) -> None:
     loop = asyncio.get_running_loop()
     await asyncio.sleep(began + change.at * cell.scenario.seconds - loop.time())

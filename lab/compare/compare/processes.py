@@ -68,15 +68,52 @@ class Provider:
             return response.read()
 
 
+class Providers:
+    """Several simulators as one: what is told to them is told to all, and what they count is added up."""
+
+    def __init__(self, each: list[Provider]) -> None:
+        self.urls = [provider.url for provider in each]
+        self._each = each
+
+    async def put(self, what: str, patch: dict) -> None:
+        """Changes limits or behaviour from now on."""
+        await asyncio.gather(*(provider.put(what, patch) for provider in self._each))
+
+    async def reset(self) -> None:
+        """Full buckets, and nothing counted."""
+        await asyncio.gather(*(provider.reset() for provider in self._each))
+
+    async def stats(self) -> dict:
+        """What they have counted."""
+        return added(await asyncio.gather(*(provider.stats() for provider in self._each)))
+
+
+def added(counted: list[dict]) -> dict:
+    """The sums, by client and by unit."""
+    sums: dict = {"clients": {}, "possible": {}}
+    for stats in counted:
+        for name, figures in stats["clients"].items():
+            client = sums["clients"].setdefault(name, dict.fromkeys(figures, 0))
+            for figure, value in figures.items():
+                client[figure] += value
+        for unit, value in stats["possible"].items():
+            sums["possible"][unit] = sums["possible"].get(unit, 0) + value
+    return sums
+
+
 class Permitd:
-    """The server, which can be killed and started again on the same port with the same data."""
+    """The server, which can be killed and started again on the same port with the same data. Limits of several budgets are
+    those of a pool, whose members have their places for keys."""
 
     BUDGET = "anthropic/compare"
 
-    def __init__(self, folder: Path, limits: list[str]) -> None:
+    def __init__(self, folder: Path, limits: list[list[str]]) -> None:
         self._folder, self._port = folder, free_port()
-        quoted = ", ".join(f'"{limit}"' for limit in limits)
-        (folder / "permitd.toml").write_text(f'[budgets."{self.BUDGET}"]\nlimits = [{quoted}]\n')
+        pooled = [f"anthropic/{place}" for place in range(len(limits))] if len(limits) > 1 else [self.BUDGET]
+        lines = [f'[budgets."{name}"]\nlimits = {json.dumps(some)}\n' for name, some in zip(pooled, limits)]
+        if len(pooled) > 1:
+            lines.append(f'[pools."{self.BUDGET}"]\nmembers = {json.dumps(pooled)}\n')
+        (folder / "permitd.toml").write_text("\n".join(lines))
         self._process: Optional[asyncio.subprocess.Process] = None
 
     @property

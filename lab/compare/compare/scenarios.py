@@ -49,6 +49,8 @@ class Scenario:
     permitd: Optional[list[str]] = None
     changes: tuple[Change, ...] = ()
     max_tokens: int = 1_024
+    #: The parts that several providers have of the limits; one provider has all of it.
+    parts: tuple[float, ...] = (1.0,)
     #: Clients that have so many jobs and no more.
     jobs_of: dict[str, int] = field(default_factory=dict)
     #: Whether the limits that are told are those that hold.
@@ -64,11 +66,20 @@ class Scenario:
         """What everybody is told."""
         return self.told or self.limits
 
-    def permitd_limits(self) -> list[str]:
+    def limits_of(self, part: float) -> dict:
+        """What a provider with that part of them enforces."""
+        return {
+            unit: {name: int(value * part) if name in ("per_minute", "burst") else value for name, value in limit.items()}
+            if isinstance(limit, dict)
+            else int(limit * part)
+            for unit, limit in self.limits.items()
+        }
+
+    def permitd_limits(self, part: float = 1.0) -> list[str]:
         """As an administrator would declare them: half of the burst, for calls arrive closer together than they were let go."""
         if self.permitd is not None:
             return self.permitd
-        limits = self.known_limits()
+        limits = self.limits_of(part) if part != 1.0 else self.known_limits()
         rates = [unit for unit in ("requests", "input_tokens", "output_tokens") if unit in limits]
         lines = [f"{unit}={limits[unit]['per_minute']}/1m,burst={limits[unit]['burst'] // 2}" for unit in rates]
         return lines + ([f"in_flight={limits['concurrency']}"] if "concurrency" in limits else [])
@@ -170,6 +181,14 @@ SCENARIOS = [
         seconds=24.0,
         changes=(Change(1 / 3, "restart"),),
         only=("redis", "permitd-python", "permitd-sdk", "permitd-typescript", "permitd-rust", "oracle"),
+    ),
+    Scenario(
+        "pooled",
+        "Three providers pooled",
+        "Three providers of one model have a half, a third and a sixth of the limits. permitd has a pool of three budgets, "
+        "LiteLLM three deployments; the others take turns. The oracle sends each its part.",
+        parts=(1 / 2, 1 / 3, 1 / 6),
+        only=("oracle", "permitd-python", "naive", "backoff", "litellm"),
     ),
 ]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from compare import figures, goals, jobs, plots
+from compare.processes import added
 from compare.scenarios import SCENARIOS, Change, Scenario, scenario
 from compare.summary import Figure, summaries
 
@@ -128,3 +129,15 @@ def test_plots_follow_the_readers_colours_and_escape_names():
     assert "a &lt; b" in drawn
     assert "x &amp; y" in drawn
     assert drawn.count("<rect") == 1
+
+
+def test_several_providers_are_counted_together_and_have_their_parts():
+    client = {"requests": 2, "ok": 1}
+    one = {"clients": {"a": client}, "possible": {"requests": 10}}
+    other = {"clients": {"a": client, "b": client}, "possible": {"requests": 5}}
+    assert added([one]) == one
+    assert added([one, other]) == {"clients": {"a": {"requests": 4, "ok": 2}, "b": client}, "possible": {"requests": 15}}
+    pooled = scenario("pooled")
+    parts = [pooled.limits_of(part)["requests"]["per_minute"] for part in pooled.parts]
+    assert sum(parts) == pooled.limits["requests"]["per_minute"]
+    assert pooled.permitd_limits(1 / 3)[0] == f"requests={parts[1]}/1m,burst={pooled.limits['requests']['burst'] // 3 // 2}"

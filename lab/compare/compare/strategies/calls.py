@@ -50,17 +50,19 @@ class Calls:
 
     def __init__(self, assignment: dict, record: Record, extra: Optional[dict[str, str]] = None) -> None:
         always = {"x-api-key": KEY, "x-sim-client": assignment["name"], **(extra or {})}
-        self._http = httpx2.AsyncClient(
-            base_url=assignment["provider"], headers=always, timeout=120, transport=recording(httpx2, record)
-        )
+        self._urls = [f"{url}/v1/messages" for url in assignment["providers"]]
+        self._attempts = 0
+        self._http = httpx2.AsyncClient(headers=always, timeout=120, transport=recording(httpx2, record))
 
-    async def send(self, number: int, job: dict) -> httpx2.Response:
-        """One attempt."""
-        return await self._http.post("/v1/messages", json=body(job), headers=headers(number))
+    async def send(self, number: int, job: dict, provider: Optional[int] = None) -> httpx2.Response:
+        """One attempt; at the next provider in turn, where it is not said at which."""
+        self._attempts += 1
+        at = self._attempts % len(self._urls) if provider is None else provider
+        return await self._http.post(self._urls[at], json=body(job), headers=headers(number))
 
-    def stream(self, number: int, asked: dict) -> AbstractAsyncContextManager[httpx2.Response]:
+    def stream(self, number: int, asked: dict, provider: int) -> AbstractAsyncContextManager[httpx2.Response]:
         """One attempt, of which the answer can be watched as it comes."""
-        return self._http.stream("POST", "/v1/messages", json=asked, headers=headers(number))
+        return self._http.stream("POST", self._urls[provider], json=asked, headers=headers(number))
 
 
 def is_answered(response: httpx2.Response) -> bool:

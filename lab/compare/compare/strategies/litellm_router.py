@@ -1,4 +1,4 @@
-"""LiteLLM's Router with one deployment, its rpm and tpm, and Redis to count them together."""
+"""LiteLLM's Router with a deployment for each provider, their rpm and tpm, and Redis to count them together."""
 
 from __future__ import annotations
 
@@ -26,16 +26,19 @@ class Routed:
         litellm.suppress_debug_info = True
         litellm.aclient_session = httpx.AsyncClient(transport=recording(httpx, record), timeout=120)
         limits, redis = assignment["limits"], urlsplit(assignment["redis"])
-        deployment = {
-            "model": "openai/compare",
-            "api_base": f"{assignment['provider']}/v1",
-            "api_key": KEY,
-            "rpm": limits["requests"]["per_minute"],
-            "tpm": limits["tokens"]["per_minute"],
-        }
+        deployments = [
+            {
+                "model": "openai/compare",
+                "api_base": f"{url}/v1",
+                "api_key": KEY,
+                "rpm": int(limits["requests"]["per_minute"] * part),
+                "tpm": int(limits["tokens"]["per_minute"] * part),
+            }
+            for url, part in zip(assignment["providers"], assignment["parts"])
+        ]
         self._name = assignment["name"]
         self._router = Router(
-            model_list=[{"model_name": "compare", "litellm_params": deployment}],
+            model_list=[{"model_name": "compare", "litellm_params": deployment} for deployment in deployments],
             routing_strategy="usage-based-routing-v2",
             redis_host=redis.hostname,
             redis_port=redis.port,

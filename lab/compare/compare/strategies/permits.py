@@ -41,7 +41,7 @@ class Guards:
         usage = permitd.Usage(input_tokens=job["prompt_chars"] // 4, max_output_tokens=job["max_tokens"])
         while True:
             async with self._permits.request(request(self._assignment, usage=usage)) as permit:
-                response = await self._calls.send(number, job)
+                response = await self._calls.send(number, job, int(permit.key) if permit.key.isdigit() else 0)
                 advice = await permit.report(report(response))
             if response.is_success:
                 return
