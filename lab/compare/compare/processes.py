@@ -89,15 +89,14 @@ class Providers:
 
 
 def added(counted: list[dict]) -> dict:
-    """The sums, by client and by unit."""
-    sums: dict = {"clients": {}, "possible": {}}
+    """The sums, figure by figure."""
+    sums: dict = {}
     for stats in counted:
-        for name, figures in stats["clients"].items():
-            client = sums["clients"].setdefault(name, dict.fromkeys(figures, 0))
-            for figure, value in figures.items():
-                client[figure] += value
-        for unit, value in stats["possible"].items():
-            sums["possible"][unit] = sums["possible"].get(unit, 0) + value
+        for name, value in stats.items():
+            if isinstance(value, dict):
+                sums[name] = added([sums.get(name, {}), value])
+            elif isinstance(value, (int, float)):
+                sums[name] = sums.get(name, 0) + value
     return sums
 
 

@@ -132,11 +132,12 @@ def test_plots_follow_the_readers_colours_and_escape_names():
 
 
 def test_several_providers_are_counted_together_and_have_their_parts():
-    client = {"requests": 2, "ok": 1}
+    client = {"requests": 2, "ok": 1, "by_status": {"200": 1}}
     one = {"clients": {"a": client}, "possible": {"requests": 10}}
     other = {"clients": {"a": client, "b": client}, "possible": {"requests": 5}}
+    twice = {"requests": 4, "ok": 2, "by_status": {"200": 2}}
     assert added([one]) == one
-    assert added([one, other]) == {"clients": {"a": {"requests": 4, "ok": 2}, "b": client}, "possible": {"requests": 15}}
+    assert added([one, other]) == {"clients": {"a": twice, "b": client}, "possible": {"requests": 15}}
     pooled = scenario("pooled")
     parts = [pooled.limits_of(part)["requests"]["per_minute"] for part in pooled.parts]
     assert sum(parts) == pooled.limits["requests"]["per_minute"]
