@@ -172,6 +172,11 @@ impl Looks {
         *self.seen.lock() = Arc::new(seen);
     }
 
+    /// Until the next look.
+    pub(super) fn forget(&self) {
+        *self.seen.lock() = Arc::default();
+    }
+
     /// What was seen last.
     pub(super) fn seen(&self) -> Arc<Seen> {
         Arc::clone(&self.seen.lock())

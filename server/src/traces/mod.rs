@@ -29,7 +29,7 @@ const EXPORT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long the last batch is waited for when the server stops.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
 /// Spans that wait to be sent; those beyond are dropped.
-const SPANS_MAX: usize = 4_096;
+const SPANS_MAX: usize = 2_048;
 const BATCH_MAX: usize = 512;
 
 /// Where spans begin; clones share everything. Off unless a collector is configured.
