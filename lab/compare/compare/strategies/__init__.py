@@ -83,7 +83,7 @@ ENTRIES = [
         "litellm",
         "LiteLLM Router",
         "litellm_router:Routed",
-        "rpm and tpm as told, usage-based routing over Redis, `num_retries=10`",
+        "rpm and tpm as told, usage-based routing over Redis, `num_retries=10`, no cooldowns",
         openai=True,
         server="redis",
         environment="litellm",

@@ -43,6 +43,8 @@ class Routed:
             redis_host=redis.hostname,
             redis_port=redis.port,
             num_retries=RETRIES,
+            # With several deployments, all of them may be cooling down, and calls fail at once.
+            disable_cooldowns=True,
         )
 
     async def make(self, number: int, job: dict) -> None:
