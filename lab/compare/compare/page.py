@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from statistics import median
 from typing import Optional
 
 from . import goals, plots, strategies
@@ -49,7 +50,7 @@ def write(runs: list[dict]) -> None:
         interactive=f"{INTERACTIVE_RATE:g}",
         per_second=PER_SECOND,
         cores=os.cpu_count(),
-        idle=f"{min(run['idle_share'] for run in runs):.0%}".replace("%", " %"),
+        idle=f"{median(run['idle_share'] for run in runs):.0%}".replace("%", " %"),
         warm_up=f"{WARM_UP:g}",
         strategies=_strategies(),
         scenarios="\n\n".join(_scenario(scenario(name), of) for name, of in played.items()),
@@ -143,7 +144,7 @@ def _missing(played: dict[str, dict[str, Summary]]) -> str:
         absent = [entry.title for entry in strategies.ENTRIES if entry.name not in of and _belongs(scenario(name), entry)]
         if absent:
             gone.append(f"- {scenario(name).title}: not measured for {', '.join(absent)}.")
-    return "\n".join(gone)
+    return "".join(f"{line}\n" for line in gone)
 
 
 def _belongs(played: Scenario, entry: strategies.Entry) -> bool:
