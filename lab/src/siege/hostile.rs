@@ -1,5 +1,8 @@
 //! One hostile client at full speed beside a polite one: what that costs the polite one. Both have connections of their own; the hostile
-//! one gets what the machine's cores have left, as if it ran elsewhere, and so does whatever it makes the server do.
+//! one gets what the machine's cores have left, as if it ran elsewhere.
+//!
+//! Most of what it costs may be the machine: with few cores, whoever keeps them busy makes others wait. So it also attacks another server
+//! on the same cores. What is more than that is what sharing a server costs.
 
 use std::{
     fmt,
@@ -61,8 +64,19 @@ pub struct Siege {
 pub struct Sieged {
     siege: Siege,
     alone: Waits,
-    /// By kind: the polite client's waits, and what the hostile one got rid of in a second.
-    beside: Vec<(Hostile, Waits, f64)>,
+    beside: Vec<Beside>,
+}
+
+/// How the polite client fared beside one hostile client.
+#[derive(Clone, Debug)]
+struct Beside {
+    kind: Hostile,
+    /// Both at the same server.
+    together: Waits,
+    /// The hostile one at another server on the same cores.
+    apart: Waits,
+    /// What the hostile one got rid of in a second at the server of both.
+    rate: f64,
 }
 
 impl Siege {
@@ -76,19 +90,27 @@ impl Siege {
              [providers.bench]\nlimits = [\"requests=1000M/1s\", \"in_flight=1M\"]\n",
             self.items_per_second
         );
-        let server = Server::start(binary, &config)?;
+        let (server, other) = (Server::start(binary, &config)?, Server::start(binary, &config)?);
         let mut alone = Vec::new();
-        let mut beside = Hostile::ALL.map(|kind| (kind, Vec::new(), 0.0));
+        let mut beside = Hostile::ALL.map(|kind| (kind, Vec::new(), Vec::new(), 0.0));
         for _ in 0..self.rounds {
-            for (kind, waits, rate) in &mut beside {
+            for (kind, together, apart, rate) in &mut beside {
                 alone.push(self.polite.measure(server.address)?);
                 let attack = Attack::begin(*kind, server.address)?;
-                waits.push(self.polite.measure(server.address)?);
+                together.push(self.polite.measure(server.address)?);
                 *rate += attack.end(self.polite.turn) / self.rounds as f64;
+                let attack = Attack::begin(*kind, other.address)?;
+                apart.push(self.polite.measure(server.address)?);
+                attack.end(self.polite.turn);
             }
         }
-        let beside = beside.into_iter().map(|(kind, waits, rate)| (kind, median(waits), rate)).collect();
-        Ok(Sieged { siege: self, alone: median(alone), beside })
+        let medians = |(kind, together, apart, rate)| Beside {
+            kind,
+            together: median(together),
+            apart: median(apart),
+            rate,
+        };
+        Ok(Sieged { siege: self, alone: median(alone), beside: beside.into_iter().map(medians).collect() })
     }
 }
 
@@ -231,20 +253,20 @@ impl fmt::Display for Sieged {
             "polite client: {:.0} items a second, {rounds} rounds of {:?} each; items_per_second: {bound}",
             polite.rate, polite.turn
         )?;
+        let Waits { p50, p99 } = self.alone;
+        writeln!(f, "alone: p50 {p50:.1?}, p99 {p99:.1?}")?;
         writeln!(
             f,
-            "{:<30} {:>12} {:>12} {:>10} {:>14}",
-            "beside one that", "p50", "p99", "p99 more", "it does a s"
+            "{:<26} {:>10} {:>10} {:>12} {:>12} {:>10} {:>12}",
+            "beside one that", "p50", "p99", "p50, apart", "p99, apart", "p99 more", "it does a s"
         )?;
-        let row = |f: &mut fmt::Formatter<'_>, who: &str, waits: &Waits, rate: &str| {
-            let more = waits.p99.as_secs_f64() / self.alone.p99.as_secs_f64() * 100.0 - 100.0;
-            let (p50, p99) = (format!("{:.1?}", waits.p50), format!("{:.1?}", waits.p99));
-            writeln!(f, "{who:<30} {p50:>12} {p99:>12} {more:>8.0} % {rate:>14}")
-        };
-        row(f, "(nobody)", &self.alone, "")?;
-        for (kind, waits, rate) in &self.beside {
-            row(f, &kind.to_string(), waits, &format!("{rate:.0}"))?;
+        for Beside { kind, together, apart, rate } in &self.beside {
+            let more = together.p99.as_secs_f64() / apart.p99.as_secs_f64() * 100.0 - 100.0;
+            let [one, two, three, four] =
+                [together.p50, together.p99, apart.p50, apart.p99].map(|wait| format!("{wait:.1?}"));
+            let kind = kind.to_string();
+            writeln!(f, "{kind:<26} {one:>10} {two:>10} {three:>12} {four:>12} {more:>8.0} % {rate:>12.0}")?;
         }
-        Ok(())
+        write!(f, "apart: the hostile client is at another server on the same cores")
     }
 }
