@@ -85,9 +85,13 @@ class Server:
 
 
 def threads_left():
-    """Threads besides the first. gRPC's own ends with the last of its objects, some of which wait for the collector."""
+    """Threads besides the first that do not end. gRPC's own is told to with the last of its objects, some of which wait for the
+    collector, and nobody waits until it has."""
     gc.collect()
-    return [thread for thread in threading.enumerate() if thread is not threading.main_thread()]
+    others = [thread for thread in threading.enumerate() if thread is not threading.main_thread()]
+    for thread in others:
+        thread.join(timeout=10)
+    return [thread for thread in others if thread.is_alive()]
 
 
 @pytest.fixture
