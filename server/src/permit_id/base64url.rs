@@ -1,5 +1,5 @@
 //! base64url (RFC 4648, section 5) of exactly 21 bytes, which is 28 characters with nothing left over. Where both lengths are known
-//! beforehand it takes a third of the instructions of a library that takes any, and ids were a tenth of what a session cost.
+//! beforehand, writing and reading an id take 440 instructions instead of the 710 of a library that takes any, by callgrind.
 
 /// Bytes of an id.
 pub(super) const BYTES: usize = 21;
