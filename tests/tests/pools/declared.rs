@@ -4,10 +4,10 @@ use permitd_proto::v1::{
     AcquireRequest, DeleteBudgetRequest, GetBudgetRequest, ListBudgetsRequest, ListPoolsRequest,
 };
 use permitd_server::{config::Config, store::Memory};
-use permitd_tests::{Peer, Permitd, Server, ask, facts, in_flight, soon, until};
+use permitd_tests::{Folder, Peer, Permitd, Server, ask, facts, in_flight, soon, until};
 use tonic::Code;
 
-use crate::{IN_ORDER, pool, standing, start};
+use crate::{IN_ORDER, pool, standing, start, waiting};
 
 /// Goal: a pool is no budget: what only a budget can do is refused with a word on what to do, and no budget can take its name.
 #[tokio::test]
@@ -128,5 +128,26 @@ async fn permits_outlast_the_server() {
     assert_eq!(server.granted_now(ask("any")).await.key, "b");
     server.settle(&permit).await;
     assert_eq!(server.granted_now(ask("any")).await.key, "a");
+    server.stop().await;
+}
+
+/// Goal: a crash mints nothing at any member, not even while a request stands in the queues of all of them.
+#[tokio::test]
+async fn a_killed_server_mints_nothing() {
+    let folder = Folder::new();
+    let data = folder.path("data");
+    let config = format!("[server]\ndata = \"{}\"\n{}", data.display(), pool(["requests=1/1d"; 3], IN_ORDER));
+    let server = Permitd::start(&config).await;
+    for key in ["a", "b", "c"] {
+        assert_eq!(server.granted_now(ask("any")).await.key, key);
+    }
+    let (_waits, _) = server.waiting(ask("any")).await;
+    assert_eq!(waiting(&server).await, [1; 3]);
+    server.kill().await;
+    let server = Permitd::start(&config).await;
+    assert_eq!(waiting(&server).await, [0; 3]);
+    for key in ["any", "a", "b", "c"] {
+        assert_eq!(server.refused_now(ask(key)).await.reason, "NOT_IN_TIME", "{key}");
+    }
     server.stop().await;
 }
