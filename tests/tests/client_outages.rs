@@ -365,23 +365,26 @@ async fn outage_policies() {
 async fn local_shares_stay_within_the_limit() {
     const PER_SECOND: u32 = 60;
     let server = Permitd::start("[budgets.\"p/k\"]\nlimits = [\"requests=60/1s,burst=20\"]\n").await;
-    let done = Arc::new(AtomicU64::new(0));
+    let (served, done) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
     let mut callers = Vec::new();
     for _ in 0..2 {
         let sharing = builder([server.url()])
             .outage_after(Duration::from_millis(200))
             .outage_policy(OutagePolicy::LocalShare);
         let client = soon("a session", sharing.connect()).await.expect("a server");
-        callers.push(tokio::spawn(calls_until_served_alone(client, Arc::clone(&done))));
+        callers.push(tokio::spawn(calls_until_served_alone(client, Arc::clone(&served), Arc::clone(&done))));
     }
-    // When the newest session has a share, the older ones have heard of it too.
-    let mut newest = server.session("").await;
-    newest.ask(1, ask("k")).await;
-    newest.permit(1).await;
-    while newest.shares.is_empty() {
-        newest.read().await.expect("a share");
+    // A session that joins has to wait for its share until the older ones have had the time to hear of theirs. The second one that joins
+    // waits once more, so that nobody's first share can still be on its way when it has its own.
+    until("each to be served", async || served.load(Ordering::Relaxed) == 2).await;
+    for _ in 0..2 {
+        let mut newest = server.session("").await;
+        newest.ask(1, ask("k")).await;
+        newest.permit(1).await;
+        while newest.shares.is_empty() {
+            newest.read().await.expect("a share");
+        }
     }
-    drop(newest);
     server.kill().await;
     let mut calls = Vec::new();
     for caller in callers {
@@ -397,14 +400,22 @@ async fn local_shares_stay_within_the_limit() {
     }
 }
 
-/// One call after the other, until this many were granted by the local share; before and after each.
-async fn calls_until_served_alone(client: Client, done: Arc<AtomicU64>) -> Vec<(Instant, Instant)> {
+/// One call after the other, until all callers had 20 grants of their local share: the times before and after each. Counts the callers
+/// that were served at all, and those that had their 20.
+async fn calls_until_served_alone(
+    client: Client,
+    served: Arc<AtomicU64>,
+    done: Arc<AtomicU64>,
+) -> Vec<(Instant, Instant)> {
     let mut calls = Vec::new();
     let mut alone = 0;
     while alone < 20 || done.load(Ordering::Relaxed) < 2 {
         let sent = Instant::now();
         let guard = acquire(&client).await;
         calls.push((sent, Instant::now()));
+        if calls.len() == 1 {
+            served.fetch_add(1, Ordering::Relaxed);
+        }
         if guard.permit().source() == Source::LocalShare {
             alone += 1;
             if alone == 20 {
