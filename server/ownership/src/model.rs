@@ -41,6 +41,8 @@ pub(crate) enum Guard {
     Fencing,
     /// Before the next write, the claim is written anew under which a write was given up.
     ClaimedAnew,
+    /// The same for a claim that is taken back.
+    TakenBackAnew,
     /// Nothing is granted that was not set aside before.
     SetAside,
     /// What was set aside counts as granted for the next owner.
@@ -51,8 +53,14 @@ impl Guard {
     /// Those that are missed only as time passes.
     pub(crate) const OF_TIME: [Self; 3] = [Self::OwnClock, Self::CountedFromAsking, Self::Margin];
     /// The others.
-    pub(crate) const OF_ORDER: [Self; 5] =
-        [Self::OneClaim, Self::Fencing, Self::ClaimedAnew, Self::SetAside, Self::AsideIsGranted];
+    pub(crate) const OF_ORDER: [Self; 6] = [
+        Self::OneClaim,
+        Self::Fencing,
+        Self::ClaimedAnew,
+        Self::TakenBackAnew,
+        Self::SetAside,
+        Self::AsideIsGranted,
+    ];
 }
 
 /// The model.
@@ -110,6 +118,10 @@ pub(crate) enum Step {
     Leave(usize),
     /// The claim is deleted.
     Release(usize),
+    /// The budget is given up, and the claim stands: etcd was not heard, or did not hear.
+    Stray(usize),
+    /// What is claimed by a server that does not have it is loaded by that server.
+    TakeBack(usize),
 }
 
 impl Cluster {
@@ -146,6 +158,7 @@ impl Cluster {
         match &server.seat {
             Some(seat) => self.steps_of_owner(world, at, seat, steps),
             None if is_free && etcd.leases[at].is_some() => steps.push(Step::Claim(at)),
+            None if etcd.claim.is_some_and(|claim| claim.owner == at) => steps.push(Step::TakeBack(at)),
             None => {}
         }
     }
@@ -169,7 +182,7 @@ impl Cluster {
         if !seat.leaving {
             steps.push(Step::Leave(at));
         } else if seat.writing.is_none() {
-            steps.push(Step::Release(at));
+            steps.extend([Step::Release(at), Step::Stray(at)]);
         }
     }
 
@@ -215,6 +228,7 @@ impl Cluster {
                 etcd.claim = etcd.claim.filter(|claim| claim.made != seat.made);
                 servers[at].seat = None;
             }
+            Step::Stray(_) => servers[at].seat = None,
             _ => return None,
         }
         Some(())
@@ -246,6 +260,13 @@ impl Cluster {
             Step::Claim(_) => {
                 let made = etcd.claim(at);
                 server.seat = Some(Seat::load(made, etcd.kept, self.has(Guard::AsideIsGranted)));
+            }
+            Step::TakeBack(_) => {
+                server.seat = etcd.claim.map(|claim| Seat {
+                    written: claim.written,
+                    doubted: self.has(Guard::TakenBackAnew),
+                    ..Seat::load(claim.made, etcd.kept, self.has(Guard::AsideIsGranted))
+                });
             }
             _ => {}
         }
@@ -297,16 +318,20 @@ impl Model for Cluster {
                 let write = world.etcd.late.remove(number);
                 world.etcd.write(&write, self.has(Guard::Fencing));
             }
-            Step::Enter(at) | Step::Fall(at) | Step::Renew(at) | Step::HearRenewal(at) | Step::Claim(at) => {
-                self.step_server(&mut world, at, step)
-            }
+            Step::Enter(at)
+            | Step::Fall(at)
+            | Step::Renew(at)
+            | Step::HearRenewal(at)
+            | Step::Claim(at)
+            | Step::TakeBack(at) => self.step_server(&mut world, at, step),
             Step::Grant(at)
             | Step::Save(at)
             | Step::Write { server: at, .. }
             | Step::GiveUpWrite(at)
             | Step::ClaimAnew { server: at, .. }
             | Step::Leave(at)
-            | Step::Release(at) => self.step_owner(&mut world, at, step)?,
+            | Step::Release(at)
+            | Step::Stray(at) => self.step_owner(&mut world, at, step)?,
         }
         Some(world)
     }

@@ -1,6 +1,10 @@
 //! Budgets that this server takes: each begins with everything counted as granted that its last owner may have granted.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use futures_util::stream::{self, StreamExt as _};
 use permitd_budget::{Resumed, Time};
@@ -39,6 +43,7 @@ impl Cluster {
     pub(super) async fn claim_what_is_due(self: Arc<Self>) {
         let mut look = tokio::time::interval(LOOK_EVERY);
         let mut changed = self.changed.subscribe();
+        let mut strays = BTreeSet::new();
         loop {
             tokio::select! {
                 () = self.wants.notified() => {}
@@ -46,6 +51,7 @@ impl Cluster {
                 _ = changed.changed() => {}
                 () = self.owned.deposed.notified() => self.give_up_lost(),
                 _ = look.tick() => {
+                    strays = self.see_to_strays(&strays).await;
                     self.give_to_others().await;
                     if let Err(status) = self.need_ids().await {
                         tracing::warn!(error = status.message(), "can't get ids for new budgets");
@@ -98,17 +104,17 @@ impl Cluster {
                 failure: vec![read(owner)],
             })
             .await?;
-        let (revision, written) = if response.succeeded {
+        let (revision, written, is_doubted) = if response.succeeded {
             let revision = response.header.map_or(0, |header| header.revision);
-            (revision, revision)
+            (revision, revision, false)
         } else {
             let found = response.responses.into_iter().find_map(|response| match response.done {
                 Some(Done::Range(range)) => range.kvs.into_iter().next(),
                 _ => None,
             });
-            // An earlier claim of this server's, of which it never heard.
+            // An earlier claim of this server's, under which a write may still be on its way.
             let Some(found) = found.filter(|found| found.lease == standing.lease) else { return Ok(()) };
-            (found.create_revision, found.mod_revision)
+            (found.create_revision, found.mod_revision, true)
         };
         // What was to be written of it under an earlier claim is written or dropped by now, so that it never is under this one.
         if let Some(keeper) = self.registry.keeper() {
@@ -126,7 +132,7 @@ impl Cluster {
             return Ok(());
         }
         let hold = Hold { owner: self.name.clone(), lease: standing.lease, revision, written };
-        self.owned.claimed(budget.clone(), hold, &loaded.rows);
+        self.owned.claimed(budget.clone(), hold, is_doubted, &loaded.rows);
         // Before it can be given up again.
         self.directory.write().owner_is(budget.clone(), self.name.clone());
         let seated = self.registry.seat(budget, kept, &back, asked);
@@ -135,6 +141,44 @@ impl Cluster {
             tracing::error!(%budget, %error, "can't be owned here");
         }
         self.tell_change();
+        Ok(())
+    }
+
+    /// Sees to budgets that etcd has as this server's though it does not have them: claims and releases of which it never heard what
+    /// became. Nobody else could have them while this server's lease lasts. `before`: those of the last look, since what was done
+    /// just now may not be known here yet; those of this one are returned.
+    async fn see_to_strays(&self, before: &BTreeSet<BudgetName>) -> BTreeSet<BudgetName> {
+        let strays = self.strays();
+        for budget in strays.intersection(before) {
+            tracing::warn!(%budget, "is claimed by this server, which does not have it; sees to it");
+            if !self.takes_none() {
+                self.want(budget);
+            } else if let Err(status) = self.release_stray(budget).await {
+                tracing::warn!(%budget, error = status.message(), "can't be released yet");
+            }
+        }
+        strays
+    }
+
+    fn strays(&self) -> BTreeSet<BudgetName> {
+        let seats = self.registry.seats();
+        let (on_their_way, directory) = (self.on_their_way.lock(), self.directory.read());
+        // Whatever has a seat is known as this server's: as a rule there is nothing to look for.
+        if directory.owned(&self.name) <= seats.len() {
+            return BTreeSet::new();
+        }
+        let strays = directory.owned_by(&self.name).filter(|name| !seats.contains(*name));
+        strays.filter(|name| !on_their_way.contains(*name)).cloned().collect()
+    }
+
+    async fn release_stray(&self, budget: &BudgetName) -> Result<(), Status> {
+        let standing = *self.standing.lock();
+        let found = self.etcd.get(&self.keys.owner(budget)).await?;
+        if let (Some(standing), Some(found)) = (standing, found)
+            && found.lease == standing.lease
+        {
+            self.release(budget, found.create_revision).await;
+        }
         Ok(())
     }
 

@@ -206,6 +206,11 @@ impl Directory {
         living.map(|(name, _)| name).filter(|name| !self.owners.contains_key(*name))
     }
 
+    /// Budgets of that server.
+    pub(crate) fn owned_by(&self, member: &str) -> impl Iterator<Item = &BudgetName> {
+        self.owners.iter().filter(move |(_, owner)| *owner == member).map(|(budget, _)| budget)
+    }
+
     /// Who should own a budget that nobody owns.
     pub(crate) fn place(&self, budget: &BudgetName) -> Option<&str> {
         self.pinned(budget).or_else(|| place(budget, &self.candidates()))

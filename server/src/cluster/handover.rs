@@ -1,7 +1,7 @@
 //! Budgets that this server gives up in good order: each is written down to the unit first, with its permits, and whoever waits is passed on
 //! to the next owner.
 
-use std::sync::atomic::Ordering;
+use std::sync::{Arc, atomic::Ordering};
 
 use futures_util::stream::{self, StreamExt as _};
 
@@ -10,7 +10,7 @@ use super::{
     claims::CLAIMS_MAX,
     etcd::{delete, made_at, messages::TxnRequest},
 };
-use crate::config::BudgetName;
+use crate::{cell::Cell, config::BudgetName};
 
 /// Budgets given to others between two looks, so that what moves is a small part of what goes on.
 const MOVES_MAX: usize = 4;
@@ -47,8 +47,17 @@ impl Cluster {
     /// Gives a budget up: to the unit, with its permits. Nothing happens if it is not this server's, or on its way already.
     async fn hand_over(&self, budget: &BudgetName) {
         let Some(revision) = self.owned.revision(budget) else { return };
+        self.on_their_way.lock().insert(budget.clone());
         // Whoever unseats it, and nobody else, releases the claim: what is left has to be written down before.
-        let Some(cell) = self.registry.unseat(budget, true) else { return };
+        if let Some(cell) = self.registry.unseat(budget, true) {
+            self.write_down(cell).await;
+            self.release(budget, revision).await;
+        }
+        self.on_their_way.lock().remove(budget);
+    }
+
+    /// Writes down to the unit what was given up.
+    async fn write_down(&self, cell: Option<Arc<Cell>>) {
         if let (Some(keeper), Some(cell)) = (self.registry.keeper(), cell) {
             for _ in 0..SAVES_MAX {
                 if keeper.flush().await.is_ok() {
@@ -57,13 +66,17 @@ impl Cluster {
             }
             cell.leave(false);
         }
+    }
+
+    /// Ends a claim, so that another server can have the budget.
+    pub(super) async fn release(&self, budget: &BudgetName, revision: i64) {
         let owner = self.keys.owner(budget);
         let request = TxnRequest {
             compare: vec![made_at(owner.clone(), revision)],
             success: vec![delete(owner)],
             failure: Vec::new(),
         };
-        // If that fails, the next owner comes when the lease has ended.
+        // If that fails the claim stands, and is a stray.
         if let Err(status) = self.etcd.txn(request).await {
             tracing::warn!(%budget, error = status.message(), "can't be handed over");
             return;

@@ -268,6 +268,7 @@ impl Joined {
             is_drained: AtomicBool::new(false),
             wanted: Mutex::default(),
             wants: Notify::new(),
+            on_their_way: Mutex::default(),
             lookups: Lookups::default(),
             lookers: Mutex::default(),
             changed: watch::channel(0).0,

@@ -20,7 +20,7 @@ mod service;
 pub(crate) mod unary;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt,
     sync::{
         Arc, Weak,
@@ -81,6 +81,8 @@ pub(crate) struct Cluster {
     /// Budgets to claim, and whether a request asked for them.
     wanted: Mutex<BTreeMap<BudgetName, bool>>,
     wants: Notify,
+    /// Budgets that are being handed over.
+    on_their_way: Mutex<BTreeSet<BudgetName>>,
     /// Names that the directory does not know.
     lookups: Lookups,
     /// Sessions that want to look again when something changed.

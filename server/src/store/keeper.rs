@@ -103,10 +103,12 @@ impl Keeper {
         told.await.unwrap_or(Err(gone))
     }
 
-    fn take(&self, last: Instant) -> Queue {
+    /// `more`: there is something to write beside the queue.
+    fn take(&self, last: Instant, more: bool) -> Queue {
         let mut queue = self.queue.lock();
         loop {
-            let is_empty = queue.cells.is_empty() && queue.rows.is_empty() && queue.waiting.is_empty();
+            let is_empty =
+                !more && queue.cells.is_empty() && queue.rows.is_empty() && queue.waiting.is_empty();
             let wait = match queue.pressure {
                 _ if queue.end.is_some() => Some(Duration::ZERO),
                 _ if is_empty => None,
@@ -172,7 +174,7 @@ impl Writer {
     fn run(mut self) -> Result<(), StoreError> {
         let mut last = Instant::now();
         loop {
-            let queue = self.keeper.take(last);
+            let queue = self.keeper.take(last, !self.kept.is_empty());
             let (cells, is_end) = match queue.end {
                 None => (queue.cells, false),
                 Some(End::Finish(all)) => {
@@ -230,5 +232,36 @@ impl Writer {
             }
         }
         written
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Memory;
+
+    /// Goal: rows of nobody's that could not be written are written once that is possible again, though nothing else changes.
+    #[tokio::test]
+    async fn rows_that_failed_are_written_again() {
+        let (memory, keeper) = (Memory::default(), Arc::new(Keeper::default()));
+        memory.fail_after(0, false);
+        let store = Box::new(memory.clone());
+        let _thread = KeeperThread::start(Arc::clone(&keeper), store, Clock::start()).expect("a thread");
+        keeper.push([Write::Put(Table::Changes, vec![1], vec![2])]);
+        keeper.flush().await.expect_err("as ordered");
+        memory.mend();
+        let again = async {
+            while keeper.is_failing() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), again).await.expect("another try");
+        let mut rows = Vec::new();
+        let mut read = |table, key: &[u8], value: &[u8]| {
+            rows.push((table, key.to_vec(), value.to_vec()));
+            Ok(())
+        };
+        memory.clone().read(&mut read).expect("rows");
+        assert!(rows.contains(&(Table::Changes, vec![1], vec![2])), "{rows:?}");
     }
 }

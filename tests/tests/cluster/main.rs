@@ -7,4 +7,5 @@ mod fleet;
 mod joining;
 mod late;
 mod steered;
+mod strays;
 mod together;

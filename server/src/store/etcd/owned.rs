@@ -46,9 +46,9 @@ pub(super) struct Claim {
 }
 
 impl Owned {
-    /// The budget is this server's from now on, with what was loaded of it.
-    pub(crate) fn claimed(&self, name: BudgetName, hold: Hold, rows: &[Row]) {
-        let mut claim = Claim { hold, is_doubted: false, current: None, pages: BTreeMap::new() };
+    /// The budget is this server's from now on, with what was loaded of it. `is_doubted`: a write under the claim may still come.
+    pub(crate) fn claimed(&self, name: BudgetName, hold: Hold, is_doubted: bool, rows: &[Row]) {
+        let mut claim = Claim { hold, is_doubted, current: None, pages: BTreeMap::new() };
         let mut claims = self.claims.lock();
         for (table, key, value) in rows {
             match (table, id_of(key)) {
