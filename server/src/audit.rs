@@ -54,8 +54,10 @@ pub struct Entry {
     pub who: String,
     /// What was done.
     pub what: What,
-    /// To which budget.
-    pub budget: BudgetName,
+    /// To which budget; `None` where it was done to a server.
+    pub budget: Option<BudgetName>,
+    /// The server that a budget was moved to, or that was drained; empty for what has to do with none.
+    pub server: String,
     /// What stood before; `None` for a new budget.
     pub before: Option<Declared>,
     /// What stands now; `None` for a deleted budget.
@@ -64,7 +66,7 @@ pub struct Entry {
     pub reason: String,
 }
 
-/// What can be done to a budget.
+/// What can be done to a budget, or to a server of a cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum What {
     /// Created or replaced.
@@ -79,12 +81,27 @@ pub enum What {
     Reset,
     /// Other limits by the budget's schedule.
     Schedule,
+    /// To a server, where it stays; to none: it may be wherever the cluster likes.
+    Move,
+    /// A server takes no budgets.
+    Drain,
+    /// It takes budgets again.
+    Undrain,
 }
 
 impl What {
     /// All of them.
-    pub const ALL: [What; 6] =
-        [What::Set, What::Pause, What::Resume, What::Delete, What::Reset, What::Schedule];
+    pub const ALL: [What; 9] = [
+        What::Set,
+        What::Pause,
+        What::Resume,
+        What::Delete,
+        What::Reset,
+        What::Schedule,
+        What::Move,
+        What::Drain,
+        What::Undrain,
+    ];
 
     /// The wire's name.
     #[must_use]
@@ -96,6 +113,9 @@ impl What {
             What::Delete => "delete",
             What::Reset => "reset",
             What::Schedule => "schedule",
+            What::Move => "move",
+            What::Drain => "drain",
+            What::Undrain => "undrain",
         }
     }
 }
@@ -177,27 +197,26 @@ impl Trail {
         }
     }
 
-    /// At most `most` entries that `wanted` holds for, the newest first, from before the entry of number `before`.
+    /// At most `most` entries of budgets, or of none, that `wanted` holds for, the newest first, from before the entry of number `before`.
     #[must_use]
     pub fn page(
         &self,
         before: Option<u64>,
         most: usize,
-        wanted: impl Fn(&BudgetName) -> bool,
+        wanted: impl Fn(Option<&BudgetName>) -> bool,
     ) -> Vec<Arc<Entry>> {
         let entries = self.entries.lock();
         let older =
             entries.kept.iter().rev().filter(|entry| before.is_none_or(|before| entry.number < before));
-        older.filter(|entry| wanted(&entry.budget)).take(most).cloned().collect()
+        older.filter(|entry| wanted(entry.budget.as_ref())).take(most).cloned().collect()
     }
 }
 
 impl Entry {
     /// As callers see it.
     pub(crate) fn to_wire(&self) -> v1::Change {
-        let written = |declared: &Option<Declared>| {
-            declared.as_ref().map(|declared| budget::write(&self.budget, declared))
-        };
+        let written =
+            |declared: &Option<Declared>| Some(budget::write(self.budget.as_ref()?, declared.as_ref()?));
         v1::Change {
             at: Some(encode::timestamp(self.at)),
             who: self.who.clone(),
@@ -205,6 +224,7 @@ impl Entry {
             before: written(&self.before),
             after: written(&self.after),
             reason: self.reason.clone(),
+            server: self.server.clone(),
         }
     }
 
@@ -238,7 +258,8 @@ mod tests {
             at: Time::ZERO,
             who: "loopback".to_owned(),
             what,
-            budget: budget.parse().expect("a name"),
+            budget: Some(budget.parse().expect("a name")),
+            server: String::new(),
             before: None,
             after: None,
             reason: String::new(),
@@ -284,10 +305,12 @@ mod tests {
         let huge = Declared { spec: Arc::new(spec), etag: String::new(), source: Source::Admin };
         let trail = Trail::new(1_000);
         for _ in 0..100 {
-            let budget = "a/x".parse().expect("a name");
+            let budget = Some("a/x".parse().expect("a name"));
             let after = Some(huge.clone());
-            let (number, at, who, reason) = (0, Time::ZERO, String::new(), String::new());
-            let entry = Entry { number, at, who, what: What::Set, budget, before: None, after, reason };
+            let (number, at, who, server, reason) =
+                (0, Time::ZERO, String::new(), String::new(), String::new());
+            let entry =
+                Entry { number, at, who, what: What::Set, budget, server, before: None, after, reason };
             trail.make(|| Ok::<_, ()>(((), entry))).expect("a change that is made");
         }
         let kept = trail.page(None, 1_000, |_| true);
@@ -302,7 +325,10 @@ mod tests {
         enter(&trail, "a/x", What::Set);
         enter(&trail, "b/x", What::Resume);
         assert_eq!(trail.make(|| Err::<((), Entry), _>("no")), Err("no"));
-        assert_eq!(numbers(&trail.page(None, 10, |name| name.provider() == "b")), [2]);
+        assert_eq!(
+            numbers(&trail.page(None, 10, |name| name.is_some_and(|name| name.provider() == "b"))),
+            [2]
+        );
         assert_eq!(trail.page(None, 10, |_| true)[0].what.name(), "resume");
     }
 }

@@ -4,7 +4,7 @@ use clap::Args;
 use permitd_proto::v1;
 use permitd_server::{
     config::BudgetName,
-    shown::{budget_of, change_json, difference},
+    shown::{budget_of, change_json, changed},
 };
 
 use crate::{
@@ -49,12 +49,8 @@ impl Changes {
         let mut table = Table::new(&columns.map(|column| (column, Align::Left)));
         for change in &changes {
             let at = change.at.as_ref().map(moment).unwrap_or_default();
-            let cells = [
-                change.who.clone(),
-                change.what.clone(),
-                budget_of(change),
-                difference(change.before.as_ref(), change.after.as_ref()).join(" "),
-            ];
+            let cells =
+                [change.who.clone(), change.what.clone(), budget_of(change), changed(change).join(" ")];
             table.row([at].into_iter().chain(cells).chain([change.reason.clone()]));
         }
         print(table.render())

@@ -130,8 +130,8 @@ impl Admin {
         after: Option<Declared>,
         reason: String,
     ) -> Entry {
-        let (at, who, budget) = (self.registry.clock().now(), caller.name().to_owned(), name.clone());
-        Entry { number: 0, at, who, what, budget, before, after, reason }
+        let (at, who, budget) = (self.registry.clock().now(), caller.name().to_owned(), Some(name.clone()));
+        Entry { number: 0, at, who, what, budget, server: String::new(), before, after, reason }
     }
 }
 
@@ -405,10 +405,14 @@ impl AdminService for Admin {
         let most = page_size(size)?;
         let pages = Pages::new("changes", &format!("{provider}/{key}"));
         let before = pages.read::<u64>(&page_token)?;
-        let wanted = |name: &BudgetName| {
-            (provider.is_empty() || name.provider() == provider)
-                && (key.is_empty() || name.key() == key)
-                && caller.may_see(name)
+        let wanted = |name: Option<&BudgetName>| match name {
+            Some(name) => {
+                (provider.is_empty() || name.provider() == provider)
+                    && (key.is_empty() || name.key() == key)
+                    && caller.may_see(name)
+            }
+            // What was done to a server touches all budgets.
+            None => provider.is_empty() && key.is_empty() && caller.may_see_all(),
         };
         // One more than wanted tells whether there is another page.
         let entries = self.trail.page(before, most + 1, wanted);

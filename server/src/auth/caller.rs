@@ -199,6 +199,11 @@ impl Caller {
         }
     }
 
+    /// Whether they see every budget that there can be.
+    pub(crate) fn may_see_all(&self) -> bool {
+        self.known().is_none_or(|known| known.rules.budgets.is_empty())
+    }
+
     /// Whether they may use a budget of this name, if it exists.
     pub(crate) fn check_budget(&self, budget: &BudgetName) -> Result<(), Fault> {
         if self.may_see(budget) {

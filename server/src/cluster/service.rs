@@ -1,6 +1,6 @@
 //! `ClusterService`: who the servers are, and steering which budgets each has. What is asked of another server is passed on to it.
 
-use std::{fmt, sync::Arc, time::Instant};
+use std::{convert::Infallible, fmt, sync::Arc, time::Instant};
 
 use permitd_budget::Time;
 use permitd_proto::v1::{self, cluster_service_server::ClusterService};
@@ -16,6 +16,7 @@ use super::{
     peers::on_behalf,
 };
 use crate::{
+    audit::{Entry, What},
     auth::{Caller, Gate},
     config::BudgetName,
     status::{DRAINING_HINT, Fault},
@@ -71,12 +72,19 @@ impl ClusterService for Service {
         caller.check_budget(&budget)?;
         // There is such a budget, and somebody has it or gets it.
         cluster.find(&budget, Errand::Use, &caller).await?;
-        if request.server.is_empty() {
+        cluster.can_enter()?;
+        let server = request.server;
+        if server.is_empty() {
             cluster.unpin(&budget).await?;
         } else {
-            cluster.pin(&budget, &request.server).await?;
+            cluster.pin(&budget, &server).await?;
         }
-        tracing::info!(%budget, server = request.server, who = caller.name(), "is moved");
+        tracing::info!(%budget, server, who = caller.name(), "is moved");
+        cluster.enter_steered(&caller, What::Move, Some(&budget), &server).await?;
+        if !server.is_empty() {
+            let is_there = |cluster: &Cluster| cluster.directory.read().owner(&budget) == Some(&*server);
+            cluster.until(&budget.to_string(), is_there).await?;
+        }
         let owner = cluster.directory.read().owner(&budget).unwrap_or_default().to_owned();
         Ok(Response::new(v1::MoveBudgetResponse { owner }))
     }
@@ -96,8 +104,11 @@ impl ClusterService for Service {
         if !undo {
             cluster.check_others_take()?;
         }
-        tracing::info!(undo, who = caller.name(), "takes no budgets any more, unless that is undone");
+        cluster.can_enter()?;
+        let what = if undo { What::Undrain } else { What::Drain };
+        tracing::info!(what = what.name(), who = caller.name(), "whether this server takes budgets");
         cluster.drain(undo).await;
+        cluster.enter_steered(&caller, what, None, &server).await?;
         if !undo {
             cluster.until("the budgets", |cluster| cluster.registry.seats().is_empty()).await?;
         }
@@ -130,7 +141,7 @@ impl Cluster {
         }
     }
 
-    /// Moves a budget to a server, and has it stay there.
+    /// Has a budget move to a server, and stay there.
     async fn pin(&self, budget: &BudgetName, server: &str) -> Result<(), Fault> {
         let takes = self.directory.read().member(server).map(|row| !row.leaving);
         match takes {
@@ -143,9 +154,7 @@ impl Cluster {
             }
             Some(true) => {}
         }
-        self.write(put(self.keys.pin(budget), server.as_bytes().to_vec(), 0)).await?;
-        let is_there = |cluster: &Self| cluster.directory.read().owner(budget) == Some(server);
-        self.until(&budget.to_string(), is_there).await
+        self.write(put(self.keys.pin(budget), server.as_bytes().to_vec(), 0)).await
     }
 
     /// A budget may be wherever the cluster likes.
@@ -166,6 +175,42 @@ impl Cluster {
             let message = format!("etcd can't be written ({}); nothing was changed", status.message());
             Fault::new(Code::Unavailable, "STORE_UNAVAILABLE", message).after(DRAINING_HINT)
         })
+    }
+
+    /// Refuses to be steered while that can't be entered into the audit trail.
+    fn can_enter(&self) -> Result<(), Fault> {
+        match self.registry.keeper() {
+            Some(keeper) if keeper.is_failing() => Err(Fault::store_unavailable("nothing was changed")),
+            _ => Ok(()),
+        }
+    }
+
+    /// Enters into the audit trail what somebody steered, and waits until that is written down.
+    async fn enter_steered(
+        &self,
+        caller: &Caller,
+        what: What,
+        budget: Option<&BudgetName>,
+        server: &str,
+    ) -> Result<(), Fault> {
+        // A budget is moved as it is.
+        let declared = budget.and_then(|name| Some(self.directory.read().budget(name)?.1.declared.clone()));
+        let entry = Entry {
+            number: 0,
+            at: self.clock.now(),
+            who: caller.name().to_owned(),
+            what,
+            budget: budget.cloned(),
+            server: server.to_owned(),
+            before: declared.clone(),
+            after: declared,
+            reason: String::new(),
+        };
+        let entered: Result<(), Infallible> = self.trail.make(|| Ok(((), entry)));
+        let Ok(()) = entered;
+        let Some(keeper) = self.registry.keeper() else { return Ok(()) };
+        let written = keeper.flush().await;
+        written.map_err(|_| Fault::store_unavailable("it was done, but is not in the audit trail yet"))
     }
 
     /// Refuses to be the last that takes budgets.

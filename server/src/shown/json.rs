@@ -202,6 +202,7 @@ pub fn change_json(change: &v1::Change) -> Value {
         "after": change.after.as_ref().map(budget_json),
         "difference": difference(change.before.as_ref(), change.after.as_ref()),
         "reason": change.reason,
+        "server": change.server,
     })
 }
 

@@ -63,6 +63,17 @@ pub fn budget_of(change: &v1::Change) -> String {
     change.after.as_ref().or(change.before.as_ref()).map(name).unwrap_or_default()
 }
 
+/// What a change came to, line by line: what is there in place of what, or where it went.
+#[must_use]
+pub fn changed(change: &v1::Change) -> Vec<String> {
+    match (&*change.what, &*change.server) {
+        ("move", "") => vec!["anywhere".to_owned()],
+        ("move", server) => vec![format!("to {server}")],
+        (_, "") => difference(change.before.as_ref(), change.after.as_ref()),
+        (_, server) => vec![server.to_owned()],
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::moment;

@@ -86,6 +86,7 @@ pub(crate) fn remove_budget(id: u32) -> [Write; 3] {
 struct ChangeRow {
     #[prost(message, optional, tag = "1")]
     change: Option<v1::Change>,
+    /// Both empty where it was done to a server.
     #[prost(string, tag = "2")]
     provider: String,
     #[prost(string, tag = "3")]
@@ -101,8 +102,8 @@ pub(crate) fn put_change(entry: &Entry) -> Write {
         |of: &Option<Declared>| of.as_ref().is_some_and(|declared| declared.source == Source::Admin);
     let row = ChangeRow {
         change: Some(entry.to_wire()),
-        provider: entry.budget.provider().to_owned(),
-        key: entry.budget.key().to_owned(),
+        provider: entry.budget.as_ref().map_or_else(String::new, |name| name.provider().to_owned()),
+        key: entry.budget.as_ref().map_or_else(String::new, |name| name.key().to_owned()),
         before_by_admin: by_admin(&entry.before),
         after_by_admin: by_admin(&entry.after),
     };
@@ -125,7 +126,11 @@ pub(crate) fn read_change(key: &[u8], value: &[u8]) -> Option<Entry> {
         at: budget::read_time("at", &change.at?).ok()?,
         who: change.who,
         what: What::ALL.into_iter().find(|what| what.name() == change.what)?,
-        budget: BudgetName::new(&row.provider, &row.key).ok()?,
+        budget: match (&*row.provider, &*row.key) {
+            ("", "") => None,
+            (provider, key) => Some(BudgetName::new(provider, key).ok()?),
+        },
+        server: change.server,
         before: declared(change.before, row.before_by_admin)?,
         after: declared(change.after, row.after_by_admin)?,
         reason: change.reason,
@@ -271,13 +276,18 @@ mod tests {
             at: Time::from_nanos(1_700_000_000_123_456_789),
             who: "loopback".to_owned(),
             what: What::Delete,
-            budget: name,
+            budget: Some(name),
+            server: String::new(),
             before: Some(declared),
             after: None,
             reason: "why".to_owned(),
         };
         let (key, value) = put(put_change(&entry));
-        assert_eq!(read_change(&key, &value), Some(entry));
+        assert_eq!(read_change(&key, &value).as_ref(), Some(&entry));
+        let drained =
+            Entry { what: What::Drain, budget: None, server: "a:1".to_owned(), before: None, ..entry };
+        let (key, value) = put(put_change(&drained));
+        assert_eq!(read_change(&key, &value), Some(drained));
 
         let permit = SavedPermit {
             key: u64::MAX,

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use permitd_proto::v1::{
-    AcquireRequest, ClusterMember, DrainServerRequest, GetClusterRequest, GetClusterResponse,
-    MoveBudgetRequest,
+    AcquireRequest, Change, ClusterMember, DrainServerRequest, GetClusterRequest, GetClusterResponse,
+    ListChangesRequest, MoveBudgetRequest,
 };
 use permitd_tests::{DAY, Facts, Peer, Permitd, ask, facts, http_get, in_flight, rate, soon, success, until};
 use tonic::{Code, Status};
@@ -31,6 +31,12 @@ async fn moved(peer: &Peer, key: &str, server: &str) -> Result<String, Status> {
 async fn drained(peer: &Peer, server: &str, undo: bool) -> Result<(), Status> {
     let request = DrainServerRequest { server: server.to_owned(), undo };
     soon("a drained server", peer.cluster().await.drain_server(request)).await.map(drop)
+}
+
+/// What was changed, the newest first, as a server knows it.
+async fn changes(peer: &Peer, of: ListChangesRequest) -> Vec<Change> {
+    let answer = soon("the trail", peer.admin().await.list_changes(of)).await;
+    answer.expect("a trail").into_inner().changes
 }
 
 fn refused<T: std::fmt::Debug>(answer: Result<T, Status>) -> Facts {
@@ -103,6 +109,39 @@ async fn a_server_is_drained() {
     drained(&stays, &names[0], true).await.expect("undone");
     until("what was moved to it", async || stays.state("a").await.owner == names[0]).await;
     assert_eq!(stays.level("a", "requests").await, 9);
+}
+
+/// Goal: who steered what is in the audit trail of every server: a budget with what is declared of it, a server without any; and what was
+/// refused is not.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_steered_is_remembered() {
+    let fleet = Fleet::start(2, 1).await;
+    let (one, other) = (fleet.server(0), fleet.server(1));
+    let names = [&one, &other].map(|server| server.address.to_string());
+    one.set("k", vec![in_flight(1)]).await;
+    fleet.is_known("k").await;
+    moved(&one, "k", &names[1]).await.expect("moved");
+    moved(&other, "k", "nobody").await.expect_err("there is no such server");
+    moved(&other, "k", "").await.expect("anywhere");
+    drained(&one, &names[1], false).await.expect("drained");
+    drained(&other, &names[0], false).await.expect_err("nobody is left");
+    drained(&other, &names[1], true).await.expect("undone");
+
+    let wanted =
+        [("undrain", &*names[1]), ("drain", &names[1]), ("move", ""), ("move", &names[1]), ("set", "")];
+    for server in [&one, &other] {
+        until("the whole trail", async || {
+            let told = changes(server, ListChangesRequest::default()).await;
+            told.iter().map(|change| (&*change.what, &*change.server)).eq(wanted)
+        })
+        .await;
+        let of_budget = ListChangesRequest { key: "k".to_owned(), ..ListChangesRequest::default() };
+        let told = changes(server, of_budget).await;
+        assert_eq!(told.iter().map(|change| &*change.what).collect::<Vec<_>>(), ["move", "move", "set"]);
+        assert!(told.iter().all(|change| change.who == "loopback"));
+        assert_eq!(told[0].before, told[0].after, "a budget is moved as it is");
+        assert_eq!(told[0].after.as_ref().map(|budget| &*budget.key), Some("k"));
+    }
 }
 
 /// Goal: what can't be steered is refused with what is wrong.

@@ -24,7 +24,7 @@ use super::{
 use crate::{
     admin::read_budget,
     schedule::{course, wall},
-    shown::{change_json, command, difference, explained_json, in_force_json, moment},
+    shown::{change_json, changed, command, explained_json, in_force_json, moment},
     status::Fault,
 };
 
@@ -159,7 +159,7 @@ pub(super) async fn changes(
 
 /// A change without the two declarations that it lies between, which may be long, as may be what sets them apart.
 fn in_short(change: &v1::Change) -> Value {
-    let mut lines = difference(change.before.as_ref(), change.after.as_ref());
+    let mut lines = changed(change);
     let others = lines.len().saturating_sub(DIFFERENCES);
     lines.truncate(DIFFERENCES);
     lines.extend((others > 0).then(|| format!("and {others} more")));

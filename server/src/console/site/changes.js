@@ -27,11 +27,13 @@ function keyOf({ at, budget, what }) {
   return JSON.stringify([at, budget, what]);
 }
 
-/** What is there in place of what. */
+/** What is there in place of what, and what else is told of a change. */
+const SIGNS = { "+": "plus", "-": "minus" };
+
 export function drawDifference(cell, { difference }) {
   const text = difference.join("\n");
   if (cell.textContent === difference.join("")) return;
-  cell.replaceChildren(...difference.map((line) => el("div", { class: line.startsWith("+") ? "plus" : "minus" }, line)));
+  cell.replaceChildren(...difference.map((line) => el("div", { class: SIGNS[line[0]] ?? "" }, line)));
   cell.setAttribute("title", text);
 }
 
