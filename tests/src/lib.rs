@@ -4,6 +4,7 @@
 mod authority;
 mod calls;
 mod draws;
+mod ends;
 mod etcd;
 mod facts;
 mod folder;

@@ -157,6 +157,15 @@ impl Permitd {
         kill_process(self.pid(), signal).expect("it is ours");
     }
 
+    /// Its number among the system's processes.
+    ///
+    /// # Panics
+    /// If it is gone.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.child.id().expect("it runs")
+    }
+
     fn pid(&self) -> Pid {
         let id = self.child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
         id.expect("it runs")

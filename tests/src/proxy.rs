@@ -1,6 +1,6 @@
 //! A TCP proxy between a client and a server that can cut, stall, slow down and half-open the connections that go through it.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -12,6 +12,8 @@ use tokio::{
     task::JoinHandle,
     time::sleep,
 };
+
+use crate::ends::ports_of;
 
 /// Bytes that a slow connection passes on at a time, and how long it takes for them.
 const SLOW_BYTES: usize = 256;
@@ -35,13 +37,25 @@ pub enum Way {
     Back,
 }
 
-#[derive(Clone, Copy, Debug)]
+/// What of one client is held back.
+#[derive(Clone, Debug)]
+struct Held {
+    /// Its process.
+    client: u32,
+    way: Way,
+    /// Its ends of connections.
+    ports: Vec<u16>,
+}
+
+#[derive(Clone, Debug)]
 struct State {
     server: SocketAddr,
     /// Bytes flow there.
     flows_there: bool,
     /// Bytes flow back.
     flows_back: bool,
+    /// Those of some clients don't, though.
+    held: Arc<Vec<Held>>,
     /// A few of them at a time.
     slow: bool,
     /// New connections are served; else they are closed at once.
@@ -66,6 +80,7 @@ impl Proxy {
             server,
             flows_there: true,
             flows_back: true,
+            held: Arc::default(),
             slow: false,
             open: true,
             accepted: 0,
@@ -114,9 +129,19 @@ impl Proxy {
         });
     }
 
-    /// Lets the bytes flow, both ways.
+    /// Holds the bytes of one client back, of one way, until they [flow](Self::flow) again: others of this machine that come by here notice
+    /// nothing. A client is told by its process, also where it connects anew.
+    pub fn stall_of(&self, client: u32, way: Way) {
+        let held = Held { client, way, ports: ports_of(client) };
+        self.state.send_modify(|state| Arc::make_mut(&mut state.held).push(held));
+    }
+
+    /// Lets the bytes flow, both ways, of everybody.
     pub fn flow(&self) {
-        self.state.send_modify(|state| (state.flows_there, state.flows_back) = (true, true));
+        self.state.send_modify(|state| {
+            (state.flows_there, state.flows_back) = (true, true);
+            state.held = Arc::default();
+        });
     }
 
     /// Passes few bytes at a time, or as many as there are.
@@ -137,6 +162,29 @@ impl Proxy {
     }
 }
 
+impl State {
+    /// Whether bytes flow that way, of a client whose end is that port.
+    fn flows(&self, way: Way, port: u16) -> bool {
+        let flows = match way {
+            Way::There => self.flows_there,
+            Way::Back => self.flows_back,
+        };
+        let is_held = |held: &Held| held.way == way && held.ports.contains(&port);
+        flows && !self.held.iter().any(is_held)
+    }
+
+    /// Somebody has connected: it may be a client that is held back.
+    fn came(&mut self, port: u16) {
+        if !self.held.is_empty() {
+            for held in Arc::make_mut(&mut self.held) {
+                if ports_of(held.client).contains(&port) {
+                    held.ports.push(port);
+                }
+            }
+        }
+    }
+}
+
 impl Drop for Proxy {
     fn drop(&mut self) {
         self.accepting.abort();
@@ -145,20 +193,21 @@ impl Drop for Proxy {
 }
 
 async fn accept(listener: TcpListener, state: watch::Sender<State>) {
-    while let Ok((client, _)) = listener.accept().await {
+    while let Ok((client, from)) = listener.accept().await {
         let mut number = 0;
         state.send_modify(|state| {
             number = state.accepted;
             state.accepted += 1;
+            state.came(from.port());
         });
         let watched = state.subscribe();
         if watched.borrow().open {
-            tokio::spawn(connection(client, number, watched));
+            tokio::spawn(connection(client, from.port(), number, watched));
         }
     }
 }
 
-async fn connection(client: TcpStream, number: u64, state: watch::Receiver<State>) {
+async fn connection(client: TcpStream, port: u16, number: u64, state: watch::Receiver<State>) {
     let mut fate = state.clone();
     let server = state.borrow().server;
     let Ok(server) = TcpStream::connect(server).await else { return };
@@ -168,8 +217,9 @@ async fn connection(client: TcpStream, number: u64, state: watch::Receiver<State
     }
     let (mut from_client, mut to_client) = client.into_split();
     let (mut from_server, mut to_server) = server.into_split();
-    let there = pump(&mut from_client, &mut to_server, state.clone(), |state| state.flows_there);
-    let back = pump(&mut from_server, &mut to_client, state.clone(), |state| state.flows_back);
+    let flows = |way| move |state: &State| state.flows(way, port);
+    let there = pump(&mut from_client, &mut to_server, state.clone(), flows(Way::There));
+    let back = pump(&mut from_server, &mut to_client, state.clone(), flows(Way::Back));
     let pumps = async { tokio::join!(there, back) };
     let is_orphaned = tokio::select! {
         changed = fate.wait_for(|state| number < state.cut_below || number < state.orphaned_below) => {
@@ -210,4 +260,39 @@ async fn pump(
     }
     // The other side may be gone already.
     let _ = to.shutdown().await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wait::until;
+
+    /// Goal: one client is held back the one way, also where it connects anew, and others are not.
+    #[tokio::test]
+    async fn one_client_is_held_back() {
+        let server = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let proxy = Proxy::start(server.local_addr().expect("bound")).await;
+        let ways = |port| [Way::There, Way::Back].map(|way| proxy.state.borrow().flows(way, port));
+        let mut ports = Vec::new();
+        let mut connect = async |connections: u64| {
+            let client = TcpStream::connect(proxy.address).await.expect("it listens");
+            ports.push(client.local_addr().expect("connected").port());
+            until("a connection", async || proxy.accepted() == connections).await;
+            client
+        };
+        let _first = connect(1).await;
+        // Some other process.
+        proxy.stall_of(1, Way::There);
+        let first = ports_of(std::process::id());
+        assert!(first.iter().all(|port| ways(*port) == [true, true]));
+        proxy.stall_of(std::process::id(), Way::There);
+        let _later = connect(2).await;
+        for port in &ports {
+            assert_eq!(ways(*port), [false, true]);
+        }
+        proxy.flow();
+        for port in &ports {
+            assert_eq!(ways(*port), [true, true]);
+        }
+    }
 }

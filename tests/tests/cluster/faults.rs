@@ -38,6 +38,14 @@ enum Fault {
     OwnerCutFromPeers,
     /// What the other servers say comes to the owner, and they hear no answer.
     OwnerMuteToPeers,
+    /// Two servers can't reach each other, though everybody else can reach both.
+    PairCut,
+    /// What one server says does not come to another one, though it hears that one, and all others.
+    PairDeaf,
+    /// A server can't reach one member of etcd, though the others.
+    MemberCut,
+    /// What a server says does not come to one member of etcd, or what that one says does not come to the server.
+    MemberDeaf,
     /// Every server, one after the other, is told to stop and started again.
     EveryServerReplaced,
     /// Every answer of etcd takes its time.
@@ -49,7 +57,7 @@ enum Fault {
 }
 
 /// All of them; the first [`COMMON`] are made every time that the tests run.
-const FAULTS: [Fault; 13] = [
+const FAULTS: [Fault; 17] = [
     Fault::OwnerKilled,
     Fault::OwnerFrozen,
     Fault::ServerReplaced,
@@ -58,13 +66,17 @@ const FAULTS: [Fault; 13] = [
     Fault::OwnerCutFromPeers,
     Fault::EtcdLeaderKilled,
     Fault::EtcdQuorumLost,
+    Fault::PairCut,
+    Fault::PairDeaf,
     Fault::OwnerMuteToEtcd,
     Fault::OwnerCutFromLeader,
     Fault::OwnerMuteToPeers,
     Fault::EveryServerReplaced,
     Fault::EtcdSlow,
+    Fault::MemberCut,
+    Fault::MemberDeaf,
 ];
-const COMMON: usize = 8;
+const COMMON: usize = 10;
 
 /// Three servers, whose ways to etcd and to each other can be cut.
 struct Field {
@@ -146,6 +158,27 @@ impl Field {
                 let way = &self.to_server[self.owner().await];
                 past_lease(std::slice::from_ref(way), |way| way.stall_one(Way::Back)).await;
             }
+            Fault::PairCut => {
+                let (one, other) = self.pair(draw);
+                self.cut(one, other);
+                self.cut(other, one);
+                sleep(PAST_LEASE).await;
+                self.mend();
+            }
+            Fault::PairDeaf => {
+                let (one, other) = self.pair(draw);
+                self.cut(one, other);
+                sleep(PAST_LEASE).await;
+                self.mend();
+            }
+            Fault::MemberCut => {
+                let way = self.way_to_member(draw);
+                past_lease(std::slice::from_ref(way), Proxy::stall).await;
+            }
+            Fault::MemberDeaf => {
+                let (way, deaf) = (self.way_to_member(draw), [Way::There, Way::Back][draw.below(2) as usize]);
+                past_lease(std::slice::from_ref(way), |way| way.stall_one(deaf)).await;
+            }
             Fault::EtcdSlow => {
                 let ways = || self.to_etcd.iter().flatten();
                 ways().for_each(|way| way.slow(true));
@@ -166,6 +199,31 @@ impl Field {
                 etcd.resume(1);
             }
         }
+    }
+}
+
+impl Field {
+    /// Any two servers.
+    fn pair(&self, draw: &mut Draws) -> (usize, usize) {
+        let one = draw.below(SERVERS as u64) as usize;
+        (one, (one + 1 + draw.below(SERVERS as u64 - 1) as usize) % SERVERS)
+    }
+
+    /// From any server to any member of etcd.
+    fn way_to_member(&self, draw: &mut Draws) -> &Proxy {
+        let ways = &self.to_etcd[draw.below(SERVERS as u64) as usize];
+        &ways[draw.below(ways.len() as u64) as usize]
+    }
+
+    /// Nothing that one server says comes to another one, whichever of them has connected.
+    fn cut(&self, one: usize, other: usize) {
+        self.to_server[other].stall_of(self.fleet.server(one).id(), Way::There);
+        self.to_server[one].stall_of(self.fleet.server(other).id(), Way::Back);
+    }
+
+    /// Servers hear each other again.
+    fn mend(&self) {
+        self.to_server.iter().for_each(Proxy::flow);
     }
 }
 
