@@ -1,9 +1,13 @@
 //! Where permitd is measured: a provider that enforces its limits exactly ([`provider`]), to run fleets of clients
 //! against, what the server costs beside its transport ([`mod@bench`], [`instructions`]), and how budgets follow limits that nobody told them, in
-//! virtual time ([`scenario`]); and what it stands ([`siege`]).
+//! virtual time ([`scenario`]); what it stands ([`siege`]), and what several servers cost and bear as one ([`cluster`]).
 
 pub mod bench;
+pub mod cluster;
+pub mod growth;
+mod http;
 pub mod instructions;
 pub mod provider;
 pub mod scenario;
+mod server;
 pub mod siege;

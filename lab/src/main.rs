@@ -25,8 +25,12 @@ enum Command {
     Provider(commands::provider::Arguments),
     /// Play fleets of clients against providers whose true limits nobody told, in virtual time, and check what comes out.
     Scenarios(commands::scenarios::Arguments),
+    /// Measure what several servers cost and bear as one: the hop, throughput, etcd's writes, and servers that end. Needs etcd.
+    Cluster(commands::cluster::Arguments),
     /// Measure a server's memory with many connections and many requests that wait, and what that costs others.
     Crowd(commands::siege::CrowdArguments),
+    /// Measure what one budget asks of a cluster, and reckon what many ask for; try a limit that regions share. Needs etcd.
+    Growth(commands::growth::Arguments),
     /// Measure what one hostile client at full speed costs a polite one.
     Hostile(commands::siege::HostileArguments),
     /// Measure what metrics and traces cost.
@@ -44,7 +48,9 @@ fn main() -> ExitCode {
         Command::Steps(arguments) => commands::instructions::steps(&arguments),
         Command::Provider(arguments) => provider(arguments),
         Command::Scenarios(arguments) => commands::scenarios::run(&arguments),
+        Command::Cluster(arguments) => commands::cluster::run(&arguments),
         Command::Crowd(arguments) => commands::siege::crowd(&arguments),
+        Command::Growth(arguments) => commands::growth::run(&arguments),
         Command::Hostile(arguments) => commands::siege::hostile(&arguments),
         Command::Telemetry(arguments) => commands::siege::telemetry(&arguments),
     };

@@ -18,7 +18,7 @@ use super::{
     Error, Plan,
     cpu::{Cpu, LOAD_THREAD},
     echo,
-    load::{acquire, connect, hello, report},
+    load::{acquire_of, connect, hello, report},
 };
 
 /// Which server.
@@ -89,6 +89,7 @@ async fn pace(
             plan: plan.clone(),
             number,
             per_step: items / 2.0 * STEP.as_secs_f64() / plan.connections as f64,
+            asked: 0,
             from,
             waits: Histogram::new_with_max(WAIT_MAX_NANOS, 3)?,
         };
@@ -126,6 +127,8 @@ struct Pace {
     number: usize,
     /// Acquires in a step; the fraction is carried over.
     per_step: f64,
+    /// Acquires so far, which go round the budgets.
+    asked: usize,
     /// What was due before is the warm-up.
     from: Instant,
     waits: Histogram<u64>,
@@ -207,11 +210,13 @@ impl Pace {
         Ok(self.waits)
     }
 
-    fn acquires(&self, due: &Due, carried: &mut f64) -> Vec<permitd_proto::v1::AcquireRequest> {
+    fn acquires(&mut self, due: &Due, carried: &mut f64) -> Vec<permitd_proto::v1::AcquireRequest> {
         let number = *carried as u64;
         *carried -= number as f64;
         let tick = (self.number as u64) << 48 | (due.len() as u64) << TICK_SHIFT;
-        (0..number).map(|n| acquire(tick | n, self.plan.budgets)).collect()
+        let asked = (0..number).zip(self.asked..);
+        self.asked += number as usize;
+        asked.map(|(n, key)| acquire_of(tick | n, key % self.plan.budgets)).collect()
     }
 
     fn count(&mut self, due: &Due, answered: impl Iterator<Item = u64>) {

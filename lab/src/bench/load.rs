@@ -38,6 +38,21 @@ pub(super) enum Load {
     Unary,
 }
 
+/// Where connections go, and which budgets they ask for.
+#[derive(Clone, Debug)]
+pub(crate) struct Place {
+    pub(crate) server: SocketAddr,
+    /// By their numbers: what is asked goes round them.
+    pub(crate) keys: Arc<[usize]>,
+}
+
+impl Place {
+    /// A server that is asked for as many budgets as there are.
+    pub(crate) fn of_all(server: SocketAddr, budgets: usize) -> Self {
+        Self { server, keys: (0..budgets).collect() }
+    }
+}
+
 /// What one turn came to.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Turn {
@@ -49,17 +64,17 @@ pub(super) struct Turn {
 impl Load {
     pub(super) const ALL: [Load; 4] = [Load::EchoStream, Load::Session, Load::EchoCall, Load::Unary];
 
-    /// One turn of it against that server.
-    pub(super) fn run(self, plan: &Plan, server: SocketAddr) -> Result<Turn, Error> {
+    /// One turn of it, by connections that go to these places in turn.
+    pub(super) fn run(self, plan: &Plan, places: &[Place]) -> Result<Turn, Error> {
         let counted = Arc::new(Counted::default());
         let loaders = thread::available_parallelism().map_or(1, usize::from).min(plan.connections);
         thread::scope(|scope| {
             let mut threads = Vec::new();
             for loader in 0..loaders {
-                let connections = (loader..plan.connections).step_by(loaders).count();
+                let numbers = (loader..plan.connections).step_by(loaders);
                 let counted = &counted;
                 let thread = thread::Builder::new().name(LOAD_THREAD.to_owned());
-                let load = move || self.load(plan, server, connections, counted);
+                let load = move || self.load(plan, places, numbers, counted);
                 threads.push(thread.spawn_scoped(scope, load)?);
             }
             thread::sleep(plan.turn / 5);
@@ -82,18 +97,19 @@ impl Load {
     fn load(
         self,
         plan: &Plan,
-        server: SocketAddr,
-        connections: usize,
+        places: &[Place],
+        numbers: impl Iterator<Item = usize>,
         counted: &Arc<Counted>,
     ) -> Result<(), Error> {
         let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(async {
             let mut tasks: JoinSet<Result<(), Error>> = JoinSet::new();
-            for number in 0..connections {
+            for number in numbers {
+                let Place { server, keys } = places[number % places.len()].clone();
                 let channel = connect(server).await?;
                 let (plan, counted) = (plan.clone(), Arc::clone(counted));
                 match self {
-                    Load::Session => drop(tasks.spawn(session(channel, plan, number, counted))),
+                    Load::Session => drop(tasks.spawn(session(channel, plan, number, keys, counted))),
                     Load::EchoStream => drop(tasks.spawn(echo_stream(channel, plan, number, counted))),
                     Load::Unary | Load::EchoCall => {
                         for _ in 0..plan.window {
@@ -147,9 +163,14 @@ pub(crate) async fn connect(server: SocketAddr) -> Result<Channel, Error> {
 }
 
 pub(super) fn acquire(request_id: u64, budgets: usize) -> AcquireRequest {
+    acquire_of(request_id, request_id as usize % budgets)
+}
+
+/// Asks for the budget of that number.
+pub(crate) fn acquire_of(request_id: u64, key: usize) -> AcquireRequest {
     AcquireRequest {
-        provider: "bench".into(),
-        key: format!("key-{}", request_id % budgets as u64),
+        provider: PROVIDER.into(),
+        key: key_of(key),
         tokens: 1_200,
         model: "claude-sonnet-4-5".into(),
         tenant: "web".into(),
@@ -158,7 +179,15 @@ pub(super) fn acquire(request_id: u64, budgets: usize) -> AcquireRequest {
     }
 }
 
-pub(super) fn report(permit_id: String) -> ReportRequest {
+/// The provider of all budgets of a benchmark: each is made on first use.
+pub(crate) const PROVIDER: &str = "bench";
+
+/// The key of the budget of that number.
+pub(crate) fn key_of(number: usize) -> String {
+    format!("key-{number}")
+}
+
+pub(crate) fn report(permit_id: String) -> ReportRequest {
     ReportRequest { permit_id, outcome: Outcome::Success.into(), ..ReportRequest::default() }
 }
 
@@ -166,13 +195,21 @@ pub(crate) fn hello() -> SessionRequest {
     SessionRequest { hello: Some(Hello::default()), ..SessionRequest::default() }
 }
 
-async fn session(channel: Channel, plan: Plan, number: usize, counted: Arc<Counted>) -> Result<(), Error> {
+async fn session(
+    channel: Channel,
+    plan: Plan,
+    number: usize,
+    keys: Arc<[usize]>,
+    counted: Arc<Counted>,
+) -> Result<(), Error> {
     let mut client = PermitServiceClient::new(channel);
     let (send, requests) = mpsc::channel(plan.window + 2);
     send.send(hello()).await?;
     let mut responses = client.session(ReceiverStream::new(requests)).await?.into_inner();
-    let mut ids = (number as u64) << 40..;
-    let mut next = || acquire(ids.next().unwrap_or_default(), plan.budgets);
+    // Connections begin at budgets of their own.
+    let first = number * keys.len() / plan.connections;
+    let mut asks = ((number as u64) << 40..).zip(keys.iter().cycle().skip(first));
+    let mut next = || asks.next().map(|(request_id, key)| acquire_of(request_id, *key)).unwrap_or_default();
     // In several messages, so that both sides have something to do.
     for _ in 0..plan.window / MESSAGE {
         let acquire = (0..MESSAGE).map(|_| next()).collect();

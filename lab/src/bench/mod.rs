@@ -17,9 +17,10 @@ use std::{net::SocketAddr, time::Duration};
 use hdrhistogram::Histogram;
 use permitd_server::config::Data;
 
+pub(crate) use crate::bench::summary::median;
 pub(crate) use crate::bench::{
     cpu::of_process as cpu_of_process,
-    load::{connect, hello},
+    load::{PROVIDER, Place, acquire_of, connect, hello, key_of, report},
 };
 use crate::bench::{
     load::Load,
@@ -70,12 +71,17 @@ pub type Error = Box<dyn std::error::Error + Send + Sync>;
 /// The waits of one polite client's acquires, in nanoseconds, at `items` (acquires and reports) a second.
 pub(crate) fn paced(server: SocketAddr, turn: Duration, items: f64) -> Result<Histogram<u64>, Error> {
     let plan = Plan { turn, connections: 1, ..Plan::default() };
-    Ok(latency::run(&plan, server, latency::Server::Permitd, items)?.waits)
+    paced_by(&plan, server, items)
 }
 
-/// Items (acquires and reports) a second that sessions get out of a server in a process of its own.
-pub(crate) fn sessions(server: SocketAddr, plan: &Plan) -> Result<f64, Error> {
-    let turn = Load::Session.run(plan, server)?;
+/// The same, of a client with that plan.
+pub(crate) fn paced_by(plan: &Plan, server: SocketAddr, items: f64) -> Result<Histogram<u64>, Error> {
+    Ok(latency::run(plan, server, latency::Server::Permitd, items)?.waits)
+}
+
+/// Items (acquires and reports) a second that sessions get out of servers in processes of their own.
+pub(crate) fn sessions(places: &[Place], plan: &Plan) -> Result<f64, Error> {
+    let turn = Load::Session.run(plan, places)?;
     Ok(turn.items as f64 / turn.taken.as_secs_f64())
 }
 
@@ -93,7 +99,7 @@ pub fn run(plan: &Plan, mut progress: impl FnMut(&str)) -> Result<Summary, Error
     for round in 1..=plan.rounds {
         for load in loads.clone() {
             progress(&format!("round {round} of {}: {load}", plan.rounds));
-            figures.add(load, load.run(plan, servers.of(load))?);
+            figures.add(load, load.run(plan, &[Place::of_all(servers.of(load), plan.budgets)])?);
         }
     }
     let rate = plan.rate.unwrap_or_else(|| figures.median(Load::Session) / 2.0);

@@ -1,6 +1,8 @@
 //! One module per subcommand.
 
 pub(crate) mod bench;
+pub(crate) mod cluster;
+pub(crate) mod growth;
 pub(crate) mod instructions;
 pub(crate) mod provider;
 pub(crate) mod scenarios;

@@ -10,8 +10,11 @@ use permitd_proto::v1::{
 use tokio::{runtime, sync::mpsc, task::JoinSet, time::sleep};
 use tokio_stream::wrappers::ReceiverStream;
 
-use super::{Error, Polite, Waits, server::Server};
-use crate::bench::{connect, hello};
+use super::{Error, Polite, Waits};
+use crate::{
+    bench::{connect, hello},
+    server::Server,
+};
 
 /// How many acquires one message may have.
 const MESSAGE: usize = 1_000;

@@ -22,8 +22,11 @@ use permitd_proto::v1::{
 use tokio::{io::AsyncWriteExt as _, net::TcpStream, runtime, sync::mpsc, task::JoinSet};
 use tokio_stream::wrappers::ReceiverStream;
 
-use super::{Error, Polite, Waits, server::Server};
-use crate::bench::{connect, hello};
+use super::{Error, Polite, Waits};
+use crate::{
+    bench::{connect, hello},
+    server::Server,
+};
 
 /// What a hostile client does, as fast as it can.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,7 +3,6 @@
 
 mod crowd;
 mod hostile;
-mod server;
 mod telemetry;
 
 use std::{path::PathBuf, time::Duration};

@@ -3,8 +3,7 @@
 
 use std::{
     fmt,
-    io::{Read as _, Write as _},
-    net::{SocketAddr, TcpStream},
+    net::SocketAddr,
     path::Path,
     sync::{
         Arc,
@@ -22,8 +21,12 @@ use tokio::{net::TcpListener, runtime};
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{Request, Response, Status, transport};
 
-use super::{Error, server::Server};
-use crate::bench::{self, Plan};
+use super::Error;
+use crate::{
+    bench::{self, Place, Plan, median},
+    http,
+    server::Server,
+};
 
 /// What is measured.
 #[derive(Clone, Copy, Debug)]
@@ -103,7 +106,7 @@ impl Seen {
         let Telemetry { turn, budgets, .. } = telemetry;
         let plan = Plan { turn, budgets, ..Plan::default() };
         let before = server.cpu()?;
-        let rate = bench::sessions(server.address, &plan)?;
+        let rate = bench::sessions(&[Place::of_all(server.address, budgets)], &plan)?;
         let spent = server.cpu()?.saturating_sub(before);
         if std::mem::replace(&mut self.resident, server.resident()?) > 0 {
             self.rates.push(rate);
@@ -168,15 +171,9 @@ impl Watcher {
     }
 }
 
-fn scrape(http: SocketAddr) -> Result<(), Error> {
-    let mut stream = TcpStream::connect(http)?;
-    write!(stream, "GET /metrics HTTP/1.1\r\nhost: {http}\r\nconnection: close\r\n\r\n")?;
-    let mut text = String::new();
-    stream.read_to_string(&mut text)?;
-    if text.starts_with("HTTP/1.1 200") && text.contains("permitd_grants_total") {
-        return Ok(());
-    }
-    Err(text.lines().next().unwrap_or("no answer").into())
+fn scrape(server: SocketAddr) -> Result<(), Error> {
+    let text = http::get(server, "/metrics")?;
+    if text.contains("permitd_grants_total") { Ok(()) } else { Err("no metrics of a server".into()) }
 }
 
 #[tonic::async_trait]
@@ -193,12 +190,6 @@ impl TraceService for Watcher {
     }
 }
 
-fn median(figures: &[f64]) -> f64 {
-    let mut figures = figures.to_vec();
-    figures.sort_by(f64::total_cmp);
-    figures[figures.len() / 2]
-}
-
 impl fmt::Display for Told {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Telemetry { rounds, turn, budgets, sample_one_in, scrape_every } = self.telemetry;
@@ -210,12 +201,14 @@ impl fmt::Display for Told {
         )?;
         writeln!(f, "{:<22} {:>12} {:>16} {:>12}", "", "items/s", "server us/item", "resident")?;
         for (who, seen) in [("nobody asks", &self.alone), ("metrics and traces", &self.watched)] {
-            let (rate, cost) = (median(&seen.rates), median(&seen.costs) * 1e6);
+            let (rate, cost) = (median(seen.rates.iter().copied()), median(seen.costs.iter().copied()) * 1e6);
             let mib = seen.resident as f64 / f64::from(1 << 20);
             writeln!(f, "{who:<22} {rate:>12.0} {cost:>16.3} {mib:>8.1} MiB")?;
         }
-        let more =
-            |of: fn(&Seen) -> &[f64]| median(of(&self.watched)) / median(of(&self.alone)) * 100.0 - 100.0;
+        let more = |of: fn(&Seen) -> &Vec<f64>| {
+            let [watched, alone] = [&self.watched, &self.alone].map(|seen| median(of(seen).iter().copied()));
+            watched / alone * 100.0 - 100.0
+        };
         let mib = (self.watched.resident as f64 - self.alone.resident as f64) / f64::from(1 << 20);
         writeln!(
             f,

@@ -10,26 +10,27 @@ use std::{
     time::Duration,
 };
 
-use super::Error;
-use crate::bench::cpu_of_process;
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::bench::{Error, cpu_of_process};
 
 /// A running `permitd serve`. Dropped, it is killed.
-pub(super) struct Server {
-    pub(super) address: SocketAddr,
+pub(crate) struct Server {
+    pub(crate) address: SocketAddr,
     /// Where its metrics are, if it serves them.
-    pub(super) http: Option<SocketAddr>,
+    pub(crate) http: Option<SocketAddr>,
     child: Child,
     config: PathBuf,
 }
 
 impl Server {
     /// Starts it with this configuration, without a store and without an HTTP port.
-    pub(super) fn start(binary: &Path, config: &str) -> Result<Self, Error> {
+    pub(crate) fn start(binary: &Path, config: &str) -> Result<Self, Error> {
         Self::serve(binary, config, "off")
     }
 
     /// The same, but with an HTTP port.
-    pub(super) fn with_http(binary: &Path, config: &str) -> Result<Self, Error> {
+    pub(crate) fn with_http(binary: &Path, config: &str) -> Result<Self, Error> {
         Self::serve(binary, config, "127.0.0.1:0")
     }
 
@@ -53,13 +54,32 @@ impl Server {
         Ok(Self { address, http: told("http at "), child, config: file })
     }
 
+    /// Tells it to stop in good order, with SIGTERM, and waits until it has.
+    pub(crate) fn stop(&mut self) -> Result<(), Error> {
+        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).ok_or("no process")?;
+        kill_process(pid, Signal::TERM)?;
+        let ended = self.child.wait()?;
+        if ended.success() {
+            Ok(())
+        } else {
+            Err(format!("a server that was told to stop ended with {ended}").into())
+        }
+    }
+
+    /// Ends it without a word to it, with SIGKILL.
+    pub(crate) fn kill(&mut self) -> Result<(), Error> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+
     /// What it has used of the processors until now.
-    pub(super) fn cpu(&self) -> Result<Duration, Error> {
+    pub(crate) fn cpu(&self) -> Result<Duration, Error> {
         cpu_of_process(self.child.id())
     }
 
     /// Bytes of memory that it has in use now.
-    pub(super) fn resident(&self) -> Result<u64, Error> {
+    pub(crate) fn resident(&self) -> Result<u64, Error> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).ok_or("no VmRSS")?;
         let kib: u64 = line.split_whitespace().next().ok_or("no number")?.parse()?;
