@@ -10,7 +10,7 @@ use crate::{
 const REMEMBERED: usize = 1024;
 const NO_WAIT: u32 = u32::MAX;
 
-/// By the permit's serial, modulo the length, which grows as permits are granted.
+/// By the permit's serial, modulo the length: a power of two, which grows as permits are granted.
 #[derive(Debug, Default)]
 pub(crate) struct Answers(Vec<Answer>);
 
@@ -43,7 +43,7 @@ impl Answers {
 
     /// Tenant and model of an expired permit, once.
     pub(crate) fn take_late(&mut self, serial: u64) -> Option<(u32, u32)> {
-        let at = serial as usize % self.0.len().max(1);
+        let at = self.place(serial);
         self.0.get_mut(at).filter(|answer| answer.serial == serial)?.late.take()
     }
 
@@ -52,7 +52,7 @@ impl Answers {
             self.grow(serial);
         }
         let ms = |wait: Duration| u32::try_from(nanos(wait) / 1_000_000).unwrap_or(NO_WAIT - 1);
-        let at = serial as usize % self.0.len();
+        let at = self.place(serial);
         self.0[at] = Answer {
             serial,
             outcome: reported.outcome,
@@ -64,7 +64,7 @@ impl Answers {
     }
 
     pub(crate) fn recall(&self, serial: u64) -> Option<Reported> {
-        let answer = self.0.get(serial as usize % self.0.len().max(1))?;
+        let answer = self.0.get(self.place(serial))?;
         let wait = Duration::from_millis(u64::from(answer.retry_after_ms));
         (answer.serial == serial).then_some(Reported {
             outcome: answer.outcome,
@@ -72,6 +72,10 @@ impl Answers {
             retry: answer.retry,
             retry_after: (answer.retry_after_ms != NO_WAIT).then_some(wait),
         })
+    }
+
+    fn place(&self, serial: u64) -> usize {
+        serial as usize & self.0.len().saturating_sub(1)
     }
 
     fn grow(&mut self, serial: u64) {
@@ -89,7 +93,8 @@ impl Answers {
         for answer in before {
             // No permit has serial 0.
             if answer.serial != 0 {
-                self.0[answer.serial as usize % wanted] = answer;
+                let at = self.place(answer.serial);
+                self.0[at] = answer;
             }
         }
     }

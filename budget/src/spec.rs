@@ -484,7 +484,7 @@ pub fn check_name(field: &str, name: &str, may_be_empty: bool) -> Result<(), Spe
         return Err(SpecError::new(field, problem));
     }
     // Names are checked with every request, and nearly all are plain: their bytes need not be read as characters.
-    let plain = name.bytes().all(|byte| matches!(byte, b' '..=b'~'));
+    let plain = name.bytes().fold(true, |plain, byte| plain & matches!(byte, b' '..=b'~'));
     if !plain && name.chars().any(char::is_control) {
         return Err(SpecError::new(field, "has control characters"));
     }

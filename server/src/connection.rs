@@ -17,12 +17,11 @@ use tokio::{
     time::{Sleep, sleep},
 };
 use tokio_rustls::TlsAcceptor;
-use tonic::transport::server::Connected;
 
 use crate::{
     pace::Paces,
     tls::{Certificate, Socket},
-    turns::{self, Round},
+    turns,
 };
 
 /// HTTP/2's preface, which every client sends first.
@@ -57,7 +56,6 @@ impl Drop for Room {
 pub(crate) struct Peer {
     certificate: Arc<OnceLock<Certificate>>,
     pub(crate) paces: Paces,
-    pub(crate) round: Round,
 }
 
 impl Peer {
@@ -76,7 +74,6 @@ pub(crate) struct Connection {
     /// Bytes that were read since there was nothing more to read, or since others had their turn.
     read_on: usize,
     paces: Paces,
-    round: Round,
     _room: Room,
 }
 
@@ -90,15 +87,12 @@ impl Connection {
     ) -> io::Result<Self> {
         let preface = Some((PREFACE_BYTES, Box::pin(sleep(PREFACE_WAIT))));
         let stream = Socket::new(TcpStream::from_std(stream)?, tls);
-        Ok(Self { stream, preface, read_on: 0, paces, round: Round::default(), _room: room })
+        Ok(Self { stream, preface, read_on: 0, paces, _room: room })
     }
-}
 
-impl Connected for Connection {
-    type ConnectInfo = Peer;
-
-    fn connect_info(&self) -> Peer {
-        Peer { certificate: self.stream.certificate(), paces: self.paces.clone(), round: self.round.clone() }
+    /// Who is at the other end.
+    pub(crate) fn peer(&self) -> Peer {
+        Peer { certificate: self.stream.certificate(), paces: self.paces.clone() }
     }
 }
 

@@ -51,6 +51,7 @@ mod pool;
 mod reading;
 mod reload;
 mod service;
+mod serving;
 mod session;
 mod shared;
 mod traces;

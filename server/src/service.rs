@@ -21,7 +21,6 @@ use tonic::{
     codegen::{Body as HttpBody, BoxFuture, Bytes, Service, http},
     server::{Grpc, NamedService, ServerStreamingService, StreamingService, UnaryService},
 };
-use tonic_prost::ProstCodec;
 
 use crate::{
     acquire::acquire,
@@ -30,6 +29,7 @@ use crate::{
     session::{Ending, Inbound, Incoming, SessionCodec, SessionStream, Written},
     shared::{Shared, tell_ended},
     status::Fault,
+    wire::codec::CallCodec,
 };
 
 const ACQUIRE: &str = "/permitd.v1.PermitService/Acquire";
@@ -46,6 +46,13 @@ impl Permits {
     /// The service as it is mounted.
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
         Self { shared }
+    }
+
+    /// Whether there is such a method, or would be.
+    pub(crate) fn has(path: &str) -> bool {
+        path.strip_prefix('/')
+            .and_then(|path| path.strip_prefix(Self::NAME))
+            .is_some_and(|rest| rest.starts_with('/'))
     }
 
     /// One method, with the server's bound on messages.
@@ -76,11 +83,11 @@ impl Service<http::Request<Body>> for Permits {
                 Ok(grpc.streaming(SessionCall(permits), watched(request)).await)
             }),
             ACQUIRE => Box::pin(async move {
-                let mut grpc = permits.grpc(ProstCodec::default());
+                let mut grpc = permits.grpc(CallCodec::default());
                 Ok(grpc.server_streaming(AcquireCall(permits), request).await)
             }),
             REPORT => Box::pin(async move {
-                let mut grpc = permits.grpc(ProstCodec::default());
+                let mut grpc = permits.grpc(CallCodec::default());
                 Ok(grpc.unary(ReportCall(permits), request).await)
             }),
             _ => Box::pin(std::future::ready(Ok(Status::unimplemented("no such method").into_http()))),

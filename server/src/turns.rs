@@ -1,31 +1,13 @@
 //! Turns on a worker: whoever has had enough of its thread for now lets all others go first, those included of whom only the network
 //! knows yet. What is enough is bounded where the work is done: bytes in [`crate::connection`], items in [`crate::session`], calls
-//! here.
+//! in [`crate::serving`].
 
-use std::{
-    mem,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    task::{Context, Poll, ready},
-};
+use std::task::{Context, Poll, ready};
 
-use tokio::{
-    sync::Semaphore,
-    task::{coop::poll_proceed, yield_now},
-};
-use tonic::{
-    body::Body,
-    codegen::{BoxFuture, Service, http},
-};
-
-use crate::connection::Peer;
+use tokio::task::coop::poll_proceed;
 
 /// What a task may do in one turn by the runtime's count, which is kept in a byte.
 const COUNT_MAX: usize = u8::MAX as usize;
-/// Calls of one connection that begin in one round of its worker, in which everybody else has a turn, too.
-const CALLS_PER_ROUND: usize = 8;
 
 /// Ends the turn of the task that is being polled: [`poll`] is pending until its next one.
 pub(crate) fn end(context: &mut Context<'_>) {
@@ -47,87 +29,16 @@ pub(crate) fn poll(context: &mut Context<'_>) -> Poll<()> {
     Poll::Ready(())
 }
 
-/// The calls of one connection that may begin in this round.
-#[derive(Clone, Debug)]
-pub(crate) struct Round(Arc<Begin>);
-
-#[derive(Debug)]
-struct Begin {
-    left: Semaphore,
-    /// Whether somebody waits for the next round.
-    ending: AtomicBool,
-}
-
-impl Default for Round {
-    fn default() -> Self {
-        Self(Arc::new(Begin { left: Semaphore::new(CALLS_PER_ROUND), ending: AtomicBool::new(false) }))
-    }
-}
-
-impl Round {
-    /// Whether a call may begin now.
-    fn take(&self) -> bool {
-        let Ok(one) = self.0.left.try_acquire() else { return false };
-        one.forget();
-        if self.0.left.available_permits() == 0 && !self.0.ending.swap(true, Ordering::Relaxed) {
-            tokio::spawn(self.clone().renew());
-        }
-        true
-    }
-
-    /// When a call may begin.
-    async fn wait(self) {
-        // It is never closed.
-        if let Ok(one) = self.0.left.acquire().await {
-            one.forget();
-        }
-    }
-
-    /// Begins rounds as long as calls wait for them.
-    async fn renew(self) {
-        while self.0.left.available_permits() == 0 {
-            yield_now().await;
-            self.0.left.add_permits(CALLS_PER_ROUND - self.0.left.available_permits());
-        }
-        self.0.ending.store(false, Ordering::Relaxed);
-    }
-}
-
-/// Lets the calls of a connection begin in its turn.
-#[derive(Clone, Debug)]
-pub(crate) struct InTurn<S>(pub(crate) S);
-
-impl<S> Service<http::Request<Body>> for InTurn<S>
-where
-    S: Service<http::Request<Body>, Response = http::Response<Body>> + Clone + Send + 'static,
-    S::Future: Send + 'static,
-{
-    type Response = S::Response;
-    type Error = S::Error;
-    type Future = BoxFuture<S::Response, S::Error>;
-
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.0.poll_ready(context)
-    }
-
-    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
-        match request.extensions().get::<Peer>().map(|peer| peer.round.clone()) {
-            Some(round) if !round.take() => {
-                let same = self.0.clone();
-                let mut ready = mem::replace(&mut self.0, same);
-                Box::pin(async move {
-                    round.wait().await;
-                    ready.call(request).await
-                })
-            }
-            _ => Box::pin(self.0.call(request)),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::{convert::Infallible, future::poll_fn, io::Write as _, sync::Mutex};
+    use std::{
+        future::poll_fn,
+        io::Write as _,
+        sync::{
+            Arc,
+            atomic::{AtomicBool, Ordering},
+        },
+    };
 
     use tokio::{
         io::AsyncReadExt as _,
@@ -167,36 +78,5 @@ mod tests {
         reader.await.expect("it reads");
         let turns = hog.await.expect("it ends");
         assert!(turns < 10, "{turns} turns went before what was there to read");
-    }
-
-    /// Goal: a connection that makes many calls at once does not keep another's waiting; and all of them are made, in order.
-    #[tokio::test]
-    async fn calls_begin_in_turn() {
-        const CALLS: usize = 100;
-        let begun = Arc::new(Mutex::new(Vec::new()));
-        let note = Arc::clone(&begun);
-        let service = InTurn(tower::service_fn(move |request: http::Request<Body>| {
-            let name = request.extensions().get::<usize>().copied();
-            note.lock().expect("no panic").push(name.expect("a name"));
-            async { Ok::<_, Infallible>(http::Response::new(Body::empty())) }
-        }));
-        let (many, one) = (Peer::default(), Peer::default());
-        let calls = (0..CALLS).map(|name| (name, many.clone())).chain([(CALLS, one)]);
-        let calls: Vec<_> = calls
-            .map(|(name, peer)| {
-                let mut request = http::Request::new(Body::empty());
-                request.extensions_mut().insert(peer);
-                request.extensions_mut().insert(name);
-                tokio::spawn(service.clone().call(request))
-            })
-            .collect();
-        for call in calls {
-            call.await.expect("no panic").expect("made");
-        }
-        let mut begun = begun.lock().expect("no panic").clone();
-        let place = begun.iter().position(|name| *name == CALLS).expect("it was made");
-        assert!(place <= 2 * CALLS_PER_ROUND, "{place} calls of the other connection went first");
-        begun.remove(place);
-        assert_eq!(begun, (0..CALLS).collect::<Vec<_>>());
     }
 }

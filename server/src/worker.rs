@@ -1,7 +1,7 @@
 //! Threads that serve connections. Each has a single-threaded runtime of its own: a connection stays where it was accepted, so
 //! nothing is stolen, and a session is polled by one thread only.
 
-use std::{future::Future, io, num::NonZeroUsize, sync::Arc, thread, time::Duration};
+use std::{convert::Infallible, future::Future, io, num::NonZeroUsize, sync::Arc, thread, time::Duration};
 
 use permitd_proto::v1::{
     admin_service_server::AdminServiceServer, cluster_service_server::ClusterServiceServer,
@@ -10,10 +10,14 @@ use tokio::{
     net::TcpListener,
     runtime,
     sync::{Semaphore, mpsc, oneshot, watch},
+    task::{JoinSet, yield_now},
 };
-use tokio_stream::{StreamExt as _, wrappers::ReceiverStream};
-use tonic::{service::Routes, transport::Server};
-use tower::{layer::layer_fn, util::option_layer};
+use tonic::{
+    body::Body,
+    codegen::{Service as TowerService, http},
+    service::Routes,
+};
+use tower::{ServiceBuilder, layer::layer_fn, util::option_layer};
 
 use crate::{
     admin::Admin,
@@ -24,16 +28,13 @@ use crate::{
     health::Health,
     pace::{Paced, Paces},
     service::Permits,
+    serving::{self, Services},
     shared::Shared,
     tls::Tls,
-    turns::InTurn,
 };
 
 /// Connections handed to one worker that it has not taken yet.
 const HANDOVER_MAX: usize = 64;
-/// HTTP/2 windows: large enough for a full message at once.
-const STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
-const CONNECTION_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
 /// Tasks that a worker runs before it looks at the network: each may take as long as a turn does, and those of one connection wake each
 /// other without an end. Fewer would cost a call of the system for every other task.
 const EVENT_INTERVAL: u32 = 16;
@@ -70,20 +71,24 @@ impl Workers {
     ) -> io::Result<Self> {
         let cores = thread::available_parallelism().map_or(1, NonZeroUsize::get);
         let count = if shared.config.workers == 0 { cores } else { shared.config.workers };
+        let config = Arc::new(shared.config.clone());
         let mut workers = Self { handovers: Vec::new(), finished: Vec::new(), threads: Vec::new() };
         for number in 0..count {
             let (handover, handed_over) = mpsc::channel(HANDOVER_MAX);
             let (finish, finished) = oneshot::channel();
             let runtime =
                 runtime::Builder::new_current_thread().enable_all().event_interval(EVENT_INTERVAL).build()?;
-            let (config, tls, stop) = (shared.config.clone(), shared.tls.clone(), stop.clone());
+            let (config, tls, stop) = (Arc::clone(&config), shared.tls.clone(), stop.clone());
             let gate = shared
                 .gate
                 .is_needed()
                 .then(|| GateLayer { gate: shared.gate.clone(), denied: shared.metrics.denied.clone() });
-            let routes = routes(shared, admin, health);
+            let services = ServiceBuilder::new()
+                .layer(option_layer((config.bounds.calls_per_second > 0).then_some(layer_fn(Paced))))
+                .layer(option_layer(gate))
+                .service(services(shared, admin, health));
             let serve = move || {
-                runtime.block_on(serve(&config, tls, gate, routes, handed_over, stop));
+                runtime.block_on(serve(config, tls, services, handed_over, stop));
                 // Dropped here, with whatever is still open.
                 drop(runtime);
                 // Nobody listens if the server was dropped midway.
@@ -158,55 +163,55 @@ async fn accept_one(listener: &TcpListener) -> std::net::TcpStream {
     }
 }
 
-fn routes(shared: &Arc<Shared>, admin: &Admin, health: &Health) -> Routes {
+fn services(shared: &Arc<Shared>, admin: &Admin, health: &Health) -> Services {
     let message_bytes = shared.config.bounds.message_bytes;
     let admin = AdminServiceServer::new(admin.clone())
         .max_decoding_message_size(message_bytes)
         .max_encoding_message_size(message_bytes);
     let cluster = ClusterServiceServer::new(Service::new(shared.cluster.clone(), shared.gate.clone()))
         .max_decoding_message_size(message_bytes);
-    let routes = Routes::new(Permits::new(Arc::clone(shared))).add_service(admin).add_service(cluster);
-    health.mount(routes).prepare()
+    let others = health.mount(Routes::new(admin).add_service(cluster)).prepare();
+    Services { permits: Permits::new(Arc::clone(shared)), others }
 }
 
-async fn serve(
-    config: &ServerConfig,
+/// Serves every connection that comes, until `stop`.
+async fn serve<S>(
+    config: Arc<ServerConfig>,
     tls: Option<Arc<Tls>>,
-    gate: Option<GateLayer>,
-    routes: Routes,
-    handed_over: mpsc::Receiver<Handover>,
+    services: S,
+    mut handed_over: mpsc::Receiver<Handover>,
     mut stop: watch::Receiver<Stop>,
-) {
-    let streams = u32::try_from(config.bounds.streams_per_connection).unwrap_or(u32::MAX);
-    let bounds = config.bounds;
-    // An error would end the worker, so a socket that can't be watched is dropped.
-    let connections = ReceiverStream::new(handed_over).filter_map(|(stream, room)| {
-        let adopted = Connection::adopt(stream, tls.as_deref().map(Tls::grpc), Paces::new(&bounds), room);
-        adopted
-            .inspect_err(|error| tracing::warn!(%error, "could not serve a connection"))
-            .ok()
-            .map(Ok::<_, io::Error>)
-    });
+) where
+    S: TowerService<http::Request<Body>, Response = http::Response<Body>, Error = Infallible>,
+    S: Clone + Send + 'static,
+    S::Future: Send,
+{
+    let mut open = JoinSet::new();
     let mut finish = stop.clone();
-    let served = Server::builder()
-        .max_concurrent_streams(streams)
-        .initial_stream_window_size(STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-        .http2_keepalive_interval(Some(config.keepalive.interval))
-        .http2_keepalive_timeout(Some(config.keepalive.timeout))
-        .layer(layer_fn(InTurn))
-        .layer(option_layer((bounds.calls_per_second > 0).then_some(layer_fn(Paced))))
-        .layer(option_layer(gate))
-        .add_routes(routes)
-        .serve_with_incoming_shutdown(connections, async move {
-            let _ = finish.wait_for(|&stop| stop > Stop::Run).await;
-        });
-    tokio::select! {
-        ended = served => {
-            if let Err(error) = ended {
-                tracing::error!(%error, "a worker stopped serving");
+    loop {
+        tokio::select! {
+            handed = handed_over.recv() => {
+                let Some((stream, room)) = handed else { break };
+                let tls = tls.as_deref().map(Tls::grpc);
+                match Connection::adopt(stream, tls, Paces::new(&config.bounds), room) {
+                    Ok(connection) => {
+                        let mut finish = stop.clone();
+                        let finish = async move { drop(finish.wait_for(|&stop| stop > Stop::Run).await) };
+                        open.spawn(serving::serve(connection, services.clone(), Arc::clone(&config), finish));
+                    }
+                    // An error would end the worker, so a socket that can't be watched is dropped.
+                    Err(error) => tracing::warn!(%error, "could not serve a connection"),
+                }
+                // However many come, those that are there have their turn after each.
+                yield_now().await;
             }
+            // The runtime's hook has told of one that panicked.
+            Some(_) = open.join_next() => {}
+            _ = finish.wait_for(|&stop| stop > Stop::Run) => break,
         }
+    }
+    tokio::select! {
+        () = async { while open.join_next().await.is_some() {} } => {}
         _ = stop.wait_for(|&stop| stop == Stop::Now) => {}
     }
 }

@@ -115,7 +115,7 @@ impl Load {
                         for _ in 0..plan.window {
                             let (channel, counted) = (channel.clone(), Arc::clone(&counted));
                             match self {
-                                Load::Unary => tasks.spawn(unary(channel, counted)),
+                                Load::Unary => tasks.spawn(callers(channel, counted)),
                                 _ => tasks.spawn(echo_calls(channel, counted)),
                             };
                         }
@@ -265,18 +265,25 @@ async fn echo_stream(
     Ok(())
 }
 
-async fn unary(channel: Channel, counted: Arc<Counted>) -> Result<(), Error> {
-    let mut client = PermitServiceClient::new(channel);
+/// Every caller by itself, one permit after the other.
+async fn callers(channel: Channel, counted: Arc<Counted>) -> Result<(), Error> {
     loop {
-        let mut answers = client.acquire(acquire(0, 1)).await?.into_inner();
-        let Some(Event::Granted(permit)) = answers.message().await?.and_then(|answer| answer.event) else {
-            return Err("not granted".into());
-        };
-        client.report(report(permit.permit_id)).await?;
+        unary(channel.clone()).await?;
         if !counted.add(2) {
             return Ok(());
         }
     }
+}
+
+/// One acquire, and its report.
+pub(super) async fn unary(channel: Channel) -> Result<(), Error> {
+    let mut client = PermitServiceClient::new(channel);
+    let mut answers = client.acquire(acquire(0, 1)).await?.into_inner();
+    let Some(Event::Granted(permit)) = answers.message().await?.and_then(|answer| answer.event) else {
+        return Err("not granted".into());
+    };
+    client.report(report(permit.permit_id)).await?;
+    Ok(())
 }
 
 async fn echo_calls(channel: Channel, counted: Arc<Counted>) -> Result<(), Error> {

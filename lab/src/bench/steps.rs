@@ -1,8 +1,9 @@
 //! Work in lockstep: one client, one connection, one worker, each message answered before the next is sent. The same work every time, so
 //! that its instructions can be counted.
 
-use std::time::Duration;
+use std::{future::Future, time::Duration};
 
+use futures_util::future::try_join_all;
 use permitd_budget::{
     Acquired, Budget, BudgetSpec, LimitSpec, Outcome, Priority, Report, Request, Time, Usage,
 };
@@ -10,10 +11,11 @@ use permitd_proto::v1::{ReportRequest, SessionRequest, permit_service_client::Pe
 use permitd_server::config::Data;
 use tokio::{runtime, sync::mpsc};
 use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::Channel;
 
 use super::{
     Error, echo,
-    load::{acquire, connect, hello, report as success},
+    load::{acquire, connect, hello, report as success, unary},
     servers::Servers,
 };
 
@@ -28,6 +30,10 @@ pub enum Steps {
     SessionManyBudgets,
     /// The same messages to the bare echo, and back.
     Echo,
+    /// A call that acquires and then one that reports, one budget, 16 of them at a time.
+    Calls,
+    /// Twice the call to the bare echo.
+    EchoCalls,
 }
 
 /// Acquires, and reports, in one message.
@@ -35,7 +41,14 @@ const MESSAGE: u64 = 16;
 
 impl Steps {
     /// All of them.
-    pub const ALL: [Steps; 4] = [Steps::Heart, Steps::Session, Steps::SessionManyBudgets, Steps::Echo];
+    pub const ALL: [Steps; 6] = [
+        Steps::Heart,
+        Steps::Session,
+        Steps::SessionManyBudgets,
+        Steps::Echo,
+        Steps::Calls,
+        Steps::EchoCalls,
+    ];
 
     /// Does it for so many acquires and reports, rounded up to whole messages.
     ///
@@ -44,8 +57,8 @@ impl Steps {
     pub fn run(self, pairs: u64) -> Result<(), Error> {
         let budgets = match self {
             Steps::Heart => return heart(pairs),
-            Steps::Session | Steps::Echo => 1,
             Steps::SessionManyBudgets => 100,
+            _ => 1,
         };
         let messages = pairs.div_ceil(MESSAGE);
         let servers = Servers::start(1, &Data::Memory)?;
@@ -53,6 +66,8 @@ impl Steps {
         runtime.block_on(async {
             match self {
                 Steps::Echo => echoes(&servers, messages).await,
+                Steps::Calls => calls(connect(servers.permitd).await?, messages, unary).await,
+                Steps::EchoCalls => calls(connect(servers.echo).await?, messages, echo_twice).await,
                 _ => session(&servers, messages, budgets).await,
             }
         })?;
@@ -132,4 +147,22 @@ async fn echoes(servers: &Servers, messages: u64) -> Result<(), Error> {
         responses.message().await?.ok_or("the echo ended")?;
     }
     Ok(())
+}
+
+/// As many at a time as a message of a session has acquires.
+async fn calls<F: Future<Output = Result<(), Error>>>(
+    channel: Channel,
+    rounds: u64,
+    call: impl Fn(Channel) -> F,
+) -> Result<(), Error> {
+    for _ in 0..rounds {
+        try_join_all((0..MESSAGE).map(|_| call(channel.clone()))).await?;
+    }
+    Ok(())
+}
+
+async fn echo_twice(channel: Channel) -> Result<(), Error> {
+    let mut grpc = tonic::client::Grpc::new(channel);
+    echo::call(&mut grpc, acquire(0, 1)).await?;
+    Ok(echo::call(&mut grpc, acquire(0, 1)).await?)
 }

@@ -4,7 +4,7 @@
 
 use std::{mem, sync::Arc};
 
-use permitd_budget::{Acquired, PermitKey, Report, Reported, Request};
+use permitd_budget::{Acquired, Outcome, PermitKey, Report, Reported, Request};
 use permitd_proto::v1::ReportRequest;
 
 use super::{away::Ask, cells::At, core::Core, outgoing::Outgoing};
@@ -25,6 +25,8 @@ struct Run<'a> {
     /// Of requests that name none.
     tenant: &'a str,
     run: Vec<Asked<'a>>,
+    /// The largest id in it. Clients count theirs up, so that most are new without a look through the run.
+    last_id: Option<u64>,
     /// Permits that the run asks for.
     count: usize,
     answers: Vec<Result<Acquired, NotTaken>>,
@@ -55,16 +57,34 @@ struct Settled<'a> {
     request: &'a items::Report<'a>,
 }
 
+impl<'a> Run<'a> {
+    fn has(&self, id: u64) -> bool {
+        self.last_id.is_some_and(|last| id <= last)
+            && self.run.iter().any(|asked| asked.request.request_id == id)
+    }
+
+    /// Where the budget of the last one stands, if this one is for the same: its names have been looked at, and its budget is kept.
+    fn like_last(&self, request: &items::Acquire<'_>) -> Option<At> {
+        self.run.last().filter(|last| request.is_like(last.request)).map(|last| last.at)
+    }
+
+    fn push(&mut self, at: At, request: &'a items::Acquire<'a>, ask: decode::Ask<'a>) {
+        self.last_id = self.last_id.max(Some(request.request_id));
+        self.count += ask.count as usize;
+        self.run.push(Asked { at, request, ask: Some(ask) });
+    }
+}
+
 impl Core {
     pub(super) fn acquire_all(&mut self, shared: &Shared, requests: &[items::Acquire<'_>]) {
         // Borrowed by the requests below, while the rest of the session changes.
         let tenant = mem::take(&mut self.tenant);
         let room = requests.len().min(RUN_MAX);
         let (run, answers) = (Vec::with_capacity(room), Vec::with_capacity(room));
-        let mut asking = Run { tenant: &tenant, run, count: 0, answers };
+        let mut asking = Run { tenant: &tenant, run, last_id: None, count: 0, answers };
         for request in requests {
             let id = request.request_id;
-            if asking.run.iter().any(|asked| asked.request.request_id == id) {
+            if asking.has(id) {
                 self.ask(shared, &mut asking);
             }
             if self.ledger.find(id).is_some() {
@@ -95,11 +115,14 @@ impl Core {
             let known = shared.permit_ids.read(permit_id, self.caller.holder());
             let kept = known.and_then(|(id, _)| self.ledger.cells.of_id(id));
             let allowed = self.caller.check_role(Role::Report);
-            let told = request.told();
             let read = allowed.and_then(|()| match (kept, known) {
-                (Some(at), _) => shared.read_report(Some(self.ledger.cells.cell(at)), &told, now),
-                (None, Some((id, _))) => shared.read_report(shared.registry.by_id(id).as_deref(), &told, now),
-                (None, None) => shared.read_report(None, &told, now),
+                // Whoever the provider is, nothing has to be made of it.
+                _ if request.is_plain_success() => Ok(Report::new(Outcome::Success)),
+                (Some(at), _) => shared.read_report(Some(self.ledger.cells.cell(at)), &request.told(), now),
+                (None, Some((id, _))) => {
+                    shared.read_report(shared.registry.by_id(id).as_deref(), &request.told(), now)
+                }
+                (None, None) => shared.read_report(None, &request.told(), now),
             });
             match (read, known) {
                 (Ok(report), Some((id, permit))) => {
@@ -124,7 +147,10 @@ impl Core {
         request: &'a items::Acquire<'a>,
         asking: &mut Run<'a>,
     ) -> Result<(), Fault> {
-        let ask = decode::acquire(request, asking.tenant)?;
+        let ask = match asking.like_last(request) {
+            Some(_) => decode::named_acquire(request, asking.tenant)?,
+            None => decode::acquire(request, asking.tenant)?,
+        };
         self.caller.check_ask(&ask)?;
         let (count, tenant) = (ask.count as usize, ask.tenant);
         if self.check_room(shared, asking.run.len() + 1, asking.count + count).is_err() {
@@ -132,7 +158,8 @@ impl Core {
             self.ask(shared, asking);
             self.check_room(shared, 1, count)?;
         }
-        let at = match self.ledger.cells.named(request.provider, request.key) {
+        let known = asking.like_last(request);
+        let at = match known.or_else(|| self.ledger.cells.named(request.provider, request.key)) {
             Some(at) => at,
             None => match shared.seek(&self.caller, request.provider, request.key)? {
                 Sought::Here(cell) => self.ledger.cells.add(cell),
@@ -145,14 +172,13 @@ impl Core {
             },
         };
         self.ledger.cells.keep(at);
-        asking.count += count;
-        asking.run.push(Asked { at, request, ask: Some(ask) });
+        asking.push(at, request, ask);
         Ok(())
     }
 
     /// Puts the run to its budgets, and answers.
     fn ask(&mut self, shared: &Shared, asking: &mut Run<'_>) {
-        asking.count = 0;
+        (asking.count, asking.last_id) = (0, None);
         let Run { tenant, run, answers, .. } = asking;
         for group in by_budget(run, |asked| asked.at).chunk_by(|(one, _), (other, _)| one == other) {
             let at = group[0].0;

@@ -61,10 +61,14 @@ impl<'a> Ask<'a> {
 
 /// Reads an acquire. `tenant` stands in where it names none.
 pub(crate) fn acquire<'a>(request: &Acquire<'a>, tenant: &'a str) -> Result<Ask<'a>, Fault> {
-    let tenants = [request.tenant, tenant, DEFAULT_TENANT];
-    let tenant = tenants.into_iter().find(|tenant| !tenant.is_empty()).unwrap_or(DEFAULT_TENANT);
-    check_name("tenant", tenant, false)?;
+    check_name("tenant", tenant_of(request, tenant), false)?;
     check_name("model", request.model, true)?;
+    named_acquire(request, tenant)
+}
+
+/// Reads an acquire whose names were found to be sound.
+pub(crate) fn named_acquire<'a>(request: &Acquire<'a>, tenant: &'a str) -> Result<Ask<'a>, Fault> {
+    let tenant = tenant_of(request, tenant);
     if request.count > COUNT_MAX {
         let problem =
             format!("{} permits at once; at most {COUNT_MAX}, so ask again for more", request.count);
@@ -78,6 +82,11 @@ pub(crate) fn acquire<'a>(request: &Acquire<'a>, tenant: &'a str) -> Result<Ask<
         count: request.count.max(1),
         max_wait: request.max_wait.as_ref().map(|wait| duration("max_wait", wait)).transpose()?,
     })
+}
+
+fn tenant_of<'a>(request: &Acquire<'a>, tenant: &'a str) -> &'a str {
+    let tenants = [request.tenant, tenant, DEFAULT_TENANT];
+    tenants.into_iter().find(|tenant| !tenant.is_empty()).unwrap_or(DEFAULT_TENANT)
 }
 
 /// Reads a Hello's tenant and client.

@@ -1,7 +1,7 @@
 //! The items of session messages, read in place: their text lies in the message. Strings of their own for each item were a tenth
 //! of what a session cost.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, ptr};
 
 use permitd_proto::v1;
 
@@ -34,8 +34,9 @@ pub(crate) struct Report<'a> {
 }
 
 impl<'a> Acquire<'a> {
-    /// `None`: ask prost.
-    pub(crate) fn read(message: &'a [u8]) -> Option<Self> {
+    /// `None`: ask prost. Those of one message are mostly for the same thing: a text that is the same as in the one `before` it is
+    /// read as that one.
+    pub(crate) fn read(message: &'a [u8], before: Option<&Self>) -> Option<Self> {
         const PROVIDER: u64 = bytes(1);
         const KEY: u64 = bytes(2);
         const TOKENS: u64 = number(3);
@@ -49,18 +50,20 @@ impl<'a> Acquire<'a> {
         const TRACEPARENT: u64 = bytes(11);
 
         let mut acquire = Self::default();
+        let [provider, key, model, tenant] =
+            before.map_or([""; 4], |before| [before.provider, before.key, before.model, before.tenant]);
         let mut reader = Reader::new(message);
         while !reader.is_empty() {
             match reader.number()? {
-                PROVIDER => acquire.provider = reader.text()?,
-                KEY => acquire.key = reader.text()?,
+                PROVIDER => acquire.provider = reader.text_like(provider)?,
+                KEY => acquire.key = reader.text_like(key)?,
                 TOKENS => acquire.tokens = reader.number()?,
                 // A second one would have to be merged into the first.
                 ESTIMATE if acquire.estimate.is_none() => {
                     acquire.estimate = Some(Box::new(reader.message()?));
                 }
-                MODEL => acquire.model = reader.text()?,
-                TENANT => acquire.tenant = reader.text()?,
+                MODEL => acquire.model = reader.text_like(model)?,
+                TENANT => acquire.tenant = reader.text_like(tenant)?,
                 // Numbers are cut to the size of their field, as every implementation does.
                 PRIORITY => acquire.priority = reader.number()? as i32,
                 MAX_WAIT if acquire.max_wait.is_none() => acquire.max_wait = Some(reader.message()?),
@@ -75,6 +78,14 @@ impl<'a> Acquire<'a> {
 }
 
 impl Acquire<'_> {
+    /// Whether it was read as being for the same thing as another: the same budget, tenant and model.
+    pub(crate) fn is_like(&self, other: &Self) -> bool {
+        ptr::eq(self.provider, other.provider)
+            && ptr::eq(self.key, other.key)
+            && ptr::eq(self.model, other.model)
+            && ptr::eq(self.tenant, other.tenant)
+    }
+
     /// As a message of its own, of this tenant.
     pub(crate) fn to_request(&self, tenant: &str) -> v1::AcquireRequest {
         v1::AcquireRequest {
@@ -137,6 +148,11 @@ impl<'a> From<&'a v1::AcquireRequest> for Acquire<'a> {
 }
 
 impl<'a> Report<'a> {
+    /// Whether all that it tells is that the call succeeded.
+    pub(crate) fn is_plain_success(&self) -> bool {
+        self.rest.is_none() && self.outcome == v1::Outcome::Success as i32 && self.http_status == 0
+    }
+
     /// What it tells, as if it came by itself; its permit_id is left out.
     pub(crate) fn told(&self) -> Cow<'_, v1::ReportRequest> {
         match &self.rest {

@@ -1,6 +1,7 @@
 //! Between the wire's words and the heart's. What comes in is checked here, once, with the field named; what goes out is total.
 
 pub(crate) mod budget;
+pub(crate) mod codec;
 pub(crate) mod decode;
 pub(crate) mod encode;
 pub(crate) mod items;

@@ -62,6 +62,13 @@ impl<'a> Reader<'a> {
         std::str::from_utf8(self.bytes()?).ok()
     }
 
+    /// The same, where it may well be the same text once more: compared with what has been looked through, it need not be again.
+    #[inline]
+    pub(crate) fn text_like(&mut self, known: &'a str) -> Option<&'a str> {
+        let bytes = self.bytes()?;
+        if bytes == known.as_bytes() { Some(known) } else { std::str::from_utf8(bytes).ok() }
+    }
+
     /// A message behind its length, by prost.
     pub(crate) fn message<M: prost::Message + Default>(&mut self) -> Option<M> {
         M::decode(self.bytes()?).ok()

@@ -86,6 +86,48 @@ async fn acquires_that_make_no_sense() {
     world.end().await;
 }
 
+/// Goal: names are looked at one by one, however like the one before in the same message an acquire is.
+#[tokio::test]
+async fn names_in_one_message() {
+    let world = World::start().await;
+    let long = "x".repeat(257);
+    let with = |tenant: &str, model: &str| AcquireRequest {
+        tenant: tenant.to_owned(),
+        model: model.to_owned(),
+        ..ask("k")
+    };
+    let of = |key: &str| AcquireRequest { key: key.to_owned(), ..with("web", "m") };
+    let asked = [
+        (with("web", "m"), None),
+        (with("web", "m"), None),
+        (with(&long, "m"), Some("tenant")),
+        (with(&long, "m"), Some("tenant")),
+        (with("web", "m"), None),
+        (with("web", "a\nb"), Some("model")),
+        (with("web", "a\nb"), Some("model")),
+        (of("k"), None),
+        (of("nobody declared"), Some("")),
+        (of("nobody declared"), Some("")),
+        (of("k"), None),
+    ];
+    let (requests, expected): (Vec<_>, Vec<_>) = asked.into_iter().unzip();
+    let acquire = (1..).zip(requests).map(|(request_id, request)| AcquireRequest { request_id, ..request });
+    let mut session = world.server.session("").await;
+    session.send(SessionRequest { acquire: acquire.collect(), ..SessionRequest::default() }).await;
+    for (at, expected) in (1..).zip(expected) {
+        match expected {
+            None => {
+                let permit = session.permit(at).await;
+                session.settle(&permit).await;
+            }
+            Some("") => assert_eq!(session.refusal(at).await.code, Code::NotFound),
+            Some(field) => assert!(session.refusal(at).await.names(field), "{at}: {field}"),
+        }
+    }
+    drop(session);
+    world.end().await;
+}
+
 /// Goal: a report that makes no sense is refused with the field named and settles nothing; the permit can still be reported.
 #[tokio::test]
 async fn reports_that_make_no_sense() {
