@@ -61,6 +61,11 @@ impl Inbound {
         Poll::Ready(self.parts.pop_front().map(Ok))
     }
 
+    /// Whether there is more of a large message.
+    pub(super) fn has_parts(&self) -> bool {
+        !self.parts.is_empty()
+    }
+
     /// What was read last had so many items.
     pub(super) fn had(&mut self, items: usize) {
         let wait = self.pace.as_ref().and_then(|pace| pace.spend(Instant::now(), items));

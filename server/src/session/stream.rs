@@ -23,7 +23,7 @@ use super::{
 use crate::{auth::Caller, inbox::Delivery, metrics::Stopwatch, shared::Shared, status::Fault, turns};
 
 /// Messages that one turn reads, and items after which it reads no further one, so that no client can keep a thread. A message with
-/// more items than [`super::parts::ITEMS_MAX`] comes in parts.
+/// more items than [`super::parts::ITEMS_MAX`] comes in parts, each of which is a turn.
 const MESSAGES_PER_TURN: usize = 32;
 const ITEMS_PER_TURN: usize = 64;
 
@@ -162,7 +162,8 @@ impl Reading<'_> {
         let mut rewritten = Vec::new();
         let (mut messages, mut items) = (0, 0);
         while !*half_closed && !core.out.is_full() {
-            if messages >= MESSAGES_PER_TURN || items >= ITEMS_PER_TURN {
+            let had_part = messages > 0 && inbound.has_parts();
+            if messages >= MESSAGES_PER_TURN || items >= ITEMS_PER_TURN || had_part {
                 turns::end(context);
                 return Ok(true);
             }
