@@ -2,7 +2,7 @@
 
 CARGO ?= cargo
 
-.PHONY: help setup build static test test-alerts test-packaging test-rust test-go test-python test-java test-typescript test-compare test-book conformance lint book deny bench compare soak demo serve
+.PHONY: help setup build static test test-alerts test-packaging test-rust test-go test-python test-java test-typescript test-compare test-book conformance lint book deny count bench compare soak demo serve
 
 help: ## This list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -88,6 +88,10 @@ lint: ## Format, clippy and documentation, warnings being errors
 deny: ## Licences, advisories known to the tool, and sources of what we depend on
 	@command -v cargo-deny >/dev/null || $(CARGO) install --locked cargo-deny
 	$(CARGO) deny check bans licenses sources
+
+count: ## Instructions of the hot paths, by valgrind, against lab/instructions.toml: a slow-down shows on a busy machine, too
+	@command -v valgrind >/dev/null || apt-get install -y valgrind
+	$(CARGO) run --profile counted -p permitd-lab -- instructions --check lab/instructions.toml
 
 bench: ## The heart's benchmark, the server's against a bare echo, and how soon the console is painted
 	$(CARGO) bench -p permitd-budget --bench heart

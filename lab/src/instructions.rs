@@ -16,8 +16,9 @@ use crate::bench::{Error, Steps};
 const SHORT: u64 = 1_600;
 const LONG: u64 = 8_000;
 
-/// How much more than the baseline is still the same, in percent: wake-ups fall differently from run to run.
-const TOLERANCE_PERCENT: u64 = 3;
+/// How much more than the baseline is still the same, in percent: wake-ups fall differently from run to run, and the C library has other
+/// ways to copy on another processor.
+const TOLERANCE_PERCENT: u64 = 5;
 
 /// Instructions for one acquire with its report, by what is done.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -126,9 +127,9 @@ mod tests {
         let counted =
             |heart, echo| Instructions(BTreeMap::from([("heart".into(), heart), ("echo".into(), echo)]));
         let baseline = counted(1_000, 500);
-        assert_eq!(counted(1_030, 400).more_than(&baseline), [] as [String; 0]);
-        let more = counted(1_031, 500).more_than(&baseline);
-        assert_eq!(more, ["heart takes 1031 instructions; the baseline says 1000"]);
+        assert_eq!(counted(1_050, 400).more_than(&baseline), [] as [String; 0]);
+        let more = counted(1_051, 500).more_than(&baseline);
+        assert_eq!(more, ["heart takes 1051 instructions; the baseline says 1000"]);
         assert_eq!(baseline.more_than(&Instructions::default()).len(), 2);
     }
 
