@@ -34,6 +34,9 @@ const STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
 const CONNECTION_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
 /// Calls of one connection that begin in one turn.
 const CALLS_PER_TURN: usize = 16;
+/// Calls that may still have to begin when more are let in. A client that resets a stream may open another, and the call of the first is here
+/// until its turn has come.
+const CALLS_LEFT_MAX: usize = 64;
 
 /// Serves a connection until its peer has gone, or until `finish`: then no new calls are taken, and those there may finish.
 pub(crate) async fn serve<S>(
@@ -86,20 +89,29 @@ impl<C: Future + Unpin> Future for Served<C> {
     type Output = C::Output;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<C::Output> {
-        let Self { connection, calls } = &mut *self;
-        if let Poll::Ready(ended) = Pin::new(&mut *connection).poll(context) {
+        if let Poll::Ready(ended) = self.poll_connection(context) {
             return Poll::Ready(ended);
         }
-        if calls.begin() > 0 {
+        if self.calls.begin() > 0 {
             // Sends all of their answers at once.
-            if let Poll::Ready(ended) = Pin::new(connection).poll(context) {
+            if let Poll::Ready(ended) = self.poll_connection(context) {
                 return Poll::Ready(ended);
             }
-            if !calls.0.lock().is_empty() {
+            if self.calls.left() > 0 {
                 turns::end(context);
             }
         }
         Poll::Pending
+    }
+}
+
+impl<C: Future + Unpin> Served<C> {
+    /// Takes in calls and sends answers, unless too many have still to begin.
+    fn poll_connection(&mut self, context: &mut Context<'_>) -> Poll<C::Output> {
+        match self.calls.left() <= CALLS_LEFT_MAX {
+            true => Pin::new(&mut self.connection).poll(context),
+            false => Poll::Pending,
+        }
     }
 }
 
@@ -124,6 +136,11 @@ impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Calls {
 }
 
 impl Calls {
+    /// How many have still to begin.
+    fn left(&self) -> usize {
+        self.0.lock().len()
+    }
+
     /// Begins as many as a turn may, in the order in which they came; says how many.
     fn begin(&self) -> usize {
         for begun in 0..CALLS_PER_TURN {
@@ -246,6 +263,32 @@ mod tests {
         assert_eq!(Arc::strong_count(&token), 4);
         drop(left);
         assert_eq!(Arc::strong_count(&token), 1);
+    }
+
+    /// Goal: however many calls a connection brings, and whatever becomes of their streams, only so many are kept; and all are made.
+    #[tokio::test]
+    async fn calls_do_not_pile_up() {
+        const AT_ONCE: usize = 1_000;
+        let (calls, begun) = (Calls::default(), Arc::new(AtomicUsize::new(0)));
+        let (brought, count) = (calls.clone(), Arc::clone(&begun));
+        let mut most = 0;
+        let connection = poll_fn(move |_| {
+            for _ in 0..AT_ONCE {
+                let count = Arc::clone(&count);
+                brought.execute(async move {
+                    count.fetch_add(1, Ordering::Relaxed);
+                });
+            }
+            most = most.max(brought.left());
+            assert!(most <= AT_ONCE + CALLS_LEFT_MAX, "{most} calls are kept");
+            Poll::<Infallible>::Pending
+        });
+        let serving = tokio::spawn(Served { connection, calls });
+        while begun.load(Ordering::Relaxed) < 10 * AT_ONCE {
+            assert!(!serving.is_finished(), "it goes on");
+            yield_now().await;
+        }
+        serving.abort();
     }
 
     /// Goal: what has begun is sent before the connection waits.
