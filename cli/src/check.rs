@@ -3,7 +3,10 @@
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::Args;
-use permitd_server::config::{Config, Problem};
+use permitd_server::{
+    config::{Config, Problem},
+    words::counted,
+};
 use serde_json::{Value, json};
 
 use crate::{failure::Failure, format::print};
@@ -53,16 +56,18 @@ impl Check {
             print(json!({ "right": true, "config": table }).to_string())?;
         } else {
             print(rendered.trim_end())?;
-            let (budgets, providers) = (config.budgets.len(), config.providers.len());
+            let count = |number: usize, one, many| counted(number as u64, one, many);
+            let budgets = count(config.budgets.len(), "budget", "budgets");
+            let providers = count(config.providers.len(), "provider", "providers");
             let pools = match config.pools.len() {
                 0 => String::new(),
-                pools => format!(", {pools} pools"),
+                pools => format!(", {}", count(pools, "pool", "pools")),
             };
             let file = self.file.display();
             if let Some(exposed) = config.exposed() {
                 eprintln!("# {exposed}; `permitd serve` wants --insecure for that");
             }
-            eprintln!("# {file} is right: {budgets} budgets, defaults for {providers} providers{pools}");
+            eprintln!("# {file} is right: {budgets}, defaults for {providers}{pools}");
         }
         Ok(ExitCode::SUCCESS)
     }

@@ -4,7 +4,12 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 use permitd_proto::v1;
-use permitd_server::{config::BudgetName, shown::pool_json, status::IS_POOL, words::grouped};
+use permitd_server::{
+    config::BudgetName,
+    shown::{member_name, member_now, pool_json, pool_name, shown},
+    status::IS_POOL,
+    words::grouped,
+};
 use tonic::Status;
 use tonic_types::StatusExt as _;
 
@@ -19,10 +24,12 @@ use crate::{
 const EXAMPLES: &str = "\
 Examples:
   permitd pools list
+  permitd pools list anthropic/prod
   permitd pools get claude/any
   permitd pools get claude/any --json | jq -r '.members[] | select(.passed_over != []) | .budget'
 
-GRANTED counts the permits that the pool handed out of a member since the server began or the pool was declared.";
+FREE is what is left of the limit of which least is left. NOW says which member grants whoever comes next and fits, and why others
+do not. GRANTED counts the permits that the pool handed out of a member since the server began or the pool was declared.";
 
 /// See pools: names that stand for several budgets. The configuration declares them, under `[pools]`.
 #[derive(Debug, Args)]
@@ -43,6 +50,9 @@ enum Command {
 /// Lists pools with their members.
 #[derive(Debug, Args)]
 struct List {
+    /// A glob over the name of a pool or of any of its members, PROVIDER/KEY.
+    #[arg(default_value = "", hide_default_value = true)]
+    filter: String,
     #[command(flatten)]
     remote: Remote,
 }
@@ -81,7 +91,9 @@ impl List {
         let mut admin = self.remote.admin().await?;
         let (mut pools, mut page_token) = (Vec::new(), String::new());
         loop {
-            let answer = admin.list_pools(v1::ListPoolsRequest { page_size: 0, page_token }).await;
+            let answer = admin
+                .list_pools(v1::ListPoolsRequest { page_size: 0, page_token, filter: self.filter.clone() })
+                .await;
             let page = answer.map_err(|status| self.remote.failure(&status))?.into_inner();
             pools.extend(page.pools);
             page_token = page.next_page_token;
@@ -93,7 +105,8 @@ impl List {
             return print_json(pools.iter().map(pool_json));
         }
         if pools.is_empty() {
-            eprintln!("no pools; declare one in the server's configuration, under [pools]");
+            let none = if self.filter.is_empty() { "no pools" } else { "no pool matches" };
+            eprintln!("{none}; declare one in the server's configuration, under [pools]");
             return Ok(());
         }
         print(pools.iter().map(as_text).collect::<Vec<_>>().join("\n\n"))
@@ -121,22 +134,30 @@ fn as_text(pool: &v1::Pool) -> String {
         ("GRANTED", Align::Right),
         ("WAITING", Align::Right),
         ("IN FLIGHT", Align::Right),
+        ("TIGHTEST LIMIT", Align::Left),
+        ("FREE", Align::Right),
+        ("OF", Align::Right),
         ("NOW", Align::Left),
     ]);
     for member in &pool.members {
         let now = match member.passed_over.as_slice() {
-            [] => "can grant".to_owned(),
-            why => format!("passed over: {}", why.join(" ")),
+            [] => member_now(member).to_owned(),
+            why => format!("{}: {}", member_now(member), why.join(" ")),
         };
+        let tightest = member.tightest.as_ref();
+        let limit = tightest.and_then(|limit| limit.configured.as_ref());
         table.row([
-            format!("{}/{}", member.provider, member.key),
+            member_name(member),
             member.prefer.to_string(),
             member.weight.to_string(),
             grouped(member.granted),
             grouped(member.waiting),
             grouped(member.in_flight),
+            limit.map_or_else(String::new, |limit| shown(limit).name),
+            tightest.map_or_else(String::new, |limit| grouped(limit.level)),
+            tightest.map_or_else(String::new, |limit| grouped(limit.effective_amount)),
             now,
         ]);
     }
-    format!("{}/{}\n{}", pool.provider, pool.key, table.render())
+    format!("{}\n{}", pool_name(pool), table.render())
 }

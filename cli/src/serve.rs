@@ -13,6 +13,7 @@ use clap::Args;
 use permitd_server::{
     Listeners, Origin, Reload,
     config::{ClusterConfig, Config, ConfigError, Data, DurationText, Exposed},
+    words::counted,
 };
 use tokio::sync::mpsc;
 use tracing_subscriber::EnvFilter;
@@ -167,7 +168,8 @@ fn announcement(listeners: &Listeners, config: &Config) -> String {
         0 => format!("permitd budgets set anthropic/prod --limit requests=60/1m{server}{token}"),
         _ => format!("permitd budgets list{server}{token}"),
     };
-    format!("permitd is ready: gRPC at {grpc}, http at {http}, {budgets} budgets. Try: {next}")
+    let budgets = counted(budgets as u64, "budget", "budgets");
+    format!("permitd is ready: gRPC at {grpc}, http at {http}, {budgets}. Try: {next}")
 }
 
 /// SIGHUP asks for the configuration to be read again, where there is such a signal.

@@ -36,7 +36,7 @@ pub fn about(span: Duration) -> String {
 
 /// `one` for 1, else `many` with its number.
 #[must_use]
-pub(crate) fn counted(number: u64, one: &str, many: &str) -> String {
+pub fn counted(number: u64, one: &str, many: &str) -> String {
     if number == 1 { format!("1 {one}") } else { format!("{} {many}", grouped(number)) }
 }
 

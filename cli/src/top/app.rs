@@ -6,7 +6,8 @@ use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use super::{
     board::{Board, Name},
     change::Change,
-    feed::News,
+    feed::{Looked, News},
+    pools::Pools,
     steer::{Done, Errand},
 };
 use crate::failure::Failure;
@@ -26,6 +27,9 @@ pub(super) struct App {
     place: usize,
     /// Budgets that fit on a page, as last drawn.
     pub(super) page: usize,
+    /// Whether pools are shown, and not all budgets.
+    pub(super) pooled: bool,
+    pub(super) pools: Pools,
     /// The budget that is shown at length.
     pub(super) open: Option<Name>,
     /// The limit under the cursor there.
@@ -84,6 +88,7 @@ impl App {
                 self.explained = explained;
             }
             News::Explained(..) => {}
+            News::Pools(pools) => self.pools.take(pools),
             News::Lost(failure) => self.lost = Some(in_line(&failure)),
         }
     }
@@ -149,13 +154,15 @@ impl App {
             KeyCode::Char('?' | 'h') => self.dialog = Some(Dialog::Help),
             KeyCode::Char('p') => self.dialog = self.current().map(Errand::Pause).map(Dialog::Confirm),
             KeyCode::Char('u') => self.dialog = self.current().map(Errand::Resume).map(Dialog::Confirm),
-            KeyCode::Char('/') if self.open.is_none() => self.dialog = Some(Dialog::Filter),
-            KeyCode::Char('s') if self.open.is_none() => self.board.order_next(),
-            KeyCode::Char('r') if self.open.is_none() => self.board.reverse(),
+            KeyCode::Tab if self.open.is_none() => self.pooled = !self.pooled,
+            KeyCode::Char('/') if self.lists() => self.dialog = Some(Dialog::Filter),
+            KeyCode::Char('s') if self.lists() => self.board.order_next(),
+            KeyCode::Char('r') if self.lists() => self.board.reverse(),
             KeyCode::Char('c') if self.open.is_some() => self.begin_change(),
             KeyCode::Enter | KeyCode::Right if self.open.is_none() => self.open_chosen(),
             KeyCode::Esc | KeyCode::Left | KeyCode::Backspace => match self.open {
                 Some(_) => self.close(),
+                None if self.pooled => self.pooled = false,
                 None => self.board.filter(""),
             },
             _ => self.go(key),
@@ -163,9 +170,24 @@ impl App {
         None
     }
 
+    /// Whether all budgets are shown.
+    fn lists(&self) -> bool {
+        self.open.is_none() && !self.pooled
+    }
+
+    /// What the server is asked about.
+    pub(super) fn looked(&self) -> Looked {
+        match &self.open {
+            Some(name) => Looked::Budget(name.clone()),
+            None if self.pooled => Looked::Pools,
+            None => Looked::All,
+        }
+    }
+
     /// Moves the cursor.
     fn go(&mut self, key: KeyCode) {
         let (count, at) = match &self.open {
+            None if self.pooled => (self.pools.rows().count(), self.pools.cursor()),
             None => (self.board.shown().len(), self.cursor()),
             Some(name) => (self.board.get(name).map_or(0, |seen| seen.state.limits.len()), self.limit),
         };
@@ -180,6 +202,7 @@ impl App {
         };
         let to = to.min(count.saturating_sub(1));
         match self.open {
+            None if self.pooled => self.pools.go(to),
             None => self.chosen = self.board.shown().get(to).cloned(),
             Some(_) => self.limit = to,
         }
@@ -197,12 +220,18 @@ impl App {
     /// The budget that keys are about.
     pub(super) fn current(&mut self) -> Option<Name> {
         self.cursor();
-        self.open.clone().or_else(|| self.chosen.clone())
+        self.open.clone().or_else(|| if self.pooled { self.pools.chosen_name() } else { self.chosen.clone() })
     }
 
     fn open_chosen(&mut self) {
-        self.open = self.current();
-        (self.limit, self.explained) = (0, None);
+        match self.current() {
+            // A member that nobody asked for yet, or that is not watched.
+            Some(name) if self.board.get(&name).is_none() => self.say(format!("{name} is not watched"), true),
+            chosen => {
+                self.open = chosen;
+                (self.limit, self.explained) = (0, None);
+            }
+        }
     }
 
     fn close(&mut self) {

@@ -1,4 +1,4 @@
-//! What the server tells: budgets as they change, and an explanation of the one that is open. A connection that breaks is made
+//! What the server tells: budgets as they change, and an explanation of the one that is open, or pools. A connection that breaks is made
 //! anew for as long as somebody looks.
 
 use std::{convert::Infallible, time::Duration};
@@ -8,7 +8,7 @@ use tokio::{
     sync::{mpsc, watch},
     time::{MissedTickBehavior, interval, sleep},
 };
-use tonic::{Code, Streaming};
+use tonic::{Code, Status, Streaming};
 
 use super::board::{Name, parts};
 use crate::{
@@ -19,8 +19,8 @@ use crate::{
 
 /// News that are not taken yet.
 const NEWS: usize = 64;
-/// Between two explanations of the open budget.
-const EXPLAIN_EVERY: Duration = Duration::from_secs(1);
+/// Between two explanations of the open budget, or two looks at pools.
+const ASK_EVERY: Duration = Duration::from_secs(1);
 /// Between two tries to reach a server.
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
 
@@ -32,8 +32,19 @@ pub(super) enum News {
     Changed(Vec<v1::BudgetState>),
     /// The open budget; `None` if it is gone.
     Explained(Name, Option<Box<v1::ExplainBudgetResponse>>),
+    /// All pools, while they are looked at.
+    Pools(Vec<v1::Pool>),
     /// Nothing is told until [`News::Connected`].
     Lost(Failure),
+}
+
+/// What is asked for, beside all budgets.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) enum Looked {
+    #[default]
+    All,
+    Budget(Name),
+    Pools,
 }
 
 /// What is watched.
@@ -62,13 +73,13 @@ impl Watched {
     }
 
     /// Goes on for as long as the news are taken.
-    pub(super) fn follow(self, begun: Begun, open: watch::Receiver<Option<Name>>) -> mpsc::Receiver<News> {
+    pub(super) fn follow(self, begun: Begun, looked: watch::Receiver<Looked>) -> mpsc::Receiver<News> {
         let (news, taken) = mpsc::channel(NEWS);
         tokio::spawn(async move {
             let mut begun = Ok(begun);
             loop {
                 let lost = match begun {
-                    Ok(begun) => self.tell(begun, open.clone(), &news).await,
+                    Ok(begun) => self.tell(begun, looked.clone(), &news).await,
                     Err(failure) => failure,
                 };
                 if news.send(News::Lost(lost)).await.is_err() {
@@ -85,7 +96,7 @@ impl Watched {
     async fn tell(
         &self,
         begun: Begun,
-        open: watch::Receiver<Option<Name>>,
+        looked: watch::Receiver<Looked>,
         news: &mpsc::Sender<News>,
     ) -> Failure {
         let Begun { admin, changes } = begun;
@@ -93,7 +104,7 @@ impl Watched {
         let _ = news.send(News::Connected).await;
         let ended = tokio::select! {
             ended = self.tell_changes(changes, news) => ended,
-            ended = self.explain(admin, open, news) => ended,
+            ended = self.ask(admin, looked, news) => ended,
         };
         match ended {
             Err(failure) => failure,
@@ -112,28 +123,50 @@ impl Watched {
         }
     }
 
-    async fn explain(
+    /// Asks for what is looked at, at once when that changes and once a second.
+    async fn ask(
         &self,
         mut admin: AdminServiceClient<Connection>,
-        mut open: watch::Receiver<Option<Name>>,
+        mut looked: watch::Receiver<Looked>,
         news: &mpsc::Sender<News>,
     ) -> Result<Infallible, Failure> {
-        let mut timer = interval(EXPLAIN_EVERY);
+        let mut timer = interval(ASK_EVERY);
         timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 _ = timer.tick() => {}
-                changed = open.changed() => if changed.is_err() { std::future::pending::<()>().await },
+                changed = looked.changed() => if changed.is_err() { std::future::pending::<()>().await },
             }
-            let Some(name) = open.borrow_and_update().clone() else { continue };
-            let (provider, key) = parts(&name);
-            let request = v1::ExplainBudgetRequest { provider, key };
-            let explained = match admin.explain_budget(request).await {
-                Ok(answer) => Some(Box::new(answer.into_inner())),
-                Err(status) if status.code() == Code::NotFound => None,
-                Err(status) => return Err(self.remote.failure(&status)),
+            let at = looked.borrow_and_update().clone();
+            let told = match at {
+                Looked::All => continue,
+                Looked::Budget(name) => explain(&mut admin, name).await,
+                Looked::Pools => self.pools(&mut admin).await.map(News::Pools),
             };
-            let _ = news.send(News::Explained(name, explained)).await;
+            let _ = news.send(told.map_err(|status| self.remote.failure(&status))?).await;
         }
+    }
+
+    /// Those of which the pool or a member is watched.
+    async fn pools(&self, admin: &mut AdminServiceClient<Connection>) -> Result<Vec<v1::Pool>, Status> {
+        let (mut pools, mut page_token) = (Vec::new(), String::new());
+        loop {
+            let request = v1::ListPoolsRequest { page_size: 0, page_token, filter: self.filter.clone() };
+            let page = admin.list_pools(request).await?.into_inner();
+            pools.extend(page.pools);
+            page_token = page.next_page_token;
+            if page_token.is_empty() {
+                return Ok(pools);
+            }
+        }
+    }
+}
+
+async fn explain(admin: &mut AdminServiceClient<Connection>, name: Name) -> Result<News, Status> {
+    let (provider, key) = parts(&name);
+    match admin.explain_budget(v1::ExplainBudgetRequest { provider, key }).await {
+        Ok(answer) => Ok(News::Explained(name, Some(Box::new(answer.into_inner())))),
+        Err(status) if status.code() == Code::NotFound => Ok(News::Explained(name, None)),
+        Err(status) => Err(status),
     }
 }

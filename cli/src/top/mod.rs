@@ -4,6 +4,7 @@ mod app;
 mod board;
 mod change;
 mod feed;
+mod pools;
 mod steer;
 mod timing;
 mod view;
@@ -31,7 +32,7 @@ use tokio::{
 
 use self::{
     app::{App, Asked},
-    feed::{Begun, Watched},
+    feed::{Begun, Looked, Watched},
     timing::Timing,
 };
 use crate::{
@@ -48,7 +49,7 @@ Examples:
   permitd top --server https://permits.example.com:7110 --token-file token
 
 Those come first for which somebody waits, above all where nothing is granted; then those that have least left of a limit.
-Keys: arrows, Enter and Esc; / filters, s sorts, r reverses, p pauses, u resumes, c changes a limit, ? helps, q ends.
+Keys: arrows, Enter and Esc; Tab pools, / filters, s sorts, r reverses, p pauses, u resumes, c changes a limit, ? helps, q ends.
 To see is for the role `observe`, to steer for `admin`.";
 
 /// Events that are not looked at yet.
@@ -103,8 +104,8 @@ async fn show(terminal: &mut DefaultTerminal, watched: Watched, begun: Begun) ->
     let mut app = App::new(&watched.remote.server);
     let mut timing = Timing::default();
     let remote = watched.remote.clone();
-    let (open, opened) = watch::channel(None);
-    let mut news = watched.follow(begun, opened);
+    let (look, looked) = watch::channel(Looked::default());
+    let mut news = watched.follow(begun, looked);
     let (errands, mut done) = mpsc::channel(EVENTS);
     let mut events = listen();
     let mut seconds = interval(SECOND);
@@ -137,10 +138,11 @@ async fn show(terminal: &mut DefaultTerminal, watched: Watched, begun: Begun) ->
             Some(Asked::Do(errand)) => errand.start(remote.clone(), errands.clone()),
             None => {}
         }
-        open.send_if_modified(|open| {
-            let other = *open != app.open;
-            open.clone_from(&app.open);
-            other
+        look.send_if_modified(|looked| {
+            let now = app.looked();
+            let is_other = *looked != now;
+            *looked = now;
+            is_other
         });
     }
 }

@@ -30,7 +30,7 @@ fn flags_over_environment_over_file() {
     );
     let environment = [("PERMITD_SERVER__LISTEN", "192.0.2.1:3"), ("PERMITD_SERVER__HTTP", "off")];
     let server = Server::start_with(&["--config", file.path(), "--listen", "127.0.0.1:0"], &environment);
-    assert!(server.announcement.contains("http at off, 1 budgets"), "{}", server.announcement);
+    assert!(server.announcement.contains("http at off, 1 budget."), "{}", server.announcement);
     assert_eq!(server.state("a/x")["limits"][0]["source"], "config");
 }
 

@@ -170,6 +170,53 @@ fn changes_a_limit() {
     assert_eq!(server.state("p/k")["limits"][0]["amount"], 7, "the other limit is as it was");
 }
 
+/// Goal: pools are shown with what each member could serve, which is next and why another is passed over; a member is paused and opened from
+/// there, and the way back leads there.
+#[test]
+fn shows_pools() {
+    let (server, _held) = pooled();
+    let mut top = top(&server, &[]);
+    top.wait_for("3 budgets");
+    top.press("\t");
+    let screen = top.wait_for("1 pool with 3 members, 1 passed over");
+    assert!(words(&screen, "claude/any").contains(&"anthropic/a".to_owned()), "{screen}");
+    assert!(words(&screen, "claude/any").ends_with(&["passed".to_owned(), "over".to_owned()]), "{screen}");
+    assert_eq!(words(&screen, "  ")[..2], ["anthropic/b", "1"], "a pool's name stands once: {screen}");
+    assert!(screen.contains("anthropic/a is passed over: All 2 of in_flight are in flight."), "{screen}");
+    top.press(DOWN);
+    top.wait_for("anthropic/b grants whoever comes next and fits.");
+    top.press("py");
+    top.wait_for("anthropic/b is paused");
+    let screen = top.wait_for("1 pool with 3 members, 2 passed over");
+    assert!(screen.contains("An administrator paused it"), "{screen}");
+    assert_eq!(server.state("anthropic/b")["paused"], true);
+    top.press(DOWN);
+    top.wait_for("bedrock/claude grants whoever comes next");
+    top.press(ENTER);
+    top.wait_for("It is a member of the pool claude/any.");
+    top.press(ESCAPE);
+    top.wait_for("with 3 members");
+    top.press(ESCAPE);
+    top.wait_for("TIGHTEST LIMIT     TAKEN           WAITING");
+}
+
+/// A server with the pool `claude/any`, whose first member is busy; and the permits of that.
+fn pooled() -> (Server, TemporaryFile) {
+    let config = TemporaryFile::new(
+        "[budgets.\"anthropic/a\"]\nlimits = [\"requests=1000/1h\", \"in_flight=2\"]\n\
+         [budgets.\"anthropic/b\"]\nlimits = [\"requests=1000/1h\", \"in_flight=8\"]\n\
+         [budgets.\"bedrock/claude\"]\nlimits = [\"requests=300/1h\"]\n\
+         [pools.\"claude/any\"]\nmembers = [{ budget = \"anthropic/a\", weight = 3 }, \"anthropic/b\", \
+         { budget = \"bedrock/claude\", prefer = 2 }]\n",
+    );
+    let listen = ["--listen", "127.0.0.1:0", "--http", "127.0.0.1:0", "--config", config.path()];
+    let server = Server::start_with(&listen, &[]);
+    for _ in 0..3 {
+        server.say(&["acquire", "claude/any"]).well();
+    }
+    (server, config)
+}
+
 /// Goal: through TLS and with a token that may only look, everything is seen, and steering is refused with why.
 #[test]
 fn shows_who_looks() {
@@ -203,11 +250,11 @@ fn goes_on_when_the_server_is_back() {
     let first = listen("127.0.0.1:0");
     let address = first.grpc().to_owned();
     let top = top(&first, &[]);
-    top.wait_for("1 budgets");
+    top.wait_for("1 budget,");
     drop(first);
     top.wait_for("NOT CONNECTED");
     let _second = listen(&address);
-    top.wait_until("all again", |screen| screen.contains("1 budgets") && screen.contains("p/k"));
+    top.wait_until("all again", |screen| screen.contains("1 budget,") && screen.contains("p/k"));
 }
 
 /// Goal: what can't be drawn is said at once: no terminal, no server.
@@ -298,14 +345,19 @@ fn is_as_the_docs_show() {
     top.press(ENTER);
     let budget =
         top.wait_until("everything", |screen| screen.contains("WHO WAITS") && screen.contains("hold"));
-    let shown = [list, budget].map(|screen| picture(&screen, &server));
+    let (with_pools, _held) = pooled();
+    let mut top = self::top(&with_pools, &[]);
+    top.wait_for("3 budgets");
+    top.press("\t");
+    let pools = top.wait_for("1 pool with 3 members");
+    let shown = [picture(&list, &server), picture(&budget, &server), picture(&pools, &with_pools)];
     let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/operations.md");
     let text = fs::read_to_string(page).expect("the page");
     let (before, rest) = text.split_once("## On a terminal\n").expect("the section");
     let (section, after) = rest.split_once("\n## ").expect("another section");
     let mut blocks: Vec<String> = section.split("```").map(str::to_owned).collect();
-    assert_eq!(blocks.len(), 7, "a command, and two pictures");
-    for (at, shown) in [(3, &shown[0]), (5, &shown[1])] {
+    assert_eq!(blocks.len(), 9, "a command, and three pictures");
+    for (at, shown) in [3, 5, 7].into_iter().zip(&shown) {
         if std::env::var_os("PERMITD_BLESS").is_some() {
             blocks[at] = format!("text\n{shown}\n");
         } else {

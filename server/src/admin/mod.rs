@@ -38,6 +38,8 @@ use crate::{
 
 pub use crate::wire::budget::{read as read_budget, read_limit, write_limit, write_scheduled};
 
+/// Pools that are told of one budget.
+const POOLS: usize = 100;
 /// Bytes in a reason.
 const REASON_BYTES: usize = 1_024;
 
@@ -167,9 +169,11 @@ impl AdminService for Admin {
         }
         let cell = self.registry.find(&name).map_err(Fault::from)?;
         let (declared, (snapshot, standing, now)) = together(&cell, Cell::explain);
-        let facts = Facts { name: &name, snapshot: &snapshot, standing: &standing, now };
+        let pools = self.registry.pools_of(&name, POOLS, |pool| caller.may_see(pool));
+        let facts = Facts { name: &name, snapshot: &snapshot, standing: &standing, pools: &pools, now };
         let state = budget::write_state(&cell, &declared, snapshot.clone());
-        Ok(Response::new(explain::write(&facts, state)))
+        let pools = pools.iter().map(pools::named).collect();
+        Ok(Response::new(v1::ExplainBudgetResponse { pools, ..explain::write(&facts, state) }))
     }
 
     async fn list_budgets(
@@ -384,11 +388,12 @@ impl AdminService for Admin {
         request: Request<v1::ListPoolsRequest>,
     ) -> Result<Response<v1::ListPoolsResponse>, Status> {
         let (caller, request) = self.read(request)?;
-        let pages = Pages::new("pools", "");
+        let wanted = Wanted::read(caller, &request.filter)?;
+        let pages = Pages::new("pools", &request.filter);
         let after = pages.read::<BudgetName>(&request.page_token)?;
         let (registry, most) = (Arc::clone(&self.registry), page_size(request.page_size)?);
         // Looks at many budgets, as a list of them does.
-        let found = task::spawn_blocking(move || pools::find(&registry, &caller, after.as_ref(), most)).await;
+        let found = task::spawn_blocking(move || pools::find(&registry, &wanted, after.as_ref(), most)).await;
         let (pools, next) = found.map_err(|_| Fault::draining())?;
         let next_page_token = next.map(|last| pages.write(&last)).unwrap_or_default();
         Ok(Response::new(v1::ListPoolsResponse { pools, next_page_token }))

@@ -9,7 +9,7 @@ use prost::Message;
 use siphasher::sip::SipHasher13;
 
 use super::state;
-use crate::{auth::Caller, config::BudgetName, registry::Registry, status::Fault};
+use crate::{auth::Caller, config::BudgetName, pool::Pool, registry::Registry, status::Fault};
 
 /// Items of a page where nobody says how many.
 const PAGE_DEFAULT: u32 = 100;
@@ -62,7 +62,18 @@ impl Wanted {
     }
 
     pub(super) fn holds_for(&self, name: &BudgetName) -> bool {
-        (self.filter.matches_all() || self.filter.matches(&name.to_string())) && self.caller.may_see(name)
+        self.matches(name) && self.caller.may_see(name)
+    }
+
+    /// A pool's own name decides whether the caller may see it, and a member's is enough to find it by.
+    pub(super) fn holds_for_pool(&self, pool: &Pool) -> bool {
+        let named =
+            || self.matches(pool.name()) || pool.members().any(|(member, _)| self.matches(&member.budget));
+        self.caller.may_see(pool.name()) && named()
+    }
+
+    fn matches(&self, name: &BudgetName) -> bool {
+        self.filter.matches_all() || self.filter.matches(&name.to_string())
     }
 }
 

@@ -1,26 +1,30 @@
-//! Pools as they are shown: their members, and why any of them is passed over.
+//! Pools as they are shown: their members, what each could serve, which of them is next, and why any is passed over.
 
 use permitd_proto::v1;
 
-use super::{page, together};
+use super::{
+    page::{self, Wanted},
+    together,
+};
 use crate::{
-    auth::Caller,
     cell::Cell,
     config::{BudgetName, MemberSpec},
     explain::{self, Facts},
     pool::Pool,
     registry::Registry,
+    shown::{grants_at_once, tightest_of},
+    wire::budget,
 };
 
-/// A page of the pools that the caller may see, beginning behind `after`; and the last on it, if another page follows.
+/// A page of the pools that are wanted, beginning behind `after`; and the last on it, if another page follows.
 pub(super) fn find(
     registry: &Registry,
-    caller: &Caller,
+    wanted: &Wanted,
     after: Option<&BudgetName>,
     most: usize,
 ) -> (Vec<v1::Pool>, Option<BudgetName>) {
     let mut left = registry.pools();
-    left.retain(|pool| after.is_none_or(|after| pool.name() > after) && caller.may_see(pool.name()));
+    left.retain(|pool| after.is_none_or(|after| pool.name() > after) && wanted.holds_for_pool(pool));
     let (page, _) = page::fill(left.iter().take(most).map(|pool| write(registry, pool)));
     let next = (page.len() < left.len()).then(|| left[page.len() - 1].name().clone());
     (page, next)
@@ -29,8 +33,16 @@ pub(super) fn find(
 /// A pool and how its members stand.
 pub(super) fn write(registry: &Registry, pool: &Pool) -> v1::Pool {
     let members = pool.members().map(|(member, granted)| write_member(registry, member, granted));
-    let name = pool.name();
-    v1::Pool { provider: name.provider().to_owned(), key: name.key().to_owned(), members: members.collect() }
+    let mut members: Vec<_> = members.collect();
+    if let Some(next) = pool.next(|at| grants_at_once(&members[at])) {
+        members[next].next = true;
+    }
+    v1::Pool { members, ..named(pool.name()) }
+}
+
+/// A pool by its name alone.
+pub(super) fn named(name: &BudgetName) -> v1::Pool {
+    v1::Pool { provider: name.provider().to_owned(), key: name.key().to_owned(), members: Vec::new() }
 }
 
 fn write_member(registry: &Registry, member: &MemberSpec, granted: u64) -> v1::PoolMember {
@@ -53,12 +65,15 @@ fn write_member(registry: &Registry, member: &MemberSpec, granted: u64) -> v1::P
 }
 
 fn standing(name: &BudgetName, cell: &Cell, declared: v1::PoolMember) -> v1::PoolMember {
-    let (_, (snapshot, standing, now)) = together(cell, Cell::explain);
-    let facts = Facts { name, snapshot: &snapshot, standing: &standing, now };
+    let (declared_as, (snapshot, standing, now)) = together(cell, Cell::explain);
+    let facts = Facts { name, snapshot: &snapshot, standing: &standing, pools: &[], now };
+    let passed_over = explain::passed_over(&facts);
+    let limits = snapshot.limits.into_iter().map(|limit| budget::write_limit_state(limit, &declared_as));
     v1::PoolMember {
         waiting: snapshot.waiting,
         in_flight: snapshot.in_flight,
-        passed_over: explain::passed_over(&facts),
+        passed_over,
+        tightest: tightest_of(&limits.collect::<Vec<_>>()).cloned(),
         ..declared
     }
 }

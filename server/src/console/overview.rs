@@ -9,11 +9,15 @@ use serde::{Deserialize, Serialize};
 use super::{Console, Problem};
 use crate::{
     auth::Caller,
-    shown::{Pressure, filter_glob, moment, name, shown, taken, tightest},
+    shown::{
+        Pressure, filter_glob, grants_at_once, member_name, moment, name, pool_name, shown, taken, tightest,
+    },
 };
 
 /// Budgets on a page.
 const ROWS: usize = 100;
+/// Pools beside them.
+const POOLS: u32 = 100;
 /// Budgets that are asked for at once: the most that a list has.
 const LIST: u32 = 1_000;
 
@@ -52,6 +56,41 @@ pub(super) struct Overview {
     /// How many budgets come before the page.
     after: usize,
     rows: Vec<Row>,
+    /// Those of which the name or that of a member matches.
+    pools: Vec<PoolRow>,
+    /// Whether there are more pools than those.
+    more_pools: bool,
+}
+
+/// One pool.
+#[derive(Debug, Serialize)]
+struct PoolRow {
+    pool: String,
+    members: usize,
+    can_grant: usize,
+    granted: u64,
+    /// The member that grants whoever comes now and fits.
+    next: Option<String>,
+    /// The limit of which that one has least left, and how much of it is taken.
+    tightest: Option<String>,
+    taken_permille: u32,
+}
+
+impl PoolRow {
+    fn of(pool: &v1::Pool) -> Self {
+        let next = pool.members.iter().find(|member| member.next);
+        let tightest = next.and_then(|member| member.tightest.as_ref());
+        let limit = tightest.and_then(|limit| limit.configured.as_ref());
+        Self {
+            pool: pool_name(pool),
+            members: pool.members.len(),
+            can_grant: pool.members.iter().filter(|member| grants_at_once(member)).count(),
+            granted: pool.members.iter().fold(0, |sum, member| member.granted.saturating_add(sum)),
+            next: next.map(member_name),
+            tightest: limit.map(|limit| shown(limit).name),
+            taken_permille: tightest.map_or(0, taken),
+        }
+    }
 }
 
 /// One budget.
@@ -119,6 +158,12 @@ impl Overview {
             }
         }
         overview.arrange(asked);
+        let request = v1::ListPoolsRequest { page_size: POOLS, page_token, filter };
+        let listed = console
+            .call(caller, request, |admin, request| async move { admin.list_pools(request).await })
+            .await?;
+        overview.pools = listed.pools.iter().map(PoolRow::of).collect();
+        overview.more_pools = !listed.next_page_token.is_empty();
         Ok(overview)
     }
 

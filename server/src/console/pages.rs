@@ -26,7 +26,7 @@ macro_rules! files {
 }
 
 /// Every file: where it is served, as what, and what stands in it.
-const FILES: [(&str, &str, &str); 17] = files! {
+const FILES: [(&str, &str, &str); 18] = files! {
     "/": HTML = "index.html",
     "/console/style.css": STYLE = "style.css",
     "/console/icon.svg": DRAWING = "icon.svg",
@@ -41,6 +41,7 @@ const FILES: [(&str, &str, &str); 17] = files! {
     "/console/budget.js": SCRIPT = "budget.js",
     "/console/changes.js": SCRIPT = "changes.js",
     "/console/change.js": SCRIPT = "change.js",
+    "/console/pools.js": SCRIPT = "pools.js",
     "/console/schedule.js": SCRIPT = "schedule.js",
     "/console/shadow.js": SCRIPT = "shadow.js",
     "/console/steer.js": SCRIPT = "steer.js",

@@ -25,6 +25,8 @@ pub(crate) struct Facts<'a> {
     pub(crate) name: &'a BudgetName,
     pub(crate) snapshot: &'a Snapshot,
     pub(crate) standing: &'a Standing,
+    /// Pools that it is a member of.
+    pub(crate) pools: &'a [BudgetName],
     pub(crate) now: Time,
 }
 
@@ -69,6 +71,7 @@ pub(crate) fn findings(facts: &Facts<'_>) -> Vec<Finding> {
         Some(would) => shadow::findings(facts, would),
         None => held::findings(facts),
     };
+    findings.extend(passed::finding(facts));
     findings.extend(waiting::findings(facts));
     findings.extend(refused::findings(facts));
     findings.extend(learned::findings(facts));
@@ -86,6 +89,7 @@ pub(crate) fn write(facts: &Facts<'_>, state: v1::BudgetState) -> v1::ExplainBud
         others_waiting: *others_waiting,
         refusals: refusals.iter().map(encode::past_refusal).collect(),
         answers: answers.iter().map(encode::past_answer).collect(),
+        ..v1::ExplainBudgetResponse::default()
     }
 }
 

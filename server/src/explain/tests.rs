@@ -16,6 +16,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 struct Case {
     now: Time,
     budget: Budget<()>,
+    pools: Vec<BudgetName>,
 }
 
 impl Case {
@@ -23,7 +24,7 @@ impl Case {
         let spec =
             BudgetSpec { limits: limits.to_vec(), ..BudgetSpec::default() }.check().expect("makes sense");
         let now = Time::from_nanos(1_700_000_000_000_000_000);
-        Self { now, budget: Budget::new(&spec, now) }
+        Self { now, budget: Budget::new(&spec, now), pools: Vec::new() }
     }
 
     /// Asks; a permit if it was granted at once.
@@ -59,7 +60,13 @@ impl Case {
     fn told(&mut self) -> Vec<Finding> {
         let (snapshot, standing) = (self.budget.snapshot(self.now), self.budget.standing(self.now));
         let name = "anthropic/prod".parse().expect("a name");
-        findings(&Facts { name: &name, snapshot: &snapshot, standing: &standing, now: self.now })
+        findings(&Facts {
+            name: &name,
+            snapshot: &snapshot,
+            standing: &standing,
+            pools: &self.pools,
+            now: self.now,
+        })
     }
 
     /// What is said about a topic.
@@ -218,4 +225,14 @@ fn tells_of_an_exhausted_quota() {
         let held = case.texts(Topic::Held);
         assert!(held.len() == 1 && held[0].ends_with(text), "{held:?}");
     }
+}
+
+/// Goal: of many pools some are named, and the others counted.
+#[test]
+fn pools_are_named() {
+    let mut case = Case::of(&[LimitSpec::rate("requests", 60, MINUTE)]);
+    case.pools = (1..=7).map(|number| format!("any/{number}").parse().expect("a name")).collect();
+    let told = case.told();
+    assert_eq!(told[1].text, "It is a member of the pools any/1, any/2, any/3, any/4, any/5 and 2 others.");
+    assert_eq!(told[1].command.as_deref(), Some("permitd pools list anthropic/prod"));
 }

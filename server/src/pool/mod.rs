@@ -62,6 +62,16 @@ impl Pool {
         self.spec.members.iter().zip(granted)
     }
 
+    /// Whether the budget is a member.
+    pub(crate) fn has(&self, budget: &BudgetName) -> bool {
+        self.spec.members.iter().any(|member| member.budget == *budget)
+    }
+
+    /// The place of the member that would be the first to grant, of those for which `can` holds.
+    pub(crate) fn next(&self, can: impl Fn(usize) -> bool) -> Option<usize> {
+        self.order().into_iter().find(|&at| can(at))
+    }
+
     fn order(&self) -> Order {
         self.choice.lock().order()
     }

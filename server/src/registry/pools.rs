@@ -16,6 +16,18 @@ impl Registry {
         self.file.read().pools.values().cloned().collect()
     }
 
+    /// The first pools that a budget is a member of, sorted by name, of those that are wanted.
+    pub(crate) fn pools_of(
+        &self,
+        budget: &BudgetName,
+        most: usize,
+        wanted: impl Fn(&BudgetName) -> bool,
+    ) -> Vec<BudgetName> {
+        let file = self.file.read();
+        let pools = file.pools.values().filter(|pool| pool.has(budget) && wanted(pool.name()));
+        pools.map(|pool| pool.name().clone()).take(most).collect()
+    }
+
     /// Whether the budget is made as soon as somebody asks for it, if there is none.
     pub(crate) fn is_made_on_use(&self, name: &BudgetName) -> bool {
         self.file.read().providers.contains_key(name.provider())

@@ -3,7 +3,10 @@
 use permitd_proto::v1::{self, Topic};
 use serde_json::{Value, json};
 
-use super::{budget_of, difference, facts::scheduled_text, moment, name, shown, span, taken};
+use super::{
+    budget_of, difference, facts::scheduled_text, member_name, member_now, moment, name, pool_name, shown,
+    span, taken,
+};
 
 /// What each topic of a finding is called, in the order in which they are told: for people, and in JSON.
 pub const TOPICS: [(Topic, &str, &str); 5] = [
@@ -19,31 +22,19 @@ pub const TOPICS: [(Topic, &str, &str); 5] = [
 pub fn pool_json(pool: &v1::Pool) -> Value {
     let members = pool.members.iter().map(|member| {
         json!({
-            "budget": format!("{}/{}", member.provider, member.key), "prefer": member.prefer, "weight": member.weight,
+            "budget": member_name(member), "prefer": member.prefer, "weight": member.weight,
             "granted": member.granted, "waiting": member.waiting, "in_flight": member.in_flight,
-            "passed_over": member.passed_over,
+            "now": member_now(member), "passed_over": member.passed_over, "next": member.next,
+            "tightest": member.tightest.as_ref().map(limit_state_json),
         })
     });
-    json!({ "pool": format!("{}/{}", pool.provider, pool.key), "members": members.collect::<Vec<_>>() })
+    json!({ "pool": pool_name(pool), "members": members.collect::<Vec<_>>() })
 }
 
 /// A budget's state as JSON.
 #[must_use]
 pub fn state_json(state: &v1::BudgetState) -> Value {
-    let limits = state.limits.iter().map(|limit| {
-        let configured = limit.configured.clone().unwrap_or_default();
-        let mut json = limit_json(&configured);
-        json["effective_amount"] = limit.effective_amount.into();
-        json["level"] = limit.level.into();
-        json["taken_permille"] = taken(limit).into();
-        json["frozen_until"] = limit.frozen_until.as_ref().map(moment).into();
-        json["source"] = limit.source.as_str().into();
-        json["learned_from"] = limit.learned_from.as_str().into();
-        json["learned_at"] = limit.learned_at.as_ref().map(moment).into();
-        json["header_amount"] = limit.header_amount.into();
-        json["cushion"] = limit.cushion.into();
-        json
-    });
+    let limits = state.limits.iter().map(limit_state_json);
     let tenants = state.tenants.iter().map(|tenant| {
         json!({
             "tenant": tenant.tenant, "waiting": tenant.waiting, "in_flight": tenant.in_flight,
@@ -70,6 +61,21 @@ pub fn state_json(state: &v1::BudgetState) -> Value {
         "tenants": tenants.collect::<Vec<_>>(),
         "declared": budget_json(&budget),
     })
+}
+
+fn limit_state_json(limit: &v1::LimitState) -> Value {
+    let configured = limit.configured.clone().unwrap_or_default();
+    let mut json = limit_json(&configured);
+    json["effective_amount"] = limit.effective_amount.into();
+    json["level"] = limit.level.into();
+    json["taken_permille"] = taken(limit).into();
+    json["frozen_until"] = limit.frozen_until.as_ref().map(moment).into();
+    json["source"] = limit.source.as_str().into();
+    json["learned_from"] = limit.learned_from.as_str().into();
+    json["learned_at"] = limit.learned_at.as_ref().map(moment).into();
+    json["header_amount"] = limit.header_amount.into();
+    json["cushion"] = limit.cushion.into();
+    json
 }
 
 fn shadow_json(would: &v1::ShadowState) -> Value {
@@ -187,6 +193,7 @@ pub fn explained_json(explained: &v1::ExplainBudgetResponse) -> Value {
         "others_waiting": explained.others_waiting,
         "refusals": refusals.collect::<Vec<_>>(),
         "answers": answers.collect::<Vec<_>>(),
+        "pools": explained.pools.iter().map(pool_name).collect::<Vec<_>>(),
     })
 }
 

@@ -17,7 +17,7 @@ pub use self::{
     course::{in_force_json, scheduled},
     facts::{Fact, Shown, difference, facts, removed, shown, tenant_text},
     json::{TOPICS, budget_json, change_json, explained_json, pool_json, state_json},
-    pressure::{Pressure, taken, tightest},
+    pressure::{Pressure, taken, tightest, tightest_of},
 };
 use crate::config::DurationText;
 
@@ -25,6 +25,35 @@ use crate::config::DurationText;
 #[must_use]
 pub fn name(budget: &v1::Budget) -> String {
     format!("{}/{}", budget.provider, budget.key)
+}
+
+/// A pool's name.
+#[must_use]
+pub fn pool_name(pool: &v1::Pool) -> String {
+    format!("{}/{}", pool.provider, pool.key)
+}
+
+/// The name of the budget that a member of a pool is.
+#[must_use]
+pub fn member_name(member: &v1::PoolMember) -> String {
+    format!("{}/{}", member.provider, member.key)
+}
+
+/// Whether a member of a pool grants whoever comes now and fits.
+#[must_use]
+pub fn grants_at_once(member: &v1::PoolMember) -> bool {
+    member.passed_over.is_empty() && member.waiting == 0
+}
+
+/// How a member of a pool stands, in a word or two.
+#[must_use]
+pub fn member_now(member: &v1::PoolMember) -> &'static str {
+    match (member.passed_over.is_empty(), grants_at_once(member), member.next) {
+        (false, ..) => "passed over",
+        (true, false, _) => "has a queue",
+        (true, true, true) => "next",
+        (true, true, false) => "can grant",
+    }
 }
 
 /// A duration of the wire; none if it is negative.

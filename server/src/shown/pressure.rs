@@ -37,8 +37,14 @@ fn halted(state: &v1::BudgetState) -> bool {
 /// The limit that has least left.
 #[must_use]
 pub fn tightest(state: &v1::BudgetState) -> Option<&v1::LimitState> {
+    tightest_of(&state.limits)
+}
+
+/// The one that has least left.
+#[must_use]
+pub fn tightest_of(limits: &[v1::LimitState]) -> Option<&v1::LimitState> {
     // The first of equals: in the order declared.
-    state.limits.iter().rev().max_by_key(|limit| taken(limit))
+    limits.iter().rev().max_by_key(|limit| taken(limit))
 }
 
 /// How much of a limit is taken, in thousandths; more than 1,000 is debt.

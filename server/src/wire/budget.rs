@@ -216,7 +216,8 @@ fn read_queue(queue: &v1::Queue) -> Result<QueueSpec, Fault> {
     Ok(QueueSpec { max_waiting: queue.max_waiting, max_wait, overflow })
 }
 
-fn write_limit_state(limit: LimitSnapshot, declared: &Declared) -> v1::LimitState {
+/// How one limit stands.
+pub(crate) fn write_limit_state(limit: LimitSnapshot, declared: &Declared) -> v1::LimitState {
     let is_declared = declared.spec.limits.iter().any(|known| known.same_identity(&limit.configured))
         || declared.spec.caps().any(|cap| cap.same_identity(&limit.configured));
     let source = match limit.source {

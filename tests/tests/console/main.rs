@@ -8,5 +8,6 @@ mod looks;
 mod lost;
 mod paint;
 mod pictures;
+mod pools;
 mod steering;
 mod ways;

@@ -4,6 +4,7 @@
 use std::{env, fs, path::Path, time::Duration};
 
 use permitd_proto::v1::{AcquireRequest, Budget, Outcome, PauseBudgetRequest, Priority, Scheduled, Tenant};
+use permitd_server::config::Config;
 use permitd_tests::{HOUR, Peer, Server, budget, in_flight, rate, report, tokens};
 use tokio::{task::JoinSet, time::sleep};
 
@@ -14,6 +15,17 @@ const MINUTE: Duration = Duration::from_secs(60);
 const CALL: Duration = Duration::from_millis(400);
 /// One in so many calls is refused by the provider.
 const REFUSED: u64 = 97;
+
+/// Two keys of one provider and another provider, under one name.
+const POOL: &str = "
+[budgets.\"anthropic/prod\"]
+[budgets.\"anthropic/spare\"]
+limits = [\"requests=1000/1m\", \"input_tokens=450k/1m\", \"in_flight=4\"]
+[budgets.\"bedrock/claude\"]
+limits = [\"requests=300/1m\", \"in_flight=6\"]
+[pools.\"claude/any\"]
+members = [{ budget = \"anthropic/prod\", weight = 3 }, \"anthropic/spare\", { budget = \"bedrock/claude\", prefer = 2 }]
+";
 
 /// What a small team has.
 async fn declare(server: &Server) {
@@ -93,6 +105,12 @@ fn callers(server: &Server) -> JoinSet<()> {
         ("groq", "chat", "web", Interactive),
         ("groq", "next", "web", Interactive),
         ("groq", "next", "nightly", Batch),
+        ("claude", "any", "web", Interactive),
+        ("claude", "any", "search", Standard),
+        ("claude", "any", "search", Standard),
+        ("claude", "any", "nightly", Batch),
+        ("claude", "any", "nightly", Batch),
+        ("claude", "any", "nightly", Batch),
     ] {
         callers.spawn(call(Peer::new(server.address), provider, key, tenant, priority));
     }
@@ -102,7 +120,9 @@ fn callers(server: &Server) -> JoinSet<()> {
 /// Goal: the pages that the documentation shows are the ones that there are, and can be read, in light and in dark.
 #[tokio::test]
 async fn pictures_are_real() {
-    let server = Server::start().await;
+    let read = Config::read(POOL, "permitd.toml", []).expect("a sound configuration");
+    let server =
+        Server::start_with(|config| (config.budgets, config.pools) = (read.budgets, read.pools)).await;
     declare(&server).await;
     let callers = callers(&server);
     let (light, dark) = (Browser::start(Scheme::Light).await, Browser::start(Scheme::Dark).await);
@@ -112,7 +132,7 @@ async fn pictures_are_real() {
         let ground = "getComputedStyle(document.documentElement).backgroundColor";
         browser.sees(&format!("(/\\d+/.exec({ground})[0] > 127) === {is_light}")).await;
     }
-    light.reads("11 budgets").await;
+    light.reads("13 budgets").await;
     light.sees("document.querySelector('tbody tr').innerText.startsWith('anthropic/prod')").await;
     dark.reads("anthropic/prod").await;
     dark.reads("holds back").await;
@@ -131,6 +151,12 @@ async fn pictures_are_real() {
     light.reads("+in_flight=8").await;
     keep("console-change", &light).await;
     light.press("Close").await;
+    for browser in [&light, &dark] {
+        browser.press("Budgets").await;
+        browser.press("claude/any").await;
+        browser.reads("passed over").await;
+        keep("console-pool", browser).await;
+    }
     // The last one is kept.
     for browser in [&dark, &light] {
         browser.press("Budgets").await;

@@ -35,6 +35,7 @@ async fn fails_over_and_back() {
     assert!(over[0].contains("requests/1m is frozen for another"), "{over:?}");
     assert!(over[1].contains("its quota is used up"), "{over:?}");
     assert_eq!(over[2], "");
+    assert_eq!(pool.members.iter().map(|member| member.next).collect::<Vec<_>>(), [false, false, true]);
     assert_eq!(pool.members.iter().map(|member| member.granted).collect::<Vec<_>>(), [1, 1, 1]);
     assert_eq!(server.state("b").await.refused_total, 0, "who is passed over refused nobody");
 

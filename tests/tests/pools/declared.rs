@@ -52,7 +52,7 @@ async fn lists_have_pages() {
     let mut admin = server.admin().await;
     let (mut seen, mut page_token) = (Vec::new(), String::new());
     loop {
-        let request = ListPoolsRequest { page_size: 3, page_token };
+        let request = ListPoolsRequest { page_size: 3, page_token, ..ListPoolsRequest::default() };
         let page = soon("pools", admin.list_pools(request)).await.expect("listed").into_inner();
         seen.push(
             page.pools.iter().map(|pool| format!("{}/{}", pool.provider, pool.key)).collect::<Vec<_>>(),
@@ -66,7 +66,7 @@ async fn lists_have_pages() {
     let budgets = ListBudgetsRequest { page_size: 1, ..ListBudgetsRequest::default() };
     let other =
         soon("budgets", admin.list_budgets(budgets)).await.expect("listed").into_inner().next_page_token;
-    let request = ListPoolsRequest { page_size: 3, page_token: other };
+    let request = ListPoolsRequest { page_size: 3, page_token: other, ..ListPoolsRequest::default() };
     let status = soon("an answer", admin.list_pools(request)).await.expect_err("another list's");
     assert_eq!(status.code(), Code::InvalidArgument);
     server.stop().await;

@@ -4,6 +4,7 @@
 mod chosen;
 mod clients;
 mod declared;
+mod seen;
 mod waited;
 
 use permitd_proto::v1::{GetPoolRequest, Pool};

@@ -23,6 +23,7 @@ Enter, Right                            open the budget
 Esc, Left                               back; among all budgets: drop the filter
 /                                       show only some: a part of the name, or a glob
 s, r                                    sort by the next: pressure, waiting, granted, 429s, name; reverse
+Tab                                     pools and their members, and back to all budgets
 p, u                                    pause, resume (which also ends an exhausted quota)
 c                                       change the limit under the cursor, after a preview
 q, Ctrl-C                               quit

@@ -4,8 +4,10 @@ mod budget;
 mod chart;
 mod dialog;
 mod list;
+mod pools;
 mod rows;
 
+use permitd_server::words::counted;
 use ratatui::{
     Frame,
     layout::{Constraint, Layout, Rect},
@@ -28,11 +30,10 @@ const TROUBLE: Style = Style::new().fg(Color::Red).add_modifier(Modifier::BOLD);
 /// What may become trouble.
 const WARNING: Style = Style::new().fg(Color::Yellow);
 
-/// What the keys do among all budgets, and with one of them.
-const KEYS: [&str; 2] = [
-    "Enter open  / filter  s sort  r reverse  p pause  u resume  ? help  q quit",
-    "Esc back  Up/Down limit  c change  p pause  u resume  ? help  q quit",
-];
+/// What the keys do among all budgets, with one of them, and among pools.
+const KEYS: &str = "Enter open  / filter  s sort  r reverse  p pause  u resume  Tab pools  ? help  q quit";
+const KEYS_OF_ONE: &str = "Esc back  Up/Down limit  c change  p pause  u resume  ? help  q quit";
+const KEYS_OF_POOLS: &str = "Enter open member  p pause  u resume  Tab budgets  ? help  q quit";
 
 /// Draws everything.
 pub(super) fn draw(frame: &mut Frame<'_>, app: &mut App) {
@@ -42,6 +43,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, app: &mut App) {
     frame.render_widget(headline(app), top);
     match app.open.clone().and_then(|name| Some((name.clone(), app.board.get(&name)?))) {
         Some((name, seen)) => budget::draw(frame, body, &name, seen, app),
+        None if app.pooled => pools::draw(frame, body, app),
         None => list::draw(frame, body, app),
     }
     frame.render_widget(footline(app), bottom);
@@ -57,6 +59,15 @@ fn headline(app: &App) -> Line<'static> {
         line.push_span(Span::styled(format!("NOT CONNECTED: {lost}"), TROUBLE));
         return line;
     }
+    if app.pooled && app.open.is_none() {
+        let (members, over) = app.pools.rows().fold((0, 0), |(members, over), (_, member)| {
+            (members + 1, over + u64::from(!member.passed_over.is_empty()))
+        });
+        let pools = counted(app.pools.count() as u64, "pool", "pools");
+        let members = counted(members, "member", "members");
+        line.push_span(format!("{pools} with {members}, {} passed over", grouped(over)));
+        return line;
+    }
     let all = app.board.all();
     let (budgets, mut waiting, mut in_flight, mut rate) = (all.len(), 0, 0, 0);
     for seen in all {
@@ -65,9 +76,10 @@ fn headline(app: &App) -> Line<'static> {
         rate += seen.rate();
     }
     let order = app.board.ordered_by();
-    let [budgets, waiting, in_flight, rate] = [budgets as u64, waiting, in_flight, rate].map(grouped);
+    let budgets = counted(budgets as u64, "budget", "budgets");
+    let [waiting, in_flight, rate] = [waiting, in_flight, rate].map(grouped);
     line.push_span(format!(
-        "{budgets} budgets, {waiting} waiting, {in_flight} in flight, {rate} granted/s; by {order}"
+        "{budgets}, {waiting} waiting, {in_flight} in flight, {rate} granted/s; by {order}"
     ));
     line
 }
@@ -83,7 +95,8 @@ fn footline(app: &App) -> Line<'static> {
     match &app.message {
         Some(message) if message.failed => Line::styled(message.text.clone(), TROUBLE),
         Some(message) => Line::styled(message.text.clone(), HEAD),
-        None => Line::styled(KEYS[usize::from(app.open.is_some())], FAINT),
+        None if app.open.is_some() => Line::styled(KEYS_OF_ONE, FAINT),
+        None => Line::styled(if app.pooled { KEYS_OF_POOLS } else { KEYS }, FAINT),
     }
 }
 

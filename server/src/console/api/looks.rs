@@ -1,4 +1,4 @@
-//! What is seen: all budgets, one of them, and who changed what.
+//! What is seen: all budgets and pools, one of them, and who changed what.
 
 use std::{collections::HashSet, sync::Arc, time::SystemTime};
 
@@ -24,7 +24,7 @@ use super::{
 use crate::{
     admin::read_budget,
     schedule::{course, wall},
-    shown::{change_json, changed, command, explained_json, in_force_json, moment},
+    shown::{change_json, changed, command, explained_json, in_force_json, moment, pool_json},
     status::Fault,
 };
 
@@ -76,6 +76,29 @@ pub(super) async fn budget(
     told["command"] = command.into();
     told["other_limits"] = other_limits.into();
     told["other_tenants"] = other_tenants.into();
+    Ok(answer(told))
+}
+
+/// A pool, by its name.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PoolNamed {
+    pool: String,
+}
+
+pub(super) async fn pool(
+    State(console): State<Console>,
+    visitor: Visitor,
+    named: Result<Query<PoolNamed>, QueryRejection>,
+) -> Result<Response, Problem> {
+    let caller = console.admit(&visitor, "GetPool")?;
+    let name = budget_name(&query(named)?.pool)?;
+    let request = v1::GetPoolRequest { provider: name.provider().to_owned(), key: name.key().to_owned() };
+    let found =
+        console.call(&caller, request, |admin, request| async move { admin.get_pool(request).await }).await?;
+    let mut told = pool_json(&found.pool.unwrap_or_default());
+    told["now"] = now().into();
+    told["caller"] = described(&caller);
     Ok(answer(told))
 }
 

@@ -26,6 +26,7 @@ pub(super) fn routes(console: Console) -> Router {
     Router::new()
         .route("/api/overview", get(looks::overview))
         .route("/api/budget", get(looks::budget))
+        .route("/api/pool", get(looks::pool))
         .route("/api/schedule", get(looks::schedule))
         .route("/api/changes", get(looks::changes))
         .route("/api/change", post(deeds::change))

@@ -3,7 +3,7 @@
 import { ask } from "./api.js";
 import { changeLimits } from "./change.js";
 import { Chart, History } from "./chart.js";
-import { el, say, section } from "./dom.js";
+import { drawPool, el, say, section } from "./dom.js";
 import { Schedule } from "./schedule.js";
 import { Shadow } from "./shadow.js";
 import { steer } from "./steer.js";
@@ -49,7 +49,8 @@ export class BudgetPage {
     this.otherWaiting = el("p", { class: "faint" });
     this.otherLimits = el("p", { class: "faint" });
     this.otherTenants = el("p", { class: "faint" });
-    this.element = el("div", {}, this.head(), facts, this.charts(), ...this.sections());
+    this.pools = el("p", { class: "faint", hidden: true });
+    this.element = el("div", {}, this.head(), this.pools, facts, this.charts(), ...this.sections());
   }
 
   head() {
@@ -105,13 +106,14 @@ export class BudgetPage {
     return told;
   }
 
-  show({ now, caller, state, findings, lines, refusals, answers, changes, hours, command, others_waiting, other_limits, other_tenants }) {
+  show({ now, caller, state, findings, lines, refusals, answers, pools, changes, hours, command, others_waiting, other_limits, other_tenants }) {
     const seconds = this.told ? (Date.parse(now) - Date.parse(this.now)) / 1_000 : 0;
     const granted = this.told ? Math.max(state.granted_total - this.told.granted_total, 0) : 0;
     this.told = state;
     this.now = now;
     this.actions.hidden = !caller.may_steer;
     this.showState(now);
+    this.showPools(pools);
     this.showCounts(seconds > 0 ? granted / seconds : 0);
     this.showFindings(findings, state.shadow ? SHADOW_TOPICS : TOPICS);
     const at = new Map(state.limits.map((limit) => [limit.name, limit]));
@@ -147,6 +149,20 @@ export class BudgetPage {
     say(this.owner, this.told.owner ? `at ${this.told.owner}` : "");
     this.state.className = `badge ${halted ? "trouble" : "well"}`;
     say(this.pause, this.told.paused || this.told.exhausted ? "Resume…" : "Pause…");
+  }
+
+  /** Of which pools it is a member. */
+  showPools(pools) {
+    const text = JSON.stringify(pools);
+    if (text === this.pooled) return;
+    this.pooled = text;
+    this.pools.hidden = pools.length === 0;
+    const links = pools.map((pool) => {
+      const link = el("span", {});
+      drawPool(link, pool);
+      return link;
+    });
+    this.pools.replaceChildren(pools.length === 1 ? "In the pool" : "In the pools", ...links.flatMap((link) => [" ", link]));
   }
 
   showCounts(rate) {

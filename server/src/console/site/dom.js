@@ -21,9 +21,18 @@ export function say(element, text) {
 
 /** A budget's name, which leads to its page. */
 export function drawBudget(cell, budget) {
+  drawLink(cell, "budget", budget);
+}
+
+/** A pool's name, which leads to its page. */
+export function drawPool(cell, pool) {
+  drawLink(cell, "pool", pool);
+}
+
+function drawLink(cell, room, name) {
   if (!cell.firstChild) cell.append(el("a", {}));
-  cell.firstChild.setAttribute("href", `#/budget/${encodeURIComponent(budget)}`);
-  say(cell.firstChild, budget);
+  cell.firstChild.setAttribute("href", `#/${room}/${encodeURIComponent(name)}`);
+  say(cell.firstChild, name);
 }
 
 let ids = 0;

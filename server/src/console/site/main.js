@@ -5,6 +5,7 @@ import { BudgetPage } from "./budget.js";
 import { ChangesPage } from "./changes.js";
 import { el, field, dialog, say } from "./dom.js";
 import { OverviewPage } from "./overview.js";
+import { PoolPage } from "./pools.js";
 import { clock } from "./words.js";
 
 const INTERVAL_MS = 1_000;
@@ -24,6 +25,7 @@ function open() {
   if (!path.startsWith("#/")) return;
   const [room, name] = path.slice(2).split(/\/(.*)/s);
   if (room === "budget" && name) page = new BudgetPage(decoded(name), refresh);
+  else if (room === "pool" && name) page = new PoolPage(decoded(name));
   else if (room === "changes") page = new ChangesPage();
   else page = new OverviewPage(refresh, room.startsWith("?") ? room.slice(1) : "");
   mark("to-budgets", !(page instanceof ChangesPage));

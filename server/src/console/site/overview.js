@@ -1,8 +1,9 @@
-// All budgets, those first that somebody should look at.
+// All budgets, those first that somebody should look at, and the pools that they are in.
 
 import { ask } from "./api.js";
 import { Chart, drawBar, History } from "./chart.js";
 import { drawBudget, el, field, say } from "./dom.js";
+import { Pools } from "./pools.js";
 import { Table } from "./table.js";
 import { counted, grouped, halt, percent, short } from "./words.js";
 
@@ -35,7 +36,9 @@ export class OverviewPage {
     this.pager = el("nav", { "aria-label": "Pages of budgets", class: "pager" }, this.before, this.range, this.behind);
     this.pressure = el("button", { type: "button", click: () => this.sort("pressure") }, "By pressure");
     const tools = el("div", { class: "tools" }, field("Filter", this.filter), this.pressure);
-    this.element = el("div", {}, el("h1", { class: "unseen" }, "Budgets"), this.sums, tools, this.table.element, this.pager);
+    this.pools = new Pools();
+    const heading = el("h1", { class: "unseen" }, "Budgets");
+    this.element = el("div", {}, heading, this.sums, tools, this.table.element, this.pager, this.pools.element);
   }
 
   columns() {
@@ -62,7 +65,7 @@ export class OverviewPage {
 
   show({ now, overview, outdated }) {
     if (outdated) return;
-    const { budgets, waiting, in_flight, after, rows } = overview;
+    const { budgets, waiting, in_flight, after, rows, pools, more_pools } = overview;
     this.wanted.after = after;
     const seconds = this.now ? (Date.parse(now) - Date.parse(this.now)) / 1_000 : 0;
     this.now = now;
@@ -80,6 +83,7 @@ export class OverviewPage {
     this.pressure.setAttribute("aria-pressed", this.wanted.order === "pressure");
     this.table.sorted(this.wanted.order, this.wanted.reversed);
     this.table.show(rows);
+    this.pools.show(pools, more_pools);
     this.pager.hidden = budgets <= rows.length;
     this.before.disabled = after === 0;
     this.behind.disabled = after + rows.length >= budgets;
