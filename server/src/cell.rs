@@ -197,11 +197,11 @@ impl Cell {
         state.heart.outline(self.clock.now())
     }
 
-    /// A look at everything, with traces for its waits, and when that was.
-    pub(crate) fn figures(&self) -> (Snapshot, Option<Exemplars>, Time) {
+    /// A look at everything, with traces for its waits, which are kept from the first such look on, and when that was.
+    pub(crate) fn figures(&self) -> (Snapshot, Exemplars, Time) {
         let mut state = self.contention.lock(&self.state);
         let now = self.clock.now();
-        (state.heart.snapshot(now), state.exemplars.clone(), now)
+        (state.heart.snapshot(now), state.exemplars.get_or_insert_default().clone(), now)
     }
 
     /// A look at everything, and at who waits and why, of the same moment.

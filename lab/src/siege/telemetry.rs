@@ -28,6 +28,12 @@ use crate::{
     server::Server,
 };
 
+/// Calls of each budget before anything counts: each remembers its last 1,024 answers, and only when it does is what two servers need the
+/// same for any number of calls.
+const CALLS_BEFORE: f64 = 1_100.0;
+/// Items of a call: it is asked for, and reported.
+const ITEMS_OF_A_CALL: f64 = 2.0;
+
 /// What is measured.
 #[derive(Clone, Copy, Debug)]
 pub struct Telemetry {
@@ -79,7 +85,10 @@ impl Telemetry {
         let watched = Server::with_http(binary, &self.config(&telemetry))?;
         watcher.scrape(watched.http.ok_or("no HTTP port")?, scrape_every);
         let (mut one, mut other) = (Seen::default(), Seen::default());
-        for round in 0..=rounds {
+        progress("until every budget has been busy");
+        self.warm_up(&alone)?;
+        self.warm_up(&watched)?;
+        for round in 1..=rounds {
             progress(&format!("round {round} of {rounds}"));
             one.add(self, &alone)?;
             other.add(self, &watched)?;
@@ -89,6 +98,20 @@ impl Telemetry {
             return Err(format!("{spans} spans and {scrapes} scrapes: nobody watched").into());
         }
         Ok(Told { telemetry: self, alone: one, watched: other, spans, scrapes })
+    }
+
+    /// Has the budgets come to be, and to need as much as they ever will.
+    fn warm_up(self, server: &Server) -> Result<(), Error> {
+        let (mut items, wanted) = (0.0, CALLS_BEFORE * ITEMS_OF_A_CALL * self.budgets as f64);
+        while items < wanted {
+            items += bench::sessions(&[Place::of_all(server.address, self.budgets)], &self.plan())?
+                * self.turn.as_secs_f64();
+        }
+        Ok(())
+    }
+
+    fn plan(self) -> Plan {
+        Plan { turn: self.turn, budgets: self.budgets, ..Plan::default() }
     }
 
     fn config(self, telemetry: &str) -> String {
@@ -101,18 +124,16 @@ impl Telemetry {
 }
 
 impl Seen {
-    /// One turn. The first is a warm-up, in which the budgets come to be.
+    /// One turn.
     fn add(&mut self, telemetry: Telemetry, server: &Server) -> Result<(), Error> {
         let Telemetry { turn, budgets, .. } = telemetry;
-        let plan = Plan { turn, budgets, ..Plan::default() };
         let before = server.cpu()?;
-        let rate = bench::sessions(&[Place::of_all(server.address, budgets)], &plan)?;
+        let rate = bench::sessions(&[Place::of_all(server.address, budgets)], &telemetry.plan())?;
         let spent = server.cpu()?.saturating_sub(before);
-        if std::mem::replace(&mut self.resident, server.resident()?) > 0 {
-            self.rates.push(rate);
-            // The load also runs for a fifth of a turn before it is counted.
-            self.costs.push(spent.as_secs_f64() / (rate * turn.as_secs_f64() * 1.2));
-        }
+        self.resident = server.resident()?;
+        self.rates.push(rate);
+        // The load also runs for a fifth of a turn before it is counted.
+        self.costs.push(spent.as_secs_f64() / (rate * turn.as_secs_f64() * 1.2));
         Ok(())
     }
 }

@@ -36,7 +36,7 @@ pub(super) struct State {
     pub(super) noted: Option<Pressure>,
     /// When the alarm is set, if it is.
     pub(super) alarm: Option<Time>,
-    /// Traces for the waits that were counted, once there are any.
+    /// Traces for the waits that were counted since somebody asked for them first: only of budgets that have series of their own.
     pub(super) exemplars: Option<Exemplars>,
     /// Sampled requests that have ended. Empty between calls.
     pub(super) finished: Vec<Finished>,

@@ -70,8 +70,10 @@ impl State {
     }
 
     fn note_grant(&mut self, now: Time, trace: Arc<Trace>, waited: std::time::Duration, held_by: HeldBy) {
-        let exemplar = Exemplar { trace_id: trace.trace_id(), waited, at: now };
-        self.exemplars.get_or_insert_default().keep(trace.priority(), exemplar);
+        if let Some(exemplars) = &mut self.exemplars {
+            let exemplar = Exemplar { trace_id: trace.trace_id(), waited, at: now };
+            exemplars.keep(trace.priority(), exemplar);
+        }
         let limit = self.heart.limit_at(held_by);
         let held_by = match held_by {
             HeldBy::Turn => None,

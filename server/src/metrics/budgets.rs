@@ -156,7 +156,7 @@ impl Looks {
             let name = cell.name();
             if shown.contains(name) || shown.len() < self.budgets_max && shown.insert(name.clone()) {
                 let (snapshot, exemplars, now) = cell.figures();
-                let mut own = Figures { exemplars, ..Figures::default() };
+                let mut own = Figures { exemplars: Some(exemplars), ..Figures::default() };
                 own.add(&snapshot);
                 own.limits = snapshot.limits.into_iter().map(|limit| LimitFigures::of(limit, now)).collect();
                 figures.insert((name.provider().to_owned(), name.key().to_owned()), own);

@@ -5,6 +5,7 @@
 //! here rather than through a tracer: what ends them is an event of a budget, on whichever thread it comes up.
 
 mod context;
+mod queue;
 mod span;
 
 use std::{sync::Arc, time::Duration};
@@ -16,21 +17,19 @@ use opentelemetry_otlp::{
 };
 use opentelemetry_sdk::{
     Resource,
-    trace::{BatchConfigBuilder, BatchSpanProcessor, SpanData, SpanProcessor as _},
+    trace::{SpanData, SpanExporter as _},
 };
-use tokio::task;
+use parking_lot::Mutex;
 
-use self::context::TraceParent;
 pub(crate) use self::span::{Ended, Trace};
+use self::{
+    context::TraceParent,
+    queue::{Queue, Sending},
+};
 use crate::{clock::Clock, config::TelemetryConfig, wire::decode::Ask};
 
 /// What one batch may take on its way to the collector.
 const EXPORT_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long the last batch is waited for when the server stops.
-const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
-/// Spans that wait to be sent; those beyond are dropped.
-const SPANS_MAX: usize = 2_048;
-const BATCH_MAX: usize = 512;
 
 /// Where spans begin; clones share everything. Off unless a collector is configured.
 #[derive(Clone, Debug, Default)]
@@ -39,7 +38,9 @@ pub(crate) struct Traces(Option<Arc<Exporter>>);
 /// What sends spans.
 #[derive(Debug)]
 pub(super) struct Exporter {
-    processor: BatchSpanProcessor,
+    queue: Arc<Queue>,
+    /// Until it is told to finish.
+    sending: Mutex<Option<Sending>>,
     scope: InstrumentationScope,
     clock: Clock,
     /// Of requests that carry no context, one in so many is sampled; 0 for none.
@@ -59,17 +60,20 @@ impl Traces {
             true => exporter.with_tls_config(ClientTlsConfig::new().with_native_roots()),
             false => exporter,
         };
-        let batch = BatchConfigBuilder::default()
-            .with_max_queue_size(SPANS_MAX)
-            .with_max_export_batch_size(BATCH_MAX);
-        let mut processor =
-            BatchSpanProcessor::builder(exporter.build()?).with_batch_config(batch.build()).build();
+        let mut exporter = exporter.build()?;
         let version = KeyValue::new("service.version", env!("CARGO_PKG_VERSION"));
-        processor
+        exporter
             .set_resource(&Resource::builder().with_service_name("permitd").with_attribute(version).build());
+        let (queue, sending) = Queue::start(exporter);
         let scope = InstrumentationScope::builder("permitd").with_version(env!("CARGO_PKG_VERSION")).build();
         let sample_one_in = config.sample_one_in;
-        Ok(Self(Some(Arc::new(Exporter { processor, scope, clock, sample_one_in }))))
+        Ok(Self(Some(Arc::new(Exporter {
+            queue,
+            sending: Mutex::new(Some(sending)),
+            scope,
+            clock,
+            sample_one_in,
+        }))))
     }
 
     /// The span of a request, if it is sampled: by its context, else by chance.
@@ -85,18 +89,15 @@ impl Traces {
 
     /// Sends what is left.
     pub(crate) async fn finish(self) {
-        let Some(exporter) = self.0 else { return };
-        // It blocks, and what it waits for may run on this thread.
-        let sent =
-            task::spawn_blocking(move || exporter.processor.shutdown_with_timeout(SHUTDOWN_TIMEOUT)).await;
-        if let Ok(Err(error)) = sent {
-            tracing::warn!(%error, "the last spans could not be sent");
+        let sending = self.0.and_then(|exporter| exporter.sending.lock().take());
+        if let Some(sending) = sending {
+            sending.finish().await;
         }
     }
 }
 
 impl Exporter {
     fn send(&self, span: SpanData) {
-        self.processor.on_end(span);
+        self.queue.put(span);
     }
 }

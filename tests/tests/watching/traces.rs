@@ -76,6 +76,8 @@ async fn spans_hang_below_their_callers() {
 async fn spans_tell_what_bound() {
     let (server, collector) = started(1).await;
     server.set("k", vec![in_flight(1), rate("requests", 60, permitd_tests::HOUR)]).await;
+    // Exemplars are kept for whoever scrapes: of what happens from then on.
+    http_get(server.http, "/metrics", None).await;
     let held = server.granted_now(ask("k")).await;
     let (mut call, _) = server.waiting(ask("k")).await;
     let mut session = server.session("traced").await;
