@@ -200,6 +200,27 @@ fn shows_pools() {
     top.wait_for("TIGHTEST LIMIT     TAKEN           WAITING");
 }
 
+/// Goal: what is only tried out says so, as does a limit that the hours made what it is; tenants have what they are guaranteed and may have
+/// at most.
+#[test]
+fn shows_what_is_declared() {
+    let server = Server::start();
+    let limits = ["--limit", "requests=100/1h", "--schedule", "00:00-24:00 UTC requests=50/1h"];
+    let tenants = ["--tenant", "web=3:20%+", "--tenant", "nightly=1:40%", "--shadow", "on"];
+    server.say(&[&["budgets", "set", "p/k"], &limits[..], &tenants].concat()).well();
+    for tenant in ["web", "nightly"] {
+        server.say(&["acquire", "p/k", "--tenant", tenant]).well();
+    }
+    let mut top = top(&server, &[]);
+    let screen = top.wait_for("1 budget, 0 waiting, 2 in flight");
+    assert_eq!(words(&screen, "p/k").last().map(String::as_str), Some("shadow"), "{screen}");
+    top.press(ENTER);
+    let screen = top.wait_for("shadow: grants everything");
+    assert!(screen.contains("hours; else 100"), "{screen}");
+    let row = |start| words(&screen, start)[..4].join(" ");
+    assert_eq!((&*row("web"), &*row("nightly")), ("web 3 20% 0", "nightly 1 40% 0"), "{screen}");
+}
+
 /// A server with the pool `claude/any`, whose first member is busy; and the permits of that.
 fn pooled() -> (Server, TemporaryFile) {
     let config = TemporaryFile::new(

@@ -85,7 +85,8 @@ fn draw_head(frame: &mut Frame<'_>, area: Rect, name: &str, seen: &Seen) {
     if !state.owner.is_empty() {
         title.push_span(format!("at {}  ", state.owner));
     }
-    title.extend(halt(state).map(|halt| Span::styled(halt, TROUBLE)));
+    title.extend(halt(state).map(|halt| Span::styled(format!("{halt}  "), TROUBLE)));
+    title.extend(state.shadow.as_ref().map(|_| Span::styled("shadow: grants everything", WARNING)));
     let text = vec![
         title,
         chart("granted/s", seen.history.iter().map(|second| second.granted).collect()),
@@ -103,11 +104,13 @@ fn draw_limits(frame: &mut Frame<'_>, area: Rect, state: &v1::BudgetState, chose
         let limit = &state.limits[at];
         let configured = limit.configured.clone().unwrap_or_default();
         let part = taken(limit);
-        let remark = match (&limit.frozen_until, limit.learned_from.as_str()) {
-            (Some(until), _) => format!("frozen, {}", left_of(until)),
-            (None, "") => String::new(),
-            (None, from) => format!("from {from}"),
+        let lesson = match (&limit.frozen_until, limit.learned_from.as_str()) {
+            (Some(until), _) => Some(format!("frozen, {}", left_of(until))),
+            (None, "") => None,
+            (None, from) => Some(format!("from {from}")),
         };
+        let hours = otherwise(state, &configured).map(|usual| format!("hours; else {}", grouped(usual)));
+        let remark: Vec<String> = lesson.into_iter().chain(hours).collect();
         let cells = [
             shown(&configured).name,
             format!("{} {:>4}%", bar(part, BAR), part / 10),
@@ -115,7 +118,7 @@ fn draw_limits(frame: &mut Frame<'_>, area: Rect, state: &v1::BudgetState, chose
             grouped(limit.effective_amount),
             grouped(configured.amount),
             limit.source.clone(),
-            remark,
+            remark.join("; "),
         ];
         let style = match limit.frozen_until.is_some() {
             true => TROUBLE,
@@ -134,6 +137,14 @@ fn draw_limits(frame: &mut Frame<'_>, area: Rect, state: &v1::BudgetState, chose
         left("STATE", Constraint::Fill(1)),
     ];
     frame.render_widget(table(columns, rows), area);
+}
+
+/// What is declared of a limit for the hours that no schedule names, where another amount is in force now.
+fn otherwise(state: &v1::BudgetState, in_force: &v1::Limit) -> Option<u64> {
+    let declared = state.budget.as_ref().filter(|declared| !declared.schedule.is_empty())?;
+    let now = shown(in_force);
+    let usual = declared.limits.iter().find(|limit| shown(limit).name == now.name)?;
+    (shown(usual).text != now.text).then_some(usual.amount)
 }
 
 fn draw_queue(frame: &mut Frame<'_>, area: Rect, lines: &[v1::WaitingLine]) {
@@ -175,9 +186,15 @@ fn draw_tenants(frame: &mut Frame<'_>, area: Rect, state: &v1::BudgetState) {
     let rows = tenants.into_iter().take(TENANTS).map(|tenant| {
         let declared = state.budget.as_ref().and_then(|budget| budget.tenants.get(&tenant.tenant));
         let weight = declared.map_or(1, |declared| declared.weight.max(1));
+        let part = |of: fn(&v1::Tenant) -> u32| match declared.map_or(0, of) {
+            0 => String::new(),
+            percent => format!("{percent}%"),
+        };
         let cells = [
             tenant.tenant.clone(),
             grouped(weight),
+            part(|declared| declared.min_percent),
+            part(|declared| declared.max_percent),
             grouped(tenant.waiting),
             grouped(tenant.in_flight),
             grouped(tenant.granted_total),
@@ -187,6 +204,8 @@ fn draw_tenants(frame: &mut Frame<'_>, area: Rect, state: &v1::BudgetState) {
     let columns = [
         left("TENANT", Constraint::Fill(1)),
         right("WEIGHT", 8),
+        right("AT LEAST", 9),
+        right("AT MOST", 8),
         right("WAITING", 9),
         right("IN FLIGHT", 9),
         right("GRANTED", 13),

@@ -99,7 +99,11 @@ fn row(name: &str, seen: &Seen, widths: &Widths) -> ([String; 8], Style) {
         grouped(state.in_flight),
         grouped(seen.rate()),
         spark(seen.history.iter().map(|second| second.granted), widths.chart.into()),
-        halt.unwrap_or_default(),
+        [halt, state.shadow.as_ref().map(|_| "shadow".to_owned())]
+            .into_iter()
+            .flatten()
+            .collect::<Vec<_>>()
+            .join(", "),
     ];
     (cells, style)
 }

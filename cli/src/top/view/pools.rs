@@ -52,7 +52,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, app: &mut App) {
         left("MEMBER", Constraint::Fill(2)),
         right("PREFER", 6),
         right("WEIGHT", 6),
-        left("TIGHTEST LIMIT", Constraint::Fill(1)),
+        left("TIGHTEST LIMIT", Constraint::Fill(2)),
         left("TAKEN", Constraint::Length(BAR as u16 + 6)),
         right("WAITING", 7),
         right("IN FLIGHT", 9),
