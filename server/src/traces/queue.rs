@@ -91,3 +91,45 @@ impl Sending {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::UNIX_EPOCH;
+
+    use opentelemetry::{
+        InstrumentationScope,
+        trace::{SpanContext, SpanId, SpanKind, Status},
+    };
+    use opentelemetry_sdk::trace::{SpanEvents, SpanLinks};
+
+    use super::*;
+
+    fn span() -> SpanData {
+        SpanData {
+            span_context: SpanContext::empty_context(),
+            parent_span_id: SpanId::INVALID,
+            parent_span_is_remote: false,
+            span_kind: SpanKind::Server,
+            name: "span".into(),
+            start_time: UNIX_EPOCH,
+            end_time: UNIX_EPOCH,
+            attributes: Vec::new(),
+            dropped_attributes_count: 0,
+            events: SpanEvents::default(),
+            links: SpanLinks::default(),
+            status: Status::Unset,
+            instrumentation_scope: InstrumentationScope::default(),
+        }
+    }
+
+    /// Goal: however many spans end while nobody takes them, no more are kept than there may be; once there are enough, the task is told.
+    #[tokio::test]
+    async fn spans_are_bounded() {
+        let queue = Queue::default();
+        for _ in 0..2 * SPANS_MAX {
+            queue.put(span());
+        }
+        assert_eq!(queue.ended.lock().len(), SPANS_MAX);
+        queue.is_due.notified().await;
+    }
+}
