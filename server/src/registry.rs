@@ -131,7 +131,9 @@ impl Registry {
         if let Some(cell) = self.by_name.get(name) {
             return Ok(Arc::clone(&cell));
         }
-        self.check_seat(&self.index.lock(), name)?;
+        if let Some(seated_meanwhile) = self.seated(name)? {
+            return Ok(seated_meanwhile);
+        }
         self.check_no_pool(name)?;
         Err(RegistryError::Unknown { name: name.clone() })
     }
@@ -144,8 +146,8 @@ impl Registry {
         if let Some(cell) = self.by_name.get(name) {
             return Ok(Arc::clone(&cell));
         }
-        if self.is_clustered {
-            self.check_seat(&self.index.lock(), name)?;
+        if let Some(seated_meanwhile) = self.seated(name)? {
+            return Ok(seated_meanwhile);
         }
         self.check_no_pool(name)?;
         let defaults = self.file.read().providers.get(name.provider()).cloned();
@@ -354,6 +356,15 @@ mod tests {
         text.parse().expect("a name")
     }
 
+    /// What is written down of a budget.
+    fn declared(name: &BudgetName) -> Kept {
+        let declared = Declared { spec: Arc::new(spec()), etag: "1".to_owned(), source: Source::Admin };
+        let stored = StoredBudget { name: name.clone(), declared, paused: false, deleted: false };
+        let mut kept = Kept::default();
+        kept.budgets.insert(7, (stored, None, Vec::new()));
+        kept
+    }
+
     /// Goal: an etag holds for one state of one budget only, and an empty one for any.
     #[test]
     fn compares_and_sets() {
@@ -430,16 +441,36 @@ mod tests {
         let (registry, _thread) = registry(2);
         let registry = registry.clustered();
         let (here, back) = (name("p/here"), Resumed::at(registry.clock().now()));
-        let kept = || {
-            let declared = Declared { spec: Arc::new(spec()), etag: "1".to_owned(), source: Source::Admin };
-            let stored = StoredBudget { name: here.clone(), declared, paused: false, deleted: false };
-            let mut kept = Kept::default();
-            kept.budgets.insert(7, (stored, None, Vec::new()));
-            kept
-        };
-        registry.seat(&here, kept(), &back, false).expect("room");
+        registry.seat(&here, declared(&here), &back, false).expect("room");
         let first = registry.find(&here).expect("seated");
-        registry.seat(&here, kept(), &back, false).expect("it is there");
+        registry.seat(&here, declared(&here), &back, false).expect("it is there");
         assert!(Arc::ptr_eq(&first, &registry.find(&here).expect("still there")));
+    }
+
+    /// Goal: whoever asks for a budget while it comes from another server is told that it is elsewhere or gets it, and never hears that
+    /// there is none.
+    #[test]
+    fn is_found_while_it_comes() {
+        let (registry, _thread) = registry(2);
+        let registry = registry.clustered();
+        let (here, back) = (name("p/here"), Resumed::at(registry.clock().now()));
+        let is_over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !is_over.load(Ordering::Relaxed) {
+                    registry.seat(&here, declared(&here), &back, false).expect("room");
+                    registry.unseat(&here, false);
+                }
+            });
+            for _ in 0..200_000 {
+                for found in [registry.find_or_make(&here), registry.find(&here)] {
+                    if !matches!(found, Ok(_) | Err(RegistryError::Elsewhere { .. })) {
+                        is_over.store(true, Ordering::Relaxed);
+                        panic!("{found:?}");
+                    }
+                }
+            }
+            is_over.store(true, Ordering::Relaxed);
+        });
     }
 }

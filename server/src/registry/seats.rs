@@ -126,6 +126,16 @@ impl Registry {
         self.file.read().budgets.keys().cloned().collect()
     }
 
+    /// The budget of a name that is this server's, if there is one: also of one that came after somebody looked for it in vain.
+    pub(super) fn seated(&self, name: &BudgetName) -> Result<Option<Arc<Cell>>, RegistryError> {
+        if !self.is_clustered {
+            return Ok(None);
+        }
+        let index = self.index.lock();
+        self.check_seat(&index, name)?;
+        Ok(index.sorted.get(name).map(Arc::clone))
+    }
+
     pub(super) fn check_seat(&self, index: &Index, name: &BudgetName) -> Result<(), RegistryError> {
         if !self.is_clustered || index.seats.contains(name) {
             return Ok(());
