@@ -1,4 +1,4 @@
-//! Budgets that this server takes: each begins with everything counted as granted that its last owner may have granted.
+//! Which budgets this server claims and which it gives up, as servers come and go.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -7,33 +7,18 @@ use std::{
 };
 
 use futures_util::stream::{self, StreamExt as _};
-use permitd_budget::{Resumed, Time};
 use tonic::Status;
 
 use super::{
     Cluster,
-    directory::Seen,
-    etcd::{
-        made_at,
-        messages::{Done, KeyValue, TxnRequest},
-        put, read, written_at,
-    },
+    etcd::{WITHIN_TXN_MAX, messages::TxnRequest, put, written_at},
 };
-use crate::{
-    clock::Pulse,
-    config::BudgetName,
-    store::{
-        self,
-        etcd::{Hold, Loaded},
-    },
-};
+use crate::config::BudgetName;
 
-/// Claims under way at once.
-pub(super) const CLAIMS_MAX: usize = 16;
+/// Transactions under way at once, each with as many claims as it takes.
+const TOGETHER_MAX: usize = 4;
 /// Between two looks at what nobody owns, and at what others should own.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// How far apart clocks of two machines may be where one has never seen the other's.
-pub(super) const SKEW_MAX: Duration = Duration::from_secs(1);
 /// Ids that are taken from all servers' at a time, and how few may be left before.
 const IDS: u32 = 1_024;
 const IDS_LOW: u32 = 256;
@@ -62,15 +47,9 @@ impl Cluster {
             // Each once: two claims of this server's would both hold.
             let mut due: BTreeMap<BudgetName, bool> = self.orphans().into_iter().collect();
             due.append(&mut self.wanted.lock());
-            stream::iter(due)
-                .for_each_concurrent(CLAIMS_MAX, |(budget, asked)| {
-                    let cluster = &*self;
-                    async move {
-                        if let Err(status) = cluster.claim(&budget, asked).await {
-                            tracing::warn!(%budget, error = status.message(), "could not be claimed yet");
-                        }
-                    }
-                })
+            let due: Vec<(BudgetName, bool)> = due.into_iter().collect();
+            stream::iter(due.chunks(WITHIN_TXN_MAX))
+                .for_each_concurrent(TOGETHER_MAX, |due| self.claim(due))
                 .await;
         }
     }
@@ -84,64 +63,6 @@ impl Cluster {
             .filter(|name| directory.owner(name).is_none() && directory.budget(name).is_none());
         let ours = directory.orphans().chain(new).filter(|name| directory.place(name) == Some(&*self.name));
         ours.map(|name| (name.clone(), false)).collect()
-    }
-
-    /// Becomes the owner of a budget that has none. Nothing happens if it has one.
-    async fn claim(&self, budget: &BudgetName, asked: bool) -> Result<(), Status> {
-        let standing = *self.standing.lock();
-        let Some(standing) = standing.filter(|_| !self.takes_none()) else {
-            return Ok(());
-        };
-        if self.registry.is_seated(budget) {
-            return Ok(());
-        }
-        let (owner, me) = (self.keys.owner(budget), self.keys.member(&self.name));
-        let response = self
-            .etcd
-            .txn(TxnRequest {
-                compare: vec![made_at(owner.clone(), 0), made_at(me, standing.member_revision)],
-                success: vec![put(owner.clone(), self.name.clone().into_bytes(), standing.lease)],
-                failure: vec![read(owner)],
-            })
-            .await?;
-        let (revision, written, is_doubted) = if response.succeeded {
-            let revision = response.header.map_or(0, |header| header.revision);
-            (revision, revision, false)
-        } else {
-            let found = response.responses.into_iter().find_map(|response| match response.done {
-                Some(Done::Range(range)) => range.kvs.into_iter().next(),
-                _ => None,
-            });
-            // An earlier claim of this server's, under which a write may still be on its way.
-            let Some(found) = found.filter(|found| found.lease == standing.lease) else { return Ok(()) };
-            (found.create_revision, found.mod_revision, true)
-        };
-        // What was to be written of it under an earlier claim is written or dropped by now, so that it never is under this one.
-        if let Some(keeper) = self.registry.keeper() {
-            let _ = keeper.flush().await;
-        }
-        let (loaded, declared_at) = self.load(budget).await?;
-        let back = self.resumed(&loaded);
-        let kept = store::gather(|row| {
-            loaded.rows.iter().try_for_each(|(table, key, value)| row(*table, key, value))
-        });
-        let kept = kept.map_err(|error| Status::data_loss(format!("{budget} at {declared_at}: {error}")))?;
-        // Under the lock: a lease that was lost meanwhile has taken the claim with it.
-        let now = self.standing.lock();
-        if now.is_none_or(|now| now.lease != standing.lease) || self.registry.is_seated(budget) {
-            return Ok(());
-        }
-        let hold = Hold { owner: self.name.clone(), lease: standing.lease, revision, written };
-        self.owned.claimed(budget.clone(), hold, is_doubted, &loaded.rows);
-        // Before it can be given up again.
-        self.directory.write().owner_is(budget.clone(), self.name.clone());
-        let seated = self.registry.seat(budget, kept, &back, asked);
-        drop(now);
-        if let Err(error) = seated {
-            tracing::error!(%budget, %error, "can't be owned here");
-        }
-        self.tell_change();
-        Ok(())
     }
 
     /// Sees to budgets that etcd has as this server's though it does not have them: claims and releases of which it never heard what
@@ -177,39 +98,9 @@ impl Cluster {
         if let (Some(standing), Some(found)) = (standing, found)
             && found.lease == standing.lease
         {
-            self.release(budget, found.create_revision).await;
+            self.release(&[(budget.clone(), found.create_revision)]).await;
         }
         Ok(())
-    }
-
-    /// What is written down of a budget, and at which revision it was declared.
-    async fn load(&self, budget: &BudgetName) -> Result<(Loaded, i64), Status> {
-        let damaged = || Status::data_loss(format!("what etcd has of {budget} makes no sense"));
-        let mut loaded = Loaded::default();
-        let Some(KeyValue { value, create_revision, .. }) = self.etcd.get(&self.keys.budget(budget)).await?
-        else {
-            return Ok((loaded, 0));
-        };
-        let id = loaded.declared(&value).ok_or_else(damaged)?;
-        if let Some(balance) = self.etcd.get(&self.keys.balance(id)).await? {
-            loaded.balance(id, &balance.value).ok_or_else(damaged)?;
-        }
-        for page in self.etcd.range(&self.keys.permits(id)).await?.0 {
-            loaded.page(id, &page.value).ok_or_else(damaged)?;
-        }
-        Ok((loaded, create_revision))
-    }
-
-    /// This moment on the clock that a budget was written down by, and on this server's.
-    fn resumed(&self, loaded: &Loaded) -> Resumed {
-        let here = self.clock.pulse();
-        let Some((writer, pulse)) = &loaded.written_by else { return Resumed::at(here.at) };
-        let seen = self.directory.read().clock_of(writer);
-        let by_old_clock = match *writer == self.instance {
-            true => here.at,
-            false => by_old_clock(pulse, seen, &here),
-        };
-        Resumed { by_old_clock, now: here.at }
     }
 
     /// Another server has claimed what this one believed to own: nothing of it is granted here any more.
@@ -217,7 +108,7 @@ impl Cluster {
         for budget in self.owned.take_lost() {
             tracing::error!(%budget, "was another server's; gives it up");
             let _standing = self.standing.lock();
-            self.owned.released(&budget);
+            self.owned.released([&budget]);
             self.registry.unseat(&budget, false);
         }
         self.tell_change();
@@ -251,46 +142,5 @@ impl Cluster {
                 return Ok(());
             }
         }
-    }
-}
-
-/// This moment by the clock of a process that last wrote at `pulse`: never later than it really is there, so that nothing refills by
-/// mistake.
-fn by_old_clock(pulse: &Pulse, seen: Option<Seen>, here: &Pulse) -> Time {
-    match (pulse.boot, here.boot, seen) {
-        // The same machine: its uptime says it.
-        (Some(then), Some(now), _) if then.id == now.id => pulse.at + now.up.saturating_sub(then.up),
-        // What its clock showed when it was seen last, and what has passed here since.
-        (_, _, Some(seen)) => pulse.at.max(seen.pulse.at + seen.at.elapsed()),
-        (_, _, None) => {
-            let least = Time::from_nanos(here.at.as_nanos().saturating_sub(SKEW_MAX.as_nanos() as u64));
-            pulse.at.max(least)
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::time::Instant;
-
-    use super::*;
-    use crate::clock::Boot;
-
-    /// Goal: time by another's clock goes on by what is known of it, and never further than it can have.
-    #[test]
-    fn time_by_anothers_clock() {
-        let at = |seconds: u64| Time::ZERO + Duration::from_secs(seconds);
-        let boot = |id: u8, seconds| Some(Boot { id: [id; 16], up: Duration::from_secs(seconds) });
-        let last = Pulse { at: at(1_000), boot: boot(1, 50) };
-        let here = |id, seconds| Pulse { at: at(seconds), boot: boot(id, 60) };
-        // The same machine, whatever its date says now.
-        assert_eq!(by_old_clock(&last, None, &here(1, 9_000)), at(1_010));
-        // Another one that has seen it: its own date does not count.
-        let seen = Seen { pulse: Pulse { at: at(1_005), boot: boot(1, 55) }, at: Instant::now() };
-        let by_old = by_old_clock(&last, Some(seen), &here(2, 9_000));
-        assert!(by_old >= at(1_005) && by_old < at(1_065), "{by_old}");
-        // One that has never seen it: dates may be a second apart, and time does not go back.
-        assert_eq!(by_old_clock(&last, None, &here(2, 2_000)), at(1_999));
-        assert_eq!(by_old_clock(&last, None, &here(2, 500)), at(1_000));
     }
 }

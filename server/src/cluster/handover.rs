@@ -7,13 +7,14 @@ use futures_util::stream::{self, StreamExt as _};
 
 use super::{
     Cluster,
-    claims::CLAIMS_MAX,
-    etcd::{delete, made_at, messages::TxnRequest},
+    etcd::{WITHIN_TXN_MAX, delete, made_at, messages::TxnRequest, within_txn},
 };
 use crate::{cell::Cell, config::BudgetName};
 
 /// Budgets given to others between two looks, so that what moves is a small part of what goes on.
 const MOVES_MAX: usize = 4;
+/// Transactions under way at once, each with budgets that are handed over.
+const TOGETHER_MAX: usize = 2;
 /// Tries to write a budget down before it is given up as after a crash.
 const SAVES_MAX: usize = 3;
 
@@ -31,7 +32,7 @@ impl Cluster {
         for budget in due {
             // It may look otherwise by now.
             if self.directory.read().better(&budget, &self.name).is_some() {
-                self.hand_over(&budget).await;
+                self.hand_over(&[budget]).await;
             }
         }
     }
@@ -39,50 +40,69 @@ impl Cluster {
     /// Gives up what somebody moved to another server.
     pub(super) async fn give_what_was_moved(&self) {
         let due: Vec<BudgetName> = self.directory.read().moved_from(&self.name).cloned().collect();
-        for budget in due {
-            self.hand_over(&budget).await;
+        for due in due.chunks(WITHIN_TXN_MAX) {
+            self.hand_over(due).await;
         }
     }
 
-    /// Gives a budget up: to the unit, with its permits. Nothing happens if it is not this server's, or on its way already.
-    async fn hand_over(&self, budget: &BudgetName) {
-        let Some(revision) = self.owned.revision(budget) else { return };
-        self.on_their_way.lock().insert(budget.clone());
-        // Whoever unseats it, and nobody else, releases the claim: what is left has to be written down before.
-        if let Some(cell) = self.registry.unseat(budget, true) {
-            self.write_down(cell).await;
-            self.release(budget, revision).await;
+    /// Gives budgets up: to the unit, with their permits. Nothing happens to those that are not this server's, or on their way already.
+    async fn hand_over(&self, budgets: &[BudgetName]) {
+        let claim = |budget: &BudgetName| Some((budget.clone(), self.owned.revision(budget)?));
+        let claims: Vec<(BudgetName, i64)> = budgets.iter().filter_map(claim).collect();
+        self.on_their_way.lock().extend(claims.iter().map(|(budget, _)| budget.clone()));
+        let (mut given_up, mut cells) = (Vec::with_capacity(claims.len()), Vec::new());
+        for (budget, revision) in &claims {
+            // Whoever unseats it, and nobody else, releases the claim: what is left has to be written down before.
+            if let Some(cell) = self.registry.unseat(budget, true) {
+                given_up.push((budget.clone(), *revision));
+                cells.extend(cell);
+            }
         }
-        self.on_their_way.lock().remove(budget);
+        self.write_down(&cells).await;
+        self.release(&given_up).await;
+        let mut on_their_way = self.on_their_way.lock();
+        for (budget, _) in &claims {
+            on_their_way.remove(budget);
+        }
     }
 
     /// Writes down to the unit what was given up.
-    async fn write_down(&self, cell: Option<Arc<Cell>>) {
-        if let (Some(keeper), Some(cell)) = (self.registry.keeper(), cell) {
-            for _ in 0..SAVES_MAX {
-                if keeper.flush().await.is_ok() {
-                    break;
-                }
+    async fn write_down(&self, cells: &[Arc<Cell>]) {
+        let Some(keeper) = self.registry.keeper().filter(|_| !cells.is_empty()) else { return };
+        for _ in 0..SAVES_MAX {
+            if keeper.flush().await.is_ok() {
+                break;
             }
-            cell.leave(false);
         }
+        cells.iter().for_each(|cell| cell.leave(false));
     }
 
-    /// Ends a claim, so that another server can have the budget.
-    pub(super) async fn release(&self, budget: &BudgetName, revision: i64) {
-        let owner = self.keys.owner(budget);
-        let request = TxnRequest {
-            compare: vec![made_at(owner.clone(), revision)],
-            success: vec![delete(owner)],
-            failure: Vec::new(),
-        };
-        // If that fails the claim stands, and is a stray.
-        if let Err(status) = self.etcd.txn(request).await {
-            tracing::warn!(%budget, error = status.message(), "can't be handed over");
+    /// Ends claims, so that other servers can have the budgets: so many as fit into a transaction.
+    pub(super) async fn release(&self, claims: &[(BudgetName, i64)]) {
+        if claims.is_empty() {
             return;
         }
-        self.owned.released(budget);
-        self.directory.write().owner_left(budget, &self.name);
+        let end = |(budget, revision): &(BudgetName, i64)| {
+            let owner = self.keys.owner(budget);
+            within_txn(TxnRequest {
+                compare: vec![made_at(owner.clone(), *revision)],
+                success: vec![delete(owner)],
+                failure: Vec::new(),
+            })
+        };
+        let success = claims.iter().map(end).collect();
+        // If that fails the claims stand, and are strays.
+        if let Err(status) = self.etcd.txn(TxnRequest { success, ..TxnRequest::default() }).await {
+            let (first, more) = (&claims[0].0, claims.len() - 1);
+            tracing::warn!(budget = %first, more, error = status.message(), "can't be handed over");
+            return;
+        }
+        self.owned.released(claims.iter().map(|(budget, _)| budget));
+        let mut directory = self.directory.write();
+        for (budget, _) in claims {
+            directory.owner_left(budget, &self.name);
+        }
+        drop(directory);
         self.tell_change();
     }
 
@@ -113,8 +133,10 @@ impl Cluster {
         if !self.takes_none() {
             return;
         }
-        stream::iter(self.registry.seats())
-            .for_each_concurrent(CLAIMS_MAX, |budget| async move { self.hand_over(&budget).await })
+        // Some after the others, so that none is without an owner for longer than its own way takes.
+        let seats: Vec<BudgetName> = self.registry.seats().into_iter().collect();
+        stream::iter(seats.chunks(WITHIN_TXN_MAX))
+            .for_each_concurrent(TOGETHER_MAX, |budgets| self.hand_over(budgets))
             .await;
     }
 

@@ -17,12 +17,12 @@ use tonic::{Code, Status};
 
 use super::{
     Cluster,
-    claims::SKEW_MAX,
     directory::{Directory, MemberRow},
     etcd::{Etcd, made_at, messages::TxnRequest, put},
     keys::{Keys, Live},
     lookup::Lookups,
     peers::Peers,
+    taking::SKEW_MAX,
 };
 use crate::{
     audit::Trail,

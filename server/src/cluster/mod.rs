@@ -17,6 +17,7 @@ mod lookup;
 pub(crate) mod peers;
 mod placement;
 mod service;
+mod taking;
 pub(crate) mod unary;
 
 use std::{

@@ -39,6 +39,8 @@ const PING_EVERY: Duration = Duration::from_secs(2);
 const PAGE: i64 = 1_000;
 /// Bytes of one answer.
 const ANSWER_BYTES: usize = 64 * 1024 * 1024;
+/// Transactions within one, each of a few operations: etcd takes 128 operations at most, on both levels together.
+pub(crate) const WITHIN_TXN_MAX: usize = 48;
 
 /// The client. It belongs to the runtime that it was made in.
 #[derive(Debug)]
@@ -349,6 +351,17 @@ pub(crate) fn put(key: Vec<u8>, value: Vec<u8>, lease: i64) -> RequestOp {
 
 pub(crate) fn read(key: Vec<u8>) -> RequestOp {
     RequestOp { op: Some(Op::Range(RangeRequest { key, ..RangeRequest::default() })) }
+}
+
+/// Reads the first keys that begin with `prefix`; the answer says whether there are more.
+pub(crate) fn read_first(prefix: Vec<u8>, limit: i64) -> RequestOp {
+    let range_end = end_of(&prefix);
+    RequestOp { op: Some(Op::Range(RangeRequest { key: prefix, range_end, limit, revision: 0 })) }
+}
+
+/// A transaction within another one, with its own conditions.
+pub(crate) fn within_txn(request: TxnRequest) -> RequestOp {
+    RequestOp { op: Some(Op::Txn(request)) }
 }
 
 pub(crate) fn delete(key: Vec<u8>) -> RequestOp {

@@ -72,11 +72,13 @@ impl Owned {
         Some(self.claims.lock().by_name.get(name)?.hold.revision)
     }
 
-    /// The budget is not this server's any more.
-    pub(crate) fn released(&self, name: &BudgetName) {
-        let mut claims = self.claims.lock();
-        claims.by_name.remove(name);
-        claims.names.retain(|_, of| of != name);
+    /// These budgets are not this server's any more.
+    pub(crate) fn released<'a>(&self, names: impl IntoIterator<Item = &'a BudgetName>) {
+        let Claims { by_name, names: by_id, .. } = &mut *self.claims.lock();
+        for name in names {
+            by_name.remove(name);
+        }
+        by_id.retain(|_, of| by_name.contains_key(of));
     }
 
     /// Nothing is this server's any more.
