@@ -213,6 +213,7 @@ impl Core {
                 self.ledger.cells.forget_name(at);
                 if self.ledger.cells.cell(at).is_away() {
                     self.ledger.cells.forget_id(at);
+                    self.ledger.left(at);
                 }
                 self.ledger.cells.release(at);
                 return self.ask_again(shared, tenant, request);
@@ -339,6 +340,7 @@ impl Core {
         // Where a budget comes back to, it is another cell.
         if let Some(at) = self.ledger.cells.of_id(*id) {
             self.ledger.cells.forget_id(at);
+            self.ledger.left(at);
         }
         if let Some(cell) = shared.registry.by_id(*id)
             && let Some((reported, ended)) = cell.report(settled.permit, report)

@@ -245,6 +245,20 @@ impl Ledger {
         }
     }
 
+    /// A budget is another server's, and so are its permits: they are counted there. Whoever asks for them again gets them all the same.
+    pub(crate) fn left(&mut self, cell: At) {
+        let of_cell = self.requests.iter().filter(|(_, asked)| asked.cell == Some(cell) && asked.live > 0);
+        let of_cell: Vec<u64> = of_cell.map(|(id, _)| *id).collect();
+        for id in of_cell {
+            let Some(asked) = self.requests.get_mut(&id) else { continue };
+            asked.grants.iter_mut().for_each(|held| held.live = false);
+            self.permits -= std::mem::take(&mut asked.live) as usize;
+            if let Some(grants) = asked.finished() {
+                self.finish(id, grants);
+            }
+        }
+    }
+
     /// What a cancel of that id has to do.
     pub(crate) fn cancelling(&self, id: u64) -> Cancelling {
         let Some(asked) = self.requests.get(&id) else { return Cancelling::Nothing };

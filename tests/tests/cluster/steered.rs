@@ -6,7 +6,9 @@ use permitd_proto::v1::{
     AcquireRequest, Change, ClusterMember, DrainServerRequest, GetClusterRequest, GetClusterResponse,
     ListChangesRequest, MoveBudgetRequest,
 };
-use permitd_tests::{DAY, Facts, Peer, Permitd, ask, facts, http_get, in_flight, rate, soon, success, until};
+use permitd_tests::{
+    DAY, Facts, Peer, Permitd, Session, ask, facts, hello, http_get, in_flight, rate, soon, success, until,
+};
 use tonic::{Code, Status};
 
 use crate::fleet::Fleet;
@@ -70,6 +72,26 @@ async fn a_budget_is_moved() {
     until("every server to count it", async || member(&asked, &name).await.owned_budgets == 1).await;
 
     assert_eq!(moved(&asked, "k", "").await.expect("anywhere"), name, "it moves when there is a reason");
+}
+
+/// Goal: a permit of a budget that moved is over for its session once it is reported: it is not sent again when the session resumes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_reported_elsewhere_is_over() {
+    let fleet = Fleet::start(2, 1).await;
+    fleet.server(0).set("k", vec![in_flight(3)]).await;
+    fleet.is_known("k").await;
+    let owner = fleet.owned("k").await;
+    let (here, other) = (fleet.server(owner), fleet.server(1 - owner).address.to_string());
+    let mut session = Session::open(here.channel().await, hello("goes on")).await;
+    session.ask(1, ask("k")).await;
+    let permit = session.permit(1).await;
+    assert_eq!(moved(&here, "k", &other).await.expect("moved"), other);
+    session.settle(&permit).await;
+    session.reset().await;
+
+    let mut session = Session::open(here.channel().await, hello("goes on")).await;
+    session.barrier().await;
+    assert!(session.welcome.resumed && session.granted.is_empty(), "{:?}", session.granted);
 }
 
 /// Goal: a drained server owns nothing and takes nothing, and answers all the same; undone, it has again what was moved to it.
