@@ -1,4 +1,5 @@
-//! The way out: nobody is let in, those waiting are told, reports are still taken, and then it ends, whoever is left.
+//! The way out: nobody is let in, those waiting are told, reports are still taken, and then it ends, whoever is left. One of several
+//! servers gives its budgets to the others first, with everybody who waits; then there is nothing to stay for.
 
 use std::time::Duration;
 
@@ -32,17 +33,14 @@ pub(crate) async fn drain(
     let deadline = Instant::now() + shared.config.drain;
     // First, so that no balancer sends anybody who would be turned away.
     health.report(false).await;
-    phase.send_replace(Phase::Draining);
-    if let Some(cluster) = &shared.cluster {
-        // Budgets first, so that others grant from them again while this server is still there to pass things on.
-        if timeout_at(deadline.max(Instant::now() + HAND_OVER_MIN), cluster.leave()).await.is_err() {
-            tracing::warn!(
-                "not every budget could be handed over; the others get them when the lease has ended"
-            );
-        }
+    if hands_over(shared, phase, deadline).await {
+        phase.send_replace(Phase::HandedOver);
+        shared.sessions.leave();
+    } else {
+        phase.send_replace(Phase::Draining);
+        shared.registry.drain();
+        shared.sessions.wake_all();
     }
-    shared.registry.drain();
-    shared.sessions.wake_all();
     // Reports may come for as long as permits are out: in sessions, or from unary calls.
     let settled = async {
         while shared.sessions.have_streams() || shared.registry.has_permits() {
@@ -57,4 +55,15 @@ pub(crate) async fn drain(
         stop.send_replace(Stop::Now);
         workers.finished().await;
     }
+}
+
+/// Gives the budgets to other servers of a cluster, and passes on meanwhile what is asked here. Whether they have all of them.
+async fn hands_over(shared: &Shared, phase: &watch::Sender<Phase>, deadline: Instant) -> bool {
+    let Some(cluster) = &shared.cluster else { return false };
+    phase.send_replace(Phase::HandingOver);
+    let handed_over = timeout_at(deadline.max(Instant::now() + HAND_OVER_MIN), cluster.leave()).await.is_ok();
+    if !handed_over {
+        tracing::warn!("not every budget could be handed over; the others get them when the lease has ended");
+    }
+    handed_over
 }

@@ -22,15 +22,19 @@ use self::guard::Guard;
 use crate::{auth::Gate, metrics::Metrics, shared::Shared, status::Fault, tls::Tls};
 
 /// What the server is up to.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {
     /// Not ready yet.
     #[default]
     Starting,
     /// Takes everything.
     Serving,
+    /// Gives its budgets to other servers, and passes on to them what those ask who are here. Lets nobody in.
+    HandingOver,
     /// Takes reports only, and will be gone soon.
     Draining,
+    /// Has nothing any more that other servers do not have: whoever is here goes there.
+    HandedOver,
 }
 
 /// What is told.
@@ -76,7 +80,9 @@ async fn readyz(State(world): State<World>) -> (StatusCode, &'static str) {
     match *world.phase.borrow() {
         Phase::Starting => (StatusCode::SERVICE_UNAVAILABLE, "starting\n"),
         Phase::Serving => (StatusCode::OK, "ready\n"),
-        Phase::Draining => (StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
+        Phase::HandingOver | Phase::Draining | Phase::HandedOver => {
+            (StatusCode::SERVICE_UNAVAILABLE, "draining\n")
+        }
     }
 }
 

@@ -280,13 +280,14 @@ pub async fn run_from(
     shutdown.await;
     drain::drain(&shared, &phase, &health, &stop, &mut workers).await;
 
-    if let Some(cluster) = &shared.cluster {
-        cluster.end().await;
-    }
     drop(background);
     traces.finish().await;
     let sound = workers.join() & grant_thread.join() & stream_thread.join();
     let kept = keeping.map_or(Some(Ok(())), |keeping| keeping.finish(shared.registry.list()));
+    if let Some(cluster) = &shared.cluster {
+        // After the last write, which is made under the claims that go with the lease.
+        cluster.end().await;
+    }
     // Last, since a trace on a disk that does not answer must not cost what has to be kept.
     let recorded = recording.is_none_or(RecorderThread::finish);
     match kept {

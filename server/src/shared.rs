@@ -75,8 +75,13 @@ pub(crate) enum Asking {
 }
 
 impl Shared {
-    /// Whether the server is about to stop.
+    /// Whether the server is about to stop, and lets nobody in.
     pub(crate) fn is_draining(&self) -> bool {
+        *self.phase.borrow() >= Phase::HandingOver
+    }
+
+    /// Whether all that is still done here is to take reports.
+    pub(crate) fn settles(&self) -> bool {
         *self.phase.borrow() == Phase::Draining
     }
 

@@ -107,7 +107,7 @@ impl Watch {
         gauge.inc();
         let draining = Box::pin(async move {
             // An error means that whoever could drain is gone: the server has stopped.
-            let _ = phase.wait_for(|phase| *phase == Phase::Draining).await;
+            let _ = phase.wait_for(|phase| *phase >= Phase::HandingOver).await;
         });
         Self {
             watched,

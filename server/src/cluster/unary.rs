@@ -17,6 +17,7 @@ use crate::{
     acquire::{AcquireStream, acquire},
     auth::Caller,
     config::BudgetName,
+    http::Phase,
     session::away::{elsewhere, may_go_elsewhere, no_owner, unknown_budget},
     shared::{Answered, Shared},
     status::Fault,
@@ -115,10 +116,17 @@ pub(crate) fn acquire_anywhere(
         asked: Instant::now(),
         answers: answers.clone(),
     };
+    let mut phase = shared.phase.clone();
+    let left = async move { drop(phase.wait_for(|phase| *phase == Phase::HandedOver).await) };
     // On the thread that asks: what is granted here does not travel.
     tokio::spawn(async move {
         tokio::select! {
             () = asking.run() => {}
+            // The caller asks elsewhere, where the budgets are.
+            () = left => {
+                // Nobody may be listening any more.
+                let _ = answers.send(Err(Fault::draining().into_status())).await;
+            }
             // The caller is gone, and with it what was not answered.
             () = answers.closed() => {}
         }

@@ -108,13 +108,16 @@ impl SessionStream {
     fn turn(&mut self, context: &mut Context<'_>) -> Turn {
         let Phase::Open { session, stream, half_closed } = &mut self.phase else { return Turn::Done };
         let shared = &*self.shared;
+        // Then nothing more is begun here, or a client that asks on and on would stay.
+        let leaves = shared.sessions.are_leaving();
         let mut state = session.state.lock();
         if state.stream != *stream {
             return Turn::Fail(taken_over().into_status());
         }
         session.inbox.read_by(context.waker());
         let reading = Reading { shared, inbound: &mut self.inbound, stopwatch: &mut self.stopwatch };
-        let may_have_more = match reading.read(context, &mut state.core, half_closed) {
+        let read = if leaves { Ok(false) } else { reading.read(context, &mut state.core, half_closed) };
+        let may_have_more = match read {
             Ok(may_have_more) => may_have_more,
             Err(status) => return Turn::Fail(status),
         };
@@ -123,7 +126,7 @@ impl SessionStream {
         if std::mem::take(&mut state.due) {
             state.core.tick(shared, shared.clock.now());
         }
-        if state.core.away.is_some() {
+        if state.core.away.is_some() && !leaves {
             state.core.turn_away(shared);
         }
         session.plan(shared, &mut state);
@@ -134,7 +137,16 @@ impl SessionStream {
             session.bury(shared, state);
             return Turn::Done;
         }
-        if shared.is_draining() && (shared.sessions.are_closing() || state.core.permits() == 0) {
+        if leaves {
+            // The client's next stream has to be the newest wherever it goes.
+            let is_arriving = state.core.away.as_ref().is_some_and(|away| away.is_arriving());
+            if is_arriving && !shared.sessions.are_closing() {
+                return Turn::Wait;
+            }
+            session.leave(shared, state);
+            return Turn::Fail(Fault::draining().into_status());
+        }
+        if shared.settles() && (shared.sessions.are_closing() || state.core.permits() == 0) {
             session.bury(shared, state);
             return Turn::Fail(Fault::draining().into_status());
         }

@@ -30,6 +30,8 @@ pub(crate) struct Sessions {
     by_id: Mutex<HashMap<(Holder, String), Arc<Session>>>,
     /// Streams end now, whatever is unreported.
     closing: AtomicBool,
+    /// The same, and sessions go on at other servers, which have everything that they need.
+    leaving: AtomicBool,
 }
 
 /// One session.
@@ -64,7 +66,12 @@ impl fmt::Debug for Sessions {
 
 impl Sessions {
     pub(crate) fn new(sessions_max: usize) -> Self {
-        Self { sessions_max, by_id: Mutex::default(), closing: AtomicBool::new(false) }
+        Self {
+            sessions_max,
+            by_id: Mutex::default(),
+            closing: AtomicBool::new(false),
+            leaving: AtomicBool::new(false),
+        }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -134,6 +141,16 @@ impl Sessions {
         self.closing.load(Ordering::Acquire)
     }
 
+    /// Sends everybody to other servers.
+    pub(crate) fn leave(&self) {
+        self.leaving.store(true, Ordering::Release);
+        self.wake_all();
+    }
+
+    pub(super) fn are_leaving(&self) -> bool {
+        self.leaving.load(Ordering::Acquire)
+    }
+
     fn remove(&self, session: &Session) -> bool {
         let mut by_id = self.by_id.lock();
         // Another session of the same id may have begun since.
@@ -183,8 +200,22 @@ impl Session {
 
     /// Ends the session: nobody comes back for it.
     pub(super) fn bury(&self, shared: &Shared, mut state: MutexGuard<'_, State>) {
+        if self.end(shared, &mut state) {
+            state.core.bury(shared);
+        }
+    }
+
+    /// Ends the session here. What it has at other servers stays as it is: its client goes on there.
+    pub(super) fn leave(&self, shared: &Shared, mut state: MutexGuard<'_, State>) {
+        if self.end(shared, &mut state) {
+            state.core.away = None;
+        }
+    }
+
+    /// False if it had ended before.
+    fn end(&self, shared: &Shared, state: &mut State) -> bool {
         if mem::replace(&mut state.buried, true) {
-            return;
+            return false;
         }
         if shared.sessions.remove(self) {
             shared.metrics.sessions.dec();
@@ -197,7 +228,7 @@ impl Session {
                 cell.give_back(&[grant.permit]);
             }
         }
-        state.core.bury(shared);
+        true
     }
 
     fn set_alarm(&self, shared: &Shared, state: &mut State, at: Time) {

@@ -1,7 +1,13 @@
 //! A session's stream at another server: the same session there, for the budgets that are that server's. Whatever is ready travels
 //! together, as on every stream of a session.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use parking_lot::Mutex;
 use permitd_proto::v1::{Hello, SessionRequest, SessionResponse};
@@ -40,6 +46,8 @@ pub(super) struct Upstream {
     /// What is in it is bounded by what the session may have under way.
     send: UnboundedSender<SessionRequest>,
     arrived: Arc<Mutex<VecDeque<Arrived>>>,
+    /// Whether the other server has answered, or never will.
+    is_answered: Arc<AtomicBool>,
     task: Option<AbortHandle>,
 }
 
@@ -58,10 +66,12 @@ impl Upstream {
         let (stream, outbox) = mpsc::channel(OUTBOX);
         let request = on_behalf(caller, ReceiverStream::new(outbox));
         let client = cluster.peers().permits(peer);
-        let arrivals = Arc::clone(&arrived);
+        let (arrivals, is_answered) = (Arc::clone(&arrived), Arc::new(AtomicBool::new(false)));
+        let answered = Arc::clone(&is_answered);
         let task = cluster.peers().runtime().spawn(async move {
             let put = |what| {
                 arrivals.lock().push_back(what);
+                answered.store(true, Ordering::Release);
                 inbox.wake();
             };
             let running = async {
@@ -77,12 +87,17 @@ impl Upstream {
             }
             put(Arrived::Ended);
         });
-        Self { send, arrived, task: Some(task.abort_handle()) }
+        Self { send, arrived, is_answered, task: Some(task.abort_handle()) }
     }
 
     /// Sends, as soon as the other server reads. After its end, nothing happens.
     pub(super) fn send(&self, request: SessionRequest) {
         let _ = self.send.send(request);
+    }
+
+    /// Whether the other server has begun the session, or never will.
+    pub(super) fn is_answered(&self) -> bool {
+        self.is_answered.load(Ordering::Acquire)
     }
 
     /// The next thing that came.

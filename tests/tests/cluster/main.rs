@@ -6,6 +6,7 @@ mod faults;
 mod fleet;
 mod joining;
 mod late;
+mod leaving;
 mod steered;
 mod strays;
 mod together;

@@ -130,6 +130,11 @@ impl Away {
         self.is_stuck = true;
     }
 
+    /// Whether some server may still be about to begin the session: who began it there meanwhile would be cut off.
+    pub(super) fn is_arriving(&self) -> bool {
+        self.upstreams.values().any(|upstream| !upstream.is_answered())
+    }
+
     /// The same request once more. False if it is not under way.
     pub(super) fn repeat(&self, request_id: u64, now: Time) -> bool {
         let Some(ask) = self.asks.get(&request_id) else { return false };
@@ -221,7 +226,7 @@ impl Core {
         let (Some(mut away), Some(cluster)) = (self.away.take(), &shared.cluster) else { return };
         let now = shared.clock.now();
         self.hear(&mut away, cluster, now);
-        if shared.is_draining() {
+        if shared.settles() {
             for request_id in mem::take(&mut away.asks).into_keys() {
                 self.refuse_away(shared, request_id, Fault::draining());
             }
