@@ -2,6 +2,7 @@
 
 mod batch;
 mod budgets;
+mod captures;
 mod check;
 mod demo;
 mod explain;

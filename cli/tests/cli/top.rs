@@ -2,7 +2,6 @@
 
 use std::{
     fmt::Write as _,
-    fs,
     process::{Child, Stdio},
 };
 
@@ -13,15 +12,15 @@ use crate::{
 };
 
 const SIZE: (u16, u16) = (120, 26);
-const ENTER: &str = "\r";
+pub(crate) const ENTER: &str = "\r";
 const ESCAPE: &str = "\x1b";
 const DOWN: &str = "\x1b[B";
 
 /// A command that waits for its permit; ended with the test.
-struct Waiting(Child);
+pub(crate) struct Waiting(Child);
 
 impl Waiting {
-    fn start(server: &Server, arguments: &[&str]) -> Self {
+    pub(crate) fn start(server: &Server, arguments: &[&str]) -> Self {
         let mut command = server.command(&[&["acquire"], arguments].concat());
         Self(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the binary can be run"))
     }
@@ -34,7 +33,7 @@ impl Drop for Waiting {
     }
 }
 
-fn top(server: &Server, arguments: &[&str]) -> Terminal {
+pub(crate) fn top(server: &Server, arguments: &[&str]) -> Terminal {
     let fast = ["top", "--interval", "100ms"];
     Terminal::start(&[&fast, arguments].concat(), &format!("http://{}", server.grpc()), SIZE)
 }
@@ -222,7 +221,7 @@ fn shows_what_is_declared() {
 }
 
 /// A server with the pool `claude/any`, whose first member is busy; and the permits of that.
-fn pooled() -> (Server, TemporaryFile) {
+pub(crate) fn pooled() -> (Server, TemporaryFile) {
     let config = TemporaryFile::new(
         "[budgets.\"anthropic/a\"]\nlimits = [\"requests=1000/1h\", \"in_flight=2\"]\n\
          [budgets.\"anthropic/b\"]\nlimits = [\"requests=1000/1h\", \"in_flight=8\"]\n\
@@ -321,94 +320,4 @@ fn shows_ten_thousand_budgets() {
     let (code, said) = top.end();
     assert_eq!(code, 0);
     println!("{}", said.trim());
-}
-
-/// Goal: the pictures in docs/operations.md are what the terminal shows, but for figures that time changes.
-/// `PERMITD_BLESS=1` puts those of today in their place.
-#[test]
-fn is_as_the_docs_show() {
-    let server = Server::start();
-    let limits = |limits: [&'static str; 3]| limits.map(|limit| ["--limit", limit]).concat();
-    let set = |name: &str, limits: &[&str]| server.say(&[&["budgets", "set", name], limits].concat()).well();
-    set(
-        "anthropic/prod",
-        &[&limits(["requests=60/1h", "input_tokens=40k/1h", "in_flight=4"]), &["--tenant", "web=3"][..]]
-            .concat(),
-    );
-    set("openai/team", &limits(["requests=500/1h", "tokens=200k/1h", "in_flight=50"]));
-    set("github/ci", &limits(["requests=5000/1h", "points=900/1h", "in_flight=80"]));
-    server.say(&["budgets", "pause", "github/ci"]).well();
-    server.say(&["acquire", "anthropic/prod", "--tokens", "9000", "--tenant", "web", "--count", "4"]).well();
-    server.say(&["acquire", "openai/team", "--tokens", "1200", "--count", "30"]).well();
-    let web = ["anthropic/prod", "--tokens", "8000", "--tenant", "web", "--model", "claude-sonnet-4-5"];
-    let nightly = [
-        "anthropic/prod",
-        "--tokens",
-        "900",
-        "--tenant",
-        "nightly",
-        "--priority",
-        "batch",
-        "--model",
-        "claude-haiku-4-5",
-    ];
-    let mut waiting = Vec::new();
-    for (count, arguments) in [(1, web), (2, web)]
-        .into_iter()
-        .map(|(count, web)| (count, web.to_vec()))
-        .chain([(3, nightly.to_vec())])
-    {
-        waiting.push(Waiting::start(&server, &arguments));
-        server.wait_for_waiting("anthropic/prod", count);
-    }
-    let mut top = top(&server, &[]);
-    let list = top.wait_for("3 budgets, 3 waiting, 34 in flight, 0 granted/s");
-    top.press(ENTER);
-    let budget =
-        top.wait_until("everything", |screen| screen.contains("WHO WAITS") && screen.contains("hold"));
-    let (with_pools, _held) = pooled();
-    let mut top = self::top(&with_pools, &[]);
-    top.wait_for("3 budgets");
-    top.press("\t");
-    let pools = top.wait_for("1 pool with 3 members");
-    let shown = [picture(&list, &server), picture(&budget, &server), picture(&pools, &with_pools)];
-    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/operations.md");
-    let text = fs::read_to_string(page).expect("the page");
-    let (before, rest) = text.split_once("## On a terminal\n").expect("the section");
-    let (section, after) = rest.split_once("\n## ").expect("another section");
-    let mut blocks: Vec<String> = section.split("```").map(str::to_owned).collect();
-    assert_eq!(blocks.len(), 9, "a command, and three pictures");
-    for (at, shown) in [3, 5, 7].into_iter().zip(&shown) {
-        if std::env::var_os("PERMITD_BLESS").is_some() {
-            blocks[at] = format!("text\n{shown}\n");
-        } else {
-            assert_eq!(
-                steady(blocks[at].trim_start_matches("text")),
-                steady(shown),
-                "bless with PERMITD_BLESS=1"
-            );
-        }
-    }
-    let blessed = format!("{before}## On a terminal\n{}\n## {after}", blocks.join("```"));
-    if blessed != text {
-        fs::write(page, blessed).expect("the page can be written");
-    }
-}
-
-/// A screen for a page: without most of its empty lines, of a server at the usual address.
-fn picture(screen: &str, server: &Server) -> String {
-    let mut lines: Vec<&str> = screen.lines().collect();
-    lines.dedup_by(|line, before| line.is_empty() && before.is_empty());
-    lines.join("\n").replace(server.grpc(), "127.0.0.1:7110")
-}
-
-/// What time does not change: no figures, no charts, no width of columns.
-fn steady(screen: &str) -> Vec<String> {
-    let kept = |c: char| if "▁▂▃▄▅▆▇█░".contains(c) { ' ' } else { c };
-    let plain: String = screen.chars().map(kept).collect();
-    plain
-        .split_whitespace()
-        .filter(|word| !word.starts_with(|c: char| c.is_ascii_digit()))
-        .map(str::to_owned)
-        .collect()
 }
