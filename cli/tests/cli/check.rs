@@ -35,3 +35,12 @@ fn tells_every_problem() {
     assert_eq!(said.code, 1);
     assert_eq!(said.json()[0]["problems"][1]["path"], "budgets.\"a/x\".limits[0].amount");
 }
+
+/// Goal: one is told as one, in what is right of a file as well.
+#[test]
+fn one_is_one() {
+    let text = "[budgets.\"p/a\"]\nlimits = [\"in_flight=1\"]\n[pools.\"p/any\"]\nmembers = [\"p/a\"]\n";
+    let file = TemporaryFile::new(text);
+    let said = say(&mut permitd(&["check", file.path()])).well();
+    assert!(said.stderr.contains("is right: 1 budget, defaults for 0 providers, 1 pool\n"), "{said:#?}");
+}
