@@ -439,9 +439,13 @@ impl Cell {
         let mut state = self.contention.lock(&self.state);
         let now = self.clock.now();
         let mut events = mem::take(&mut state.events);
+        // Whatever is asked of a budget that was given away changes nothing that is to be written.
+        let was_away = state.is_away();
         let answer = call(&mut state, now, &mut events);
         self.set_alarm(&mut state);
-        self.note(&mut state);
+        if !was_away {
+            self.note(&mut state);
+        }
         state.note_events(now, &events);
         let finished = mem::take(&mut state.finished);
         if events.is_empty() {

@@ -69,7 +69,7 @@ impl Cell {
         let mut events = mem::take(&mut state.events);
         call(&mut state.heart, now, &mut events);
         self.set_alarm(&mut state);
-        if state.heart.pressure() > Pressure::None || !events.is_empty() {
+        if !state.is_away() && (state.heart.pressure() > Pressure::None || !events.is_empty()) {
             self.note(&mut state);
         }
         if events.is_empty() {
@@ -92,5 +92,50 @@ impl Cell {
             state.noted = pressure;
             keeper.note(first, state.heart.pressure());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use permitd_budget::{BudgetSpec, LimitSpec, Outcome, PermitKey, Report};
+
+    use crate::{
+        alarm::Alarms,
+        cell::{Cell, Declared, Footing, Source},
+        clock::Clock,
+        store::Keeper,
+    };
+
+    /// Goal: a budget that was given away is written down once more, and not again when somebody asks it for anything: that would be
+    /// refused, since the claim is gone, and everything that is written with it would wait.
+    #[test]
+    fn what_was_given_away_is_written_once() {
+        let clock = Clock::start();
+        let (alarms, _thread) = Alarms::start("alarms", clock).expect("a thread");
+        let keeper = Some(Arc::<Keeper>::default());
+        let footing = Footing { keeper, ..Footing::in_memory(clock, alarms) };
+        let spec = BudgetSpec { limits: vec![LimitSpec::in_flight(1)], ..BudgetSpec::default() };
+        let spec = Arc::new(spec.check().expect("a sound spec"));
+        let declared = Declared { spec, etag: "1".to_owned(), source: Source::Admin };
+        let cell = Cell::new(7, "p/k".parse().expect("a name"), declared, &footing);
+        let is_noted = || cell.state.lock().noted.is_some();
+        let save = || {
+            let mut rows = Vec::new();
+            cell.save(false, &mut rows);
+            cell.saved();
+            rows.len()
+        };
+        assert!(save() > 0);
+        cell.leave(true);
+        assert!(is_noted() && save() > 0, "once more");
+        assert!(cell.report(PermitKey::from_u64(1), &Report::new(Outcome::Success)).is_none());
+        assert!(!is_noted());
+        // A write that failed is made again.
+        cell.leave(true);
+        let saved = cell.save(false, &mut Vec::new());
+        cell.not_saved(saved);
+        assert!(is_noted());
     }
 }
