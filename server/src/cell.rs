@@ -332,20 +332,6 @@ impl Cell {
         self.record(call.map_or(asked, |call| asked_at(&call)), request);
     }
 
-    /// Joins the queue with several requests under one lock, which for a busy budget is most of the cost of joining.
-    pub(crate) fn acquire_all<'a>(
-        &self,
-        requests: impl Iterator<Item = Request<'a, Waiter>>,
-        answers: &mut Vec<Result<Acquired, NotTaken>>,
-    ) {
-        self.with(|state, now, events| {
-            answers.extend(requests.map(|request| {
-                self.record(now, &request);
-                state.acquire(now, request, events)
-            }));
-        });
-    }
-
     /// Settles a permit. The waiter is who asked for it, if this report is what ended it. `None`: the budget is another server's.
     pub(crate) fn report(&self, permit: PermitKey, report: &Report) -> Option<(Reported, Option<Waiter>)> {
         self.with(|state, now, events| {
@@ -353,18 +339,29 @@ impl Cell {
         })
     }
 
-    /// Settles several permits under one lock. False: the budget is another server's, and nothing was settled.
-    pub(crate) fn report_all<'a>(
+    /// Settles several permits, and joins the queue with several requests, under one lock, which for a busy budget is most of the cost of
+    /// either. Each is answered at the end of what comes with it. False: the budget is another server's, and nothing was settled.
+    pub(crate) fn exchange<'a, 'b>(
         &self,
-        reports: impl Iterator<Item = (PermitKey, &'a Report)>,
-        answers: &mut Vec<(Reported, Option<Waiter>)>,
+        (reports, reported): (
+            impl Iterator<Item = (PermitKey, &'a Report)>,
+            &mut Vec<(Reported, Option<Waiter>)>,
+        ),
+        (requests, acquired): (
+            impl Iterator<Item = Request<'b, Waiter>>,
+            &mut Vec<Result<Acquired, NotTaken>>,
+        ),
     ) -> bool {
         self.with(|state, now, events| {
-            if state.is_away() {
-                return false;
+            let is_here = !state.is_away();
+            if is_here {
+                reported.extend(reports.map(|report| self.report_one(state, now, report, events)));
             }
-            answers.extend(reports.map(|report| self.report_one(state, now, report, events)));
-            true
+            acquired.extend(requests.map(|request| {
+                self.record(now, &request);
+                state.acquire(now, request, events)
+            }));
+            is_here
         })
     }
 

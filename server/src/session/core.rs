@@ -8,8 +8,8 @@ use permitd_proto::v1::{self, Hello, Welcome};
 use tonic::Code;
 
 use super::{
+    asking::send_grant,
     away::Away,
-    batch::send_grant,
     cells::At,
     ledger::{Cancelling, Ledger, Taken},
     message::Message,
@@ -104,11 +104,15 @@ impl Core {
     pub(super) fn handle(&mut self, shared: &Shared, message: Message<'_>) -> usize {
         let items =
             message.report.len() + message.extend.len() + message.acquire.len() + message.cancel.len();
-        self.report_all(shared, &message.report);
-        for permit_id in message.extend {
-            self.extend(shared, permit_id);
+        if message.extend.is_empty() {
+            self.exchange(shared, &message.report, &message.acquire);
+        } else {
+            self.exchange(shared, &message.report, &[]);
+            for permit_id in message.extend {
+                self.extend(shared, permit_id);
+            }
+            self.exchange(shared, &[], &message.acquire);
         }
-        self.acquire_all(shared, &message.acquire);
         // After the acquires: a message may take back what it asks for.
         for request_id in message.cancel {
             self.cancel(shared, request_id);

@@ -2,6 +2,7 @@
 //! message. One task serves a stream, and what it knows of its requests ([`core::Core`]) outlives it, so that another
 //! connection can take them over.
 
+mod asking;
 pub(crate) mod away;
 mod batch;
 mod cells;
@@ -14,6 +15,7 @@ mod message;
 mod outgoing;
 mod parts;
 mod pooled;
+mod settling;
 mod shares;
 mod stream;
 mod table;

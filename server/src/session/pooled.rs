@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use permitd_budget::{Grant, Reason, Refusal, Time};
 
 use super::{
-    batch::send_grant,
+    asking::send_grant,
     core::{Core, PLACES_PER_LOOK},
 };
 use crate::{

@@ -243,14 +243,14 @@ impl Core {
         self.away = Some(away);
         let asks: Vec<_> = here.asks.iter().map(items::Acquire::from).collect();
         if !asks.is_empty() {
-            self.acquire_all(shared, &asks);
+            self.exchange(shared, &[], &asks);
         }
         for permit_id in here.extends {
             self.extend(shared, &permit_id);
         }
         let reports: Vec<_> = here.reports.iter().map(items::Report::from).collect();
         if !reports.is_empty() {
-            self.report_all(shared, &reports);
+            self.exchange(shared, &reports, &[]);
         }
     }
 
