@@ -120,10 +120,10 @@ pub struct Report {
 impl Report {
     /// `outcome` with everything as charged.
     #[must_use]
-    pub fn new(outcome: Outcome) -> Self {
+    pub const fn new(outcome: Outcome) -> Self {
         Self {
             outcome,
-            actual: Usage::default(),
+            actual: Usage::unknown(),
             retry_after: None,
             tripped: Vec::new(),
             observed: Vec::new(),

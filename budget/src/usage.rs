@@ -58,6 +58,20 @@ pub struct Amounts {
 }
 
 impl Usage {
+    /// Nothing is known.
+    #[must_use]
+    pub const fn unknown() -> Self {
+        Self {
+            requests: None,
+            tokens: None,
+            input_tokens: None,
+            output_tokens: None,
+            max_output_tokens: None,
+            cached_input_tokens: None,
+            other: Vec::new(),
+        }
+    }
+
     /// So many tokens and nothing else known.
     #[must_use]
     pub fn of_tokens(tokens: u64) -> Self {

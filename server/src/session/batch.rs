@@ -72,7 +72,7 @@ impl Core {
             None => self.ledger.cells.of_id(id),
         };
         let Settling { run, answers: reported } = &mut *settling;
-        let told = reports.iter().map(|&(_, place)| (run[place].permit, &run[place].report));
+        let told = reports.iter().map(|&(_, place)| (run[place].permit, run[place].report()));
         let Asking { run, answers: acquired, .. } = &mut *asking;
         let asked = acquires.iter().filter_map(|&(_, place)| run[place].take(shared, &self.inbox));
         let is_here = match at {
