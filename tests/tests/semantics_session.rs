@@ -272,6 +272,43 @@ async fn s38_large_messages_keep_the_order() {
     server.stop().await;
 }
 
+/// Goal (38): in one message for several budgets, what is reported of each frees the slot that is asked of it, whichever of them are reported,
+/// asked for, or both, and in whatever order; a permit that is reported twice is settled once.
+#[tokio::test]
+async fn s38_reports_go_first_at_every_budget() {
+    const BUDGETS: [&str; 5] = ["a", "b", "c", "d", "e"];
+    let server = with_grace(LONG).await;
+    for key in BUDGETS {
+        server.set(key, vec![in_flight(1)]).await;
+    }
+    let mut session = server.session("").await;
+    let mut held = Vec::new();
+    for (request_id, key) in (1..).zip(["d", "a", "c"]) {
+        session.ask(request_id, ask(key)).await;
+        held.push(session.permit(request_id).await);
+    }
+    let [d, a, c] = &held[..] else { panic!("three were granted") };
+    let report = [c, a, a, d].map(|permit| success(&permit.permit_id)).to_vec();
+    let asked = ["e", "d", "b", "a"];
+    let acquire =
+        (11..).zip(asked).map(|(request_id, key)| AcquireRequest { request_id, ..ask(key) }).collect();
+    session.send(SessionRequest { report, ..acquires(acquire) }).await;
+    for _ in 0..4 {
+        assert!(session.next_reported().await.settled);
+    }
+    for (request_id, key) in (11..).zip(asked) {
+        let permit = session.permit(request_id).await;
+        assert_eq!(permit.key, key);
+        assert_eq!(server.state(key).await.in_flight, 1, "{key}");
+        session.settle(&permit).await;
+    }
+    for key in BUDGETS {
+        let state = server.state(key).await;
+        assert_eq!((state.in_flight, state.waiting), (0, 0), "{key}");
+    }
+    server.stop().await;
+}
+
 /// Goal (38): of several permits, a cancel takes back what still waits; what was granted stays with its holder.
 #[tokio::test]
 async fn s38_cancelling_the_rest() {

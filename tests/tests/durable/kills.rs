@@ -92,13 +92,14 @@ async fn killed_again_and_again() {
         sleep(ends.saturating_duration_since(Instant::now())).await;
         server.lock().expect("no panic").kill_now();
         acknowledged.extend(changing.await.expect("no panic"));
-        let next = Permitd::start_at(port, &config).await;
+        let next = Arc::new(Permitd::start_at(port, &config).await);
+        // Callers go on at once, however long it takes to look at all changes.
+        *server.lock().expect("no panic") = Arc::clone(&next);
         for (key, amount) in &acknowledged {
             let limits =
                 next.try_state(key).await.unwrap_or_else(|_| panic!("{key} was acknowledged")).limits;
             assert_eq!(limits[0].effective_amount, *amount, "{key} as acknowledged");
         }
-        *server.lock().expect("no panic") = Arc::new(next);
     }
     // The last process has to grant as well.
     let before = seen.lock().expect("no panic").len();
