@@ -1,4 +1,4 @@
-//! How fast one connection may go, where `server.bounds` says. A second's worth may come at once. Calls that come faster are refused
+//! How fast one connection may go, where `server.bounds` says, and with permits that it never got. A second's worth may come at once. Calls that come faster are refused
 //! before anything of them is read, with when to come again; a session that asks faster is not read from until its time has come.
 
 use std::{
@@ -20,24 +20,42 @@ use crate::{config::Bounds, connection::Peer, status::Fault};
 /// What may come at once, in time that it would take otherwise.
 const BURST: Duration = Duration::from_secs(1);
 
+/// Permits that the sessions of one connection may name in a second without holding them: nobody who means well names more, but for a moment
+/// after a server without stored state was started anew.
+const FORGED_PER_SECOND: u32 = 10_000;
+
 /// How fast one connection may go, as far as that is bounded.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Paces {
     calls: Option<Pace>,
     /// What its sessions ask for, together.
-    pub(crate) items: Option<Pace>,
+    items: Option<Pace>,
+    /// And what of it was about permits that were never given to them.
+    forged: Option<Pace>,
 }
 
 impl Paces {
     /// A new connection's.
     pub(crate) fn new(bounds: &Bounds) -> Self {
-        Self { calls: Pace::new(bounds.calls_per_second), items: Pace::new(bounds.items_per_second) }
+        let [calls, items, forged] =
+            [bounds.calls_per_second, bounds.items_per_second, FORGED_PER_SECOND].map(Pace::new);
+        Self { calls, items, forged }
+    }
+
+    /// So many items came in sessions, with so many forged permits. How long to wait before more are read, if at all.
+    pub(crate) fn spend(&self, items: usize, forged: usize) -> Option<Duration> {
+        if self.items.is_none() && forged == 0 {
+            return None;
+        }
+        let now = Instant::now();
+        let wait = |pace: &Option<Pace>, spent| pace.as_ref().and_then(|pace| pace.spend(now, spent));
+        wait(&self.items, items).max(wait(&self.forged, forged))
     }
 }
 
 /// One connection's calls, or items of its sessions.
 #[derive(Clone, Debug)]
-pub(crate) struct Pace {
+struct Pace {
     per_second: u32,
     /// When all until now would have come at the steady rate.
     even: Arc<Mutex<Instant>>,
@@ -50,7 +68,7 @@ impl Pace {
     }
 
     /// So many items came. How long to wait before more are read, if at all.
-    pub(crate) fn spend(&self, now: Instant, items: usize) -> Option<Duration> {
+    fn spend(&self, now: Instant, items: usize) -> Option<Duration> {
         let mut even = self.even.lock();
         let span = Duration::from_secs(1) / self.per_second * u32::try_from(items).unwrap_or(u32::MAX);
         *even = (*even).max(now) + span;
@@ -124,6 +142,16 @@ mod tests {
         let taken = (0..100).filter(|_| pace.take(after(60_000)).is_ok()).count();
         assert_eq!(taken, 4);
         assert!(Pace::new(0).is_none());
+    }
+
+    /// Goal: without bounds, only forged permits are waited for, and few of them not.
+    #[test]
+    fn forgers_wait() {
+        let bounds = Bounds { calls_per_second: 0, items_per_second: 0, ..Bounds::default() };
+        let paces = Paces::new(&bounds);
+        assert_eq!(paces.spend(usize::MAX, 0), None);
+        assert_eq!(paces.spend(1_000, 1_000), None);
+        assert!(paces.spend(20_000, 2 * FORGED_PER_SECOND as usize) > Some(Duration::from_millis(500)));
     }
 
     /// Goal: what was read too fast is waited for, to the item, however much of it came at once.

@@ -165,8 +165,8 @@ impl StreamingService<Incoming> for SessionCall {
             Err(fault) => return ready(Err(fault.into_status())),
         };
         let ending = request.extensions_mut().remove::<Ending>().unwrap_or_default();
-        let pace = request.extensions().get::<Peer>().and_then(|peer| peer.paces.items.clone());
-        let inbound = Inbound::new(request.into_inner(), ending, pace);
+        let paces = request.extensions().get::<Peer>().map(|peer| peer.paces.clone()).unwrap_or_default();
+        let inbound = Inbound::new(request.into_inner(), ending, paces);
         ready(Ok(Response::new(SessionStream::new(Arc::clone(shared), caller, inbound))))
     }
 }

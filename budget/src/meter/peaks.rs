@@ -6,8 +6,6 @@
 //! more, so the highest level since `a` is all that has to be known. It is kept as a stack of falling levels, each with the
 //! last charge before which it was reached (the monotone queue of sliding-window maxima).
 
-use smallvec::SmallVec;
-
 /// Levels that are kept apart. Past it, those that are close to each other are taken for the highest of them, which gives back less, never
 /// more. Many at a time: to look for the closest two at each charge took a thirtieth of a busy server's time.
 const PEAKS_MAX: usize = 48;
@@ -77,10 +75,11 @@ impl Peaks {
 
     /// Leaves three in four at most: of gaps that are no larger than the median, every second one at least is closed.
     fn thin_out(&mut self) {
-        let mut gaps: SmallVec<[i128; PEAKS_MAX]> =
-            self.0.windows(2).map(|pair| pair[0].level - pair[1].level).collect();
-        let middle = gaps.len() / 2;
-        let (_, &mut median, _) = gaps.select_nth_unstable(middle);
+        let mut gaps = [0; PEAKS_MAX];
+        for (gap, pair) in gaps.iter_mut().zip(self.0.windows(2)) {
+            *gap = pair[0].level - pair[1].level;
+        }
+        let (_, &mut median, _) = gaps.select_nth_unstable(PEAKS_MAX / 2);
         self.0.dedup_by(|later, kept| {
             let is_close = kept.level - later.level <= median;
             if is_close {

@@ -1,7 +1,7 @@
 //! One session: what it asked for and what it has to be told. Its lock is taken once per turn of its stream, and by whoever
 //! takes the session over or buries it.
 
-use std::{sync::Arc, time::Duration};
+use std::{mem, sync::Arc, time::Duration};
 
 use permitd_budget::{Outcome, PermitKey, Reason, Refusal, Report, Ticket, Time};
 use permitd_proto::v1::{self, Hello, Welcome};
@@ -54,6 +54,8 @@ pub(crate) struct Core {
     pub(super) pooled: Option<Box<Pooled>>,
     /// By which it is known there as well.
     pub(super) session_id: String,
+    /// Permits that were named and never given to the caller, since that was last asked.
+    pub(super) forged: usize,
 }
 
 impl Core {
@@ -71,6 +73,7 @@ impl Core {
             away: None,
             pooled: None,
             session_id: String::new(),
+            forged: 0,
         }
     }
 
@@ -118,6 +121,11 @@ impl Core {
             self.cancel(shared, request_id);
         }
         items
+    }
+
+    /// How many permits were named that were never given to the caller, since this was last asked.
+    pub(super) fn take_forged(&mut self) -> usize {
+        mem::take(&mut self.forged)
     }
 
     /// Takes in what the budgets answered.
@@ -300,7 +308,10 @@ impl Core {
                     return self.out.refused(&fault.into_refused_permit(shown(permit_id).to_owned()));
                 }
             },
-            (None, _) => false,
+            (None, _) => {
+                self.forged += 1;
+                false
+            }
         };
         if !extended {
             self.out.refused(&permit_unknown().into_refused_permit(shown(permit_id).to_owned()));

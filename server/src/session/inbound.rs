@@ -12,11 +12,11 @@ use std::{
 };
 
 use futures_core::Stream as _;
-use tokio::time::{Instant, Sleep, sleep};
+use tokio::time::{Sleep, sleep};
 use tonic::{Status, Streaming};
 
 use super::{message::Incoming, parts::take_apart};
-use crate::pace::Pace;
+use crate::pace::Paces;
 
 /// How a request body ended: set by whoever reads the body, since the decoder shows a reset as an ordinary end.
 #[derive(Clone, Debug, Default)]
@@ -35,15 +35,14 @@ pub(crate) struct Inbound {
     ending: Ending,
     /// What is left of a large message.
     parts: VecDeque<Incoming>,
-    /// `None` if it may go as fast as it likes.
-    pace: Option<Pace>,
+    paces: Paces,
     /// Nothing more is read before then.
     pause: Option<Pin<Box<Sleep>>>,
 }
 
 impl Inbound {
-    pub(crate) fn new(messages: Streaming<Incoming>, ending: Ending, pace: Option<Pace>) -> Self {
-        Self { messages, ending, parts: VecDeque::new(), pace, pause: None }
+    pub(crate) fn new(messages: Streaming<Incoming>, ending: Ending, paces: Paces) -> Self {
+        Self { messages, ending, parts: VecDeque::new(), paces, pause: None }
     }
 
     /// The next message, or part of a large one, once it may be read.
@@ -66,10 +65,9 @@ impl Inbound {
         !self.parts.is_empty()
     }
 
-    /// What was read last had so many items.
-    pub(super) fn had(&mut self, items: usize) {
-        let wait = self.pace.as_ref().and_then(|pace| pace.spend(Instant::now(), items));
-        self.pause = wait.map(|wait| Box::pin(sleep(wait)));
+    /// What was read last had so many items, and so many permits in them that were never given to who names them.
+    pub(super) fn had(&mut self, items: usize, forged: usize) {
+        self.pause = self.paces.spend(items, forged).map(|wait| Box::pin(sleep(wait)));
     }
 
     /// Whether it ended by breaking.

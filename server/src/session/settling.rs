@@ -84,6 +84,7 @@ impl Core {
                     batch.settling.run.push(Settled { id, permit, report, permit_id, request });
                 }
                 (Ok(report), None) => {
+                    self.forged += 1;
                     self.answer_unknown(shared, permit_id, report.as_ref().unwrap_or(&PLAIN));
                 }
                 (Err(fault), _) => {

@@ -188,7 +188,7 @@ impl Reading<'_> {
                     }
                     let had = core.handle(shared, message);
                     times.handled(stopwatch);
-                    inbound.had(had);
+                    inbound.had(had, core.take_forged());
                     messages += 1;
                     items += had;
                 }

@@ -2,8 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use permitd_proto::v1::{AcquireRequest, ListBudgetsRequest, admin_service_client::AdminServiceClient};
-use permitd_tests::{Server, acquires, ask, facts, in_flight};
+use permitd_proto::v1::{
+    AcquireRequest, ListBudgetsRequest, SessionRequest, admin_service_client::AdminServiceClient,
+};
+use permitd_tests::{Server, acquires, ask, facts, in_flight, success};
 use tonic::{Code, Request};
 
 /// Goal: who makes calls faster than a connection may is told when to come again; another connection notices nothing, and a session
@@ -59,6 +61,32 @@ async fn too_many_items_a_second() {
         hasty.next_granted().await;
     }
     // 75 of which 50 might come at once, before the second message was read.
+    assert!(begin.elapsed() >= Duration::from_millis(500), "it was not read at once");
+    server.stop().await;
+}
+
+/// Goal: a connection that reports thousands of permits which it never got has all its answers, but is read later; reports on another are
+/// not held up by it.
+#[tokio::test]
+async fn too_many_forged_permits() {
+    let server = Server::start().await;
+    server.set("k", vec![in_flight(2)]).await;
+    let mut forger = server.session("forger").await;
+    let forged = || (0..7_500).map(|id| success(&format!("p1{id}"))).collect();
+    let begin = Instant::now();
+    for _ in 0..2 {
+        forger.send(SessionRequest { report: forged(), ..SessionRequest::default() }).await;
+    }
+    forger.ask(1, ask("k")).await;
+    let mut other = server.session("other").await;
+    other.ask(1, ask("k")).await;
+    let permit = other.permit(1).await;
+    other.settle(&permit).await;
+    for _ in 0..15_000 {
+        assert!(!forger.next_reported().await.settled);
+    }
+    forger.permit(1).await;
+    // 15,000 of which 10,000 might come at once, before it was read what is asked for.
     assert!(begin.elapsed() >= Duration::from_millis(500), "it was not read at once");
     server.stop().await;
 }
