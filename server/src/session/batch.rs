@@ -20,8 +20,8 @@ pub(super) struct Batch<'a> {
 }
 
 impl Core {
-    /// Settles what is reported, and asks for what is to be acquired. A budget has both under one lock: it moves from the core that used it
-    /// last to this one, which costs as much as twenty of the items, once and not twice.
+    /// Settles what is reported, and asks for what is to be acquired. A budget has both under one lock: it comes from the core that used it
+    /// last once, and not twice.
     pub(super) fn exchange(
         &mut self,
         shared: &Shared,
