@@ -3,7 +3,12 @@
 //!
 //! `PERMITD_FAULTS=200` makes so many at random, as `make soak` does; `PERMITD_FAULT_SEED` does the same ones again.
 
-use std::{env, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    env, mem,
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use permitd_tests::{Draws, Etcd, Proxy, Way, budget, every_kind, in_flight, until};
 use tokio::time::sleep;
@@ -254,7 +259,18 @@ async fn suffer_all(faults: impl IntoIterator<Item = Fault>, seed: u64) {
     }
     for (key, slots) in &acknowledged {
         let server = field.fleet.server(0);
-        until("an answer about a budget", async || server.try_state(key).await.is_ok()).await;
+        let heard = Mutex::new(String::new());
+        let answers = async || match server.try_state(key).await {
+            Ok(_) => true,
+            Err(status) => {
+                let before = mem::replace(&mut *heard.lock().expect("no panic"), status.to_string());
+                if before != status.to_string() {
+                    println!("{key}: {status}");
+                }
+                false
+            }
+        };
+        until("an answer about a budget", answers).await;
         let limits = server.try_state(key).await.expect("just there").limits;
         assert_eq!(limits[0].effective_amount, *slots, "{key} as acknowledged");
     }

@@ -29,9 +29,11 @@ pub(crate) struct Browser {
     _profile: Folder,
 }
 
-impl Browser {
-    /// Starts one that has nothing open.
-    pub(crate) async fn start(scheme: Scheme) -> Self {
+/// A driver may draw a port that is another program's by the time that it listens, and ends then.
+const STARTS_MAX: usize = 5;
+
+async fn start_driver() -> (Child, SocketAddr) {
+    for _ in 0..STARTS_MAX {
         let mut driver = Command::new("chromedriver")
             .arg("--port=0")
             .stdin(Stdio::null())
@@ -46,16 +48,27 @@ impl Browser {
             );
         let mut lines = BufReader::new(driver.stdout.take().expect("piped")).lines();
         let port = soon("the driver's port", async {
-            loop {
-                let line = lines.next_line().await.expect("text").expect("it starts");
+            while let Some(line) = lines.next_line().await.expect("text") {
                 if let Some((_, port)) = line.split_once("started successfully on port ") {
-                    return port.trim_end_matches('.').to_owned();
+                    return Some(port.trim_end_matches('.').to_owned());
                 }
+                println!("chromedriver: {line}");
             }
+            None
         });
-        let driver_at: SocketAddr = ([127, 0, 0, 1], port.await.parse().expect("a port")).into();
-        // Nobody reads on, but it may have more to say.
-        tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+        if let Some(port) = port.await {
+            // Nobody reads on, but it may have more to say.
+            tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+            return (driver, ([127, 0, 0, 1], port.parse().expect("a port")).into());
+        }
+    }
+    panic!("chromedriver ended {STARTS_MAX} times before it listened");
+}
+
+impl Browser {
+    /// Starts one that has nothing open.
+    pub(crate) async fn start(scheme: Scheme) -> Self {
+        let (driver, driver_at) = start_driver().await;
         let profile = Folder::new();
         let mut builder = ClientBuilder::new(HttpConnector::new());
         builder.capabilities(capabilities(&profile, scheme));
