@@ -74,7 +74,11 @@ async fn s09_the_earliest_expiry() {
     assert_eq!(refused.says(), NOT_IN_TIME);
     assert_eq!(refused.limit, "in_flight");
     let hint = hint(&refused);
-    assert!(hint <= HOUR / 2 && hint > HOUR / 3, "the second permit ends first, in half an hour: {hint:?}");
+    // To the second: permits end on a grid of a few milliseconds.
+    assert!(
+        hint.as_secs() <= 1_800 && hint > HOUR / 3,
+        "the second permit ends first, in half an hour: {hint:?}"
+    );
     server.stop().await;
 }
 
