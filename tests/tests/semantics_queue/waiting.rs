@@ -74,7 +74,7 @@ async fn s09_the_earliest_expiry() {
     assert_eq!(refused.says(), NOT_IN_TIME);
     assert_eq!(refused.limit, "in_flight");
     let hint = hint(&refused);
-    // To the second: permits end on a grid of a few milliseconds.
+    // To the second: permits end on a grid of a millisecond.
     assert!(
         hint.as_secs() <= 1_800 && hint > HOUR / 3,
         "the second permit ends first, in half an hour: {hint:?}"
