@@ -131,12 +131,17 @@ impl Core {
             Some(at) => at,
             None => match shared.seek(&self.caller, request.provider, request.key)? {
                 Sought::Here(cell) => self.ledger.cells.add(cell),
+                // Neither is put together with what was read before it, whose reports go first.
                 Sought::Elsewhere(budget) => {
+                    self.put(shared, batch);
                     let asked = shared.clock.now();
                     self.pass_on(shared, Ask { budget, request: request.to_request(tenant), asked });
                     return Ok(());
                 }
-                Sought::Pool(pool) => return self.ask_pool(shared, pool, request, ask),
+                Sought::Pool(pool) => {
+                    self.put(shared, batch);
+                    return self.ask_pool(shared, pool, request, ask);
+                }
             },
         };
         self.ledger.cells.keep(at);

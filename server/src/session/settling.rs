@@ -78,13 +78,13 @@ impl Core {
                 }
                 (None, None) => shared.read_report(None, &request.told(), now).map(Some),
             });
+            self.forged += usize::from(known.is_none());
             match (read, known) {
                 (Ok(report), Some((id, permit))) => {
                     let report = report.map(Box::new);
                     batch.settling.run.push(Settled { id, permit, report, permit_id, request });
                 }
                 (Ok(report), None) => {
-                    self.forged += 1;
                     self.answer_unknown(shared, permit_id, report.as_ref().unwrap_or(&PLAIN));
                 }
                 (Err(fault), _) => {

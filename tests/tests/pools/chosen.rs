@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use permitd_proto::v1::{Outcome, ReportRequest};
-use permitd_tests::{ask, report, span};
+use permitd_proto::v1::{AcquireRequest, Outcome, ReportRequest, SessionRequest};
+use permitd_tests::{acquires, ask, report, span, success};
 use std::time::Duration;
 
 use crate::{IN_ORDER, pool, standing, start};
@@ -76,6 +76,24 @@ async fn repeats_and_members_by_name() {
     session.extend(&permit.permit_id).await;
     session.settle(&permit).await;
     assert!(session.refused.is_empty(), "it was live");
+    server.stop().await;
+}
+
+/// Goal: what a message reports of a member is room for what the same message asks of the pool.
+#[tokio::test]
+async fn reports_of_a_message_go_first() {
+    let server = start(&pool(["in_flight=1"; 3], IN_ORDER)).await;
+    let mut session = server.session("").await;
+    let mut held = Vec::new();
+    for request_id in 1..=3 {
+        session.ask(request_id, ask("any")).await;
+        held.push(session.permit(request_id).await);
+    }
+    let at_once = AcquireRequest { request_id: 4, max_wait: span(Duration::ZERO), ..ask("any") };
+    let report = vec![success(&held[1].permit_id)];
+    session.send(SessionRequest { report, ..acquires(vec![at_once]) }).await;
+    assert!(session.next_reported().await.settled);
+    assert_eq!(session.permit(4).await.key, "b");
     server.stop().await;
 }
 
