@@ -29,6 +29,8 @@ enum Command {
     Cluster(commands::cluster::Arguments),
     /// Measure a server's memory with many connections and many requests that wait, and what that costs others.
     Crowd(commands::siege::CrowdArguments),
+    /// Measure how what a grant costs, memory and the start grow with requests, tenants, limits and budgets.
+    Depth(commands::depth::Arguments),
     /// Measure what one budget asks of a cluster, and reckon what many ask for; try a limit that regions share. Needs etcd.
     Growth(commands::growth::Arguments),
     /// Measure what one hostile client at full speed costs a polite one.
@@ -50,6 +52,7 @@ fn main() -> ExitCode {
         Command::Scenarios(arguments) => commands::scenarios::run(&arguments),
         Command::Cluster(arguments) => commands::cluster::run(&arguments),
         Command::Crowd(arguments) => commands::siege::crowd(&arguments),
+        Command::Depth(arguments) => commands::depth::run(&arguments),
         Command::Growth(arguments) => commands::growth::run(&arguments),
         Command::Hostile(arguments) => commands::siege::hostile(&arguments),
         Command::Telemetry(arguments) => commands::siege::telemetry(&arguments),

@@ -12,7 +12,10 @@ use std::{
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::bench::{Error, cpu_of_process};
+use crate::{
+    bench::{Error, cpu_of_process},
+    depth::resident_of,
+};
 
 /// A running `permitd serve`. Dropped, it is killed.
 pub(crate) struct Server {
@@ -26,21 +29,28 @@ pub(crate) struct Server {
 impl Server {
     /// Starts it with this configuration, without a store and without an HTTP port.
     pub(crate) fn start(binary: &Path, config: &str) -> Result<Self, Error> {
-        Self::serve(binary, config, "off")
+        Self::serve(binary, config, "off", None)
+    }
+
+    /// The same with a store in that folder. Its port is open when this returns, and what is stored is there.
+    pub(crate) fn with_store(binary: &Path, config: &str, folder: &Path) -> Result<Self, Error> {
+        Self::serve(binary, config, "off", Some(folder))
     }
 
     /// The same, but with an HTTP port.
     pub(crate) fn with_http(binary: &Path, config: &str) -> Result<Self, Error> {
-        Self::serve(binary, config, "127.0.0.1:0")
+        Self::serve(binary, config, "127.0.0.1:0", None)
     }
 
-    fn serve(binary: &Path, config: &str, http: &str) -> Result<Self, Error> {
+    fn serve(binary: &Path, config: &str, http: &str, store: Option<&Path>) -> Result<Self, Error> {
         static STARTED: AtomicU32 = AtomicU32::new(0);
         let number = STARTED.fetch_add(1, Ordering::Relaxed);
         let file = env::temp_dir().join(format!("permitd-siege-{}-{number}.toml", std::process::id()));
         fs::write(&file, config)?;
         let mut child = Command::new(binary)
-            .args(["serve", "--listen", "127.0.0.1:0", "--http", http, "--data", "none", "--config"])
+            .args(["serve", "--listen", "127.0.0.1:0", "--http", http, "--data"])
+            .arg(store.unwrap_or(Path::new("none")))
+            .arg("--config")
             .arg(&file)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -80,10 +90,7 @@ impl Server {
 
     /// Bytes of memory that it has in use now.
     pub(crate) fn resident(&self) -> Result<u64, Error> {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).ok_or("no VmRSS")?;
-        let kib: u64 = line.split_whitespace().next().ok_or("no number")?.parse()?;
-        Ok(kib * 1024)
+        resident_of(&self.child.id().to_string())
     }
 }
 

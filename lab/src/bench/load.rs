@@ -276,7 +276,7 @@ async fn callers(channel: Channel, counted: Arc<Counted>) -> Result<(), Error> {
 }
 
 /// One acquire, and its report.
-pub(super) async fn unary(channel: Channel) -> Result<(), Error> {
+pub(crate) async fn unary(channel: Channel) -> Result<(), Error> {
     let mut client = PermitServiceClient::new(channel);
     let mut answers = client.acquire(acquire(0, 1)).await?.into_inner();
     let Some(Event::Granted(permit)) = answers.message().await?.and_then(|answer| answer.event) else {

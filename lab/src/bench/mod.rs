@@ -20,7 +20,7 @@ use permitd_server::config::Data;
 pub(crate) use crate::bench::summary::median;
 pub(crate) use crate::bench::{
     cpu::of_process as cpu_of_process,
-    load::{PROVIDER, Place, acquire_of, connect, hello, key_of, report},
+    load::{PROVIDER, Place, acquire_of, connect, hello, key_of, report, unary},
 };
 use crate::bench::{
     load::Load,

@@ -2,6 +2,7 @@
 
 pub(crate) mod bench;
 pub(crate) mod cluster;
+pub(crate) mod depth;
 pub(crate) mod growth;
 pub(crate) mod instructions;
 pub(crate) mod provider;

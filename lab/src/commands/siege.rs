@@ -27,6 +27,9 @@ pub(crate) struct CrowdArguments {
     /// Connections, each with a session and a tenant of its own.
     #[arg(long, default_value_t = 10_000)]
     connections: usize,
+    /// Permits in flight, in all of them together.
+    #[arg(long, default_value_t = 1)]
+    in_flight: usize,
     /// Requests that wait, in all of them together.
     #[arg(long, default_value_t = 1_000_000)]
     waiting: usize,
@@ -35,8 +38,13 @@ pub(crate) struct CrowdArguments {
 }
 
 pub(crate) fn crowd(arguments: &CrowdArguments) -> Result<(), Error> {
-    let CrowdArguments { connections, waiting, polite } = arguments;
-    let crowd = Crowd { connections: *connections, waiting: *waiting, polite: polite.read()? };
+    let CrowdArguments { connections, in_flight, waiting, polite } = arguments;
+    let crowd = Crowd {
+        connections: *connections,
+        in_flight: (*in_flight).max(1),
+        waiting: *waiting,
+        polite: polite.read()?,
+    };
     println!("{}", crowd.run(&binary()?)?);
     Ok(())
 }

@@ -3,12 +3,11 @@
 
 use plotters::{
     coord::Shift,
-    drawing::DrawingAreaErrorKind,
     prelude::{
         ChartBuilder, Color as _, DrawingArea, IntoDrawingArea as _, LineSeries, PathElement, RGBColor,
         Rectangle, SVGBackend, SeriesLabelPosition,
     },
-    style::{IntoFont as _, RGBAColor, TextStyle},
+    style::RGBAColor,
 };
 
 use super::{
@@ -17,7 +16,10 @@ use super::{
     file::Scenario,
     record::{Fate, Record},
 };
-use crate::provider::buckets::Nanos;
+use crate::{
+    chart::{BLUE, Error, GREEN, INK, ORANGE, RED, readable, text},
+    provider::buckets::Nanos,
+};
 
 /// The picture's size.
 const SIZE: (u32, u32) = (960, 480);
@@ -28,21 +30,16 @@ const BIN: Nanos = 10_000_000_000;
 /// More points than this in a line cannot be told apart.
 const POINTS_MAX: u64 = 1_200;
 
-// Colours that stand out from white and from black alike.
-const TRUE: RGBColor = RGBColor(47, 158, 68);
-const BELIEVED: RGBColor = RGBColor(232, 89, 12);
-const THROUGH: RGBColor = RGBColor(59, 130, 246);
-const REFUSED: RGBColor = RGBColor(224, 49, 49);
-const INK: RGBColor = RGBColor(110, 118, 129);
-
-/// The text alone needs more contrast than one colour has on both grounds.
-const STYLE: &str = "<style>text{fill:#424a53}@media(prefers-color-scheme:dark){text{fill:#c9d1d9}}</style>";
+const TRUE: RGBColor = GREEN;
+const BELIEVED: RGBColor = ORANGE;
+const THROUGH: RGBColor = BLUE;
+const REFUSED: RGBColor = RED;
 
 /// Draws a run of managed clients: the dimension and models of the scenario's first promise.
 ///
 /// # Errors
 /// If the drawing library fails; it writes into memory only.
-pub fn plot(scenario: &Scenario, record: &Record) -> Result<String, DrawingAreaErrorKind<std::io::Error>> {
+pub fn plot(scenario: &Scenario, record: &Record) -> Result<String, Error> {
     let mut picture = String::new();
     {
         let root = SVGBackend::with_string(&mut picture, SIZE).into_drawing_area();
@@ -53,15 +50,13 @@ pub fn plot(scenario: &Scenario, record: &Record) -> Result<String, DrawingAreaE
         refusals(&below, scenario, &figures)?;
         root.present()?;
     }
-    let body = picture.find('>').map_or(0, |end| end + 1);
-    picture.insert_str(body, STYLE);
-    Ok(picture)
+    Ok(readable(picture))
 }
 
 /// Points of a line: minutes and amounts.
 type Points = Vec<(f64, f64)>;
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
-type Drawn = Result<(), DrawingAreaErrorKind<std::io::Error>>;
+type Drawn = Result<(), Error>;
 
 fn limits(area: &Area<'_>, scenario: &Scenario, meant: &Expectation, figures: &Figures<'_>) -> Drawn {
     let lines = [
@@ -173,8 +168,4 @@ fn minutes(at: Nanos) -> f64 {
 
 fn whole(figure: &f64) -> String {
     format!("{figure:.0}")
-}
-
-fn text(size: i32) -> TextStyle<'static> {
-    ("sans-serif", size).into_font().color(&INK)
 }

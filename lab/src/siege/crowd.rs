@@ -21,12 +21,17 @@ const MESSAGE: usize = 1_000;
 /// Connections that are opened at a time.
 const AT_ONCE: usize = 64;
 
+/// Between two looks at whether all are there.
+const PAUSE: Duration = Duration::from_millis(200);
+
 /// What comes.
 #[derive(Clone, Copy, Debug)]
 pub struct Crowd {
     /// Connections, each with a session and a tenant of its own.
     pub connections: usize,
-    /// Requests that wait, in all of them together.
+    /// Permits in flight, in all of them together; at least one.
+    pub in_flight: usize,
+    /// Requests that wait, likewise.
     pub waiting: usize,
     /// Who does not have to wait.
     pub polite: Polite,
@@ -44,8 +49,8 @@ struct Sessions {
 pub struct Crowded {
     /// What came.
     pub crowd: Crowd,
-    /// Bytes of the server's memory before, with all connections, and with all who wait.
-    pub resident: [u64; 3],
+    /// Bytes of the server's memory before, with all connections, with all permits, and with all who wait.
+    pub resident: [u64; 4],
     /// The polite client's waits before, and beside the crowd.
     pub waits: [Waits; 2],
 }
@@ -61,8 +66,10 @@ impl Crowd {
         let runtime = runtime::Builder::new_multi_thread().enable_all().build()?;
         let mut sessions = runtime.block_on(self.connect(server.address))?;
         let connected = server.resident()?;
-        runtime.block_on(self.ask(server.address, &mut sessions))?;
-        let resident = [before.0, connected, server.resident()?];
+        runtime.block_on(self.ask(server.address, &mut sessions, 0, self.in_flight))?;
+        let granted = server.resident()?;
+        runtime.block_on(self.ask(server.address, &mut sessions, self.in_flight, self.waiting))?;
+        let resident = [before.0, connected, granted, server.resident()?];
         let waits = [before.1, self.polite.measure(server.address)?];
         Ok(Crowded { crowd: self, resident, waits })
     }
@@ -70,10 +77,10 @@ impl Crowd {
     /// Without pings, for a slow machine: where it takes longer to come round to everybody than a peer may take to answer, a server
     /// lets go of peers that are well.
     fn config(self) -> String {
-        let Self { connections, waiting, .. } = self;
+        let Self { connections, in_flight, waiting, .. } = self;
         format!(
             "[server.keepalive]\ninterval = \"1h\"\n[server.bounds]\nconnections = {most}\nsessions = {most}\n\
-             [budgets.\"siege/crowd\"]\nlimits = [\"in_flight=1\"]\npermit_ttl = \"24h\"\n\
+             [budgets.\"siege/crowd\"]\nlimits = [\"in_flight={in_flight}\"]\npermit_ttl = \"24h\"\n\
              queue.max_waiting = {waiting}\n\
              [providers.bench]\nlimits = [\"requests=1000M/1s\", \"in_flight=1M\"]\n",
             most = connections + 16
@@ -117,13 +124,19 @@ impl Crowd {
         Ok(Sessions { requests: sessions, ended })
     }
 
-    async fn ask(self, server: SocketAddr, sessions: &mut Sessions) -> Result<(), Error> {
-        // One is granted.
-        let mut left = self.waiting + 1;
+    /// Has so many ask, and waits until the server knows of them besides those before.
+    async fn ask(
+        self,
+        server: SocketAddr,
+        sessions: &mut Sessions,
+        before: usize,
+        asking: usize,
+    ) -> Result<(), Error> {
+        let mut left = asking;
         for (number, session) in sessions.requests.iter().enumerate() {
             let mut own = left.div_ceil(self.connections - number);
             left -= own;
-            let mut ids = 1..;
+            let mut ids = before as u64 + 1..;
             while own > 0 {
                 let part = own.min(MESSAGE);
                 own -= part;
@@ -135,11 +148,12 @@ impl Crowd {
             }
         }
         let mut admin = AdminServiceClient::new(connect(server).await?);
-        let mut before = 0;
+        let (mut known, all) = (0, before + asking);
         loop {
             let budget = GetBudgetRequest { provider: "siege".into(), key: "crowd".into() };
             let state = admin.get_budget(budget).await?.into_inner().state.ok_or("no state")?;
-            if state.waiting as usize >= self.waiting {
+            let now = state.waiting as usize + state.in_flight as usize;
+            if now >= all {
                 return Ok(());
             }
             if state.refused_total > 0 {
@@ -148,11 +162,11 @@ impl Crowd {
             if !sessions.ended.is_empty() {
                 return Err(sessions.why().await);
             }
-            if state.waiting == before {
-                eprintln!("{} of {} wait", state.waiting, self.waiting);
+            if now == known {
+                eprintln!("{now} of {all} are there");
             }
-            before = state.waiting;
-            sleep(Duration::from_secs(1)).await;
+            known = now;
+            sleep(PAUSE).await;
         }
     }
 }
@@ -179,11 +193,12 @@ fn waiting(tenant: usize, request_id: u64) -> AcquireRequest {
 
 impl fmt::Display for Crowded {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Crowd { connections, waiting, polite } = self.crowd;
-        let [empty, connected, full] = self.resident.map(|bytes| bytes as f64 / 1_048_576.0);
+        let Crowd { connections, in_flight, waiting, polite } = self.crowd;
+        let [empty, connected, granted, full] = self.resident.map(|bytes| bytes as f64 / 1_048_576.0);
         let [before, beside] = self.waits;
         writeln!(f, "server's memory: {empty:.0} MiB empty")?;
         writeln!(f, "                 {connected:.0} MiB with {connections} connections and sessions")?;
+        writeln!(f, "                 {granted:.0} MiB with {in_flight} permits in flight")?;
         writeln!(f, "                 {full:.0} MiB with {waiting} requests waiting in them")?;
         writeln!(f, "polite client, {:.0} items a second on a connection of its own", polite.rate)?;
         writeln!(f, "                 p50 {:?}  p99 {:?} alone", before.p50, before.p99)?;
