@@ -2,7 +2,7 @@
 
 CARGO ?= cargo
 
-.PHONY: help setup build static test test-alerts test-packaging test-rust test-go test-python test-java test-typescript test-compare test-book conformance lint book deny count bench compare soak demo serve
+.PHONY: help setup build static test test-alerts test-packaging test-rust test-go test-python test-java test-typescript test-compare test-book conformance lint book deny count bench peers compare soak demo serve
 
 help: ## This list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -15,14 +15,15 @@ static: ## The one binary without any library, for every Linux: target/x86_64-un
 	rustup target add x86_64-unknown-linux-musl
 	$(CARGO) build --release --package permitd --target x86_64-unknown-linux-musl
 
-setup: ## What the tests of clusters, alerts and the console need: etcd, promtool, and Chromium with its driver
+setup: ## What the tests of clusters, alerts, the console and the benchmarks need: etcd, promtool, Chromium with its driver, and Redis
 	@command -v etcd >/dev/null || apt-get install -y etcd-server
 	@command -v promtool >/dev/null || apt-get install -y prometheus
+	@command -v redis-server >/dev/null || apt-get install -y redis-server
 	@command -v chromedriver >/dev/null || apt-get install -y --no-install-recommends chromium chromium-driver
 
-test: test-rust test-alerts test-packaging test-python test-typescript test-go test-java test-compare test-book conformance ## Every test; needs Rust, Python, Node, Go, a JDK, Maven, etcd, promtool and Chromium (make setup)
+test: test-rust test-alerts test-packaging test-python test-typescript test-go test-java test-compare test-book conformance ## Every test; needs Rust, Python, Node, Go, a JDK, Maven, etcd, Redis, promtool and Chromium (make setup)
 
-test-rust: ## Everything that is written in Rust; needs nothing else but etcd and Chromium (make setup)
+test-rust: ## Everything that is written in Rust; needs nothing else but etcd, Redis and Chromium (make setup)
 	$(CARGO) test --workspace --all-targets
 	$(CARGO) test --workspace --doc
 
@@ -93,10 +94,19 @@ count: ## Instructions of the hot paths, by valgrind, against lab/instructions.t
 	@command -v valgrind >/dev/null || apt-get install -y valgrind
 	$(CARGO) run --profile counted -p permitd-lab -- instructions --check lab/instructions.toml
 
-bench: ## The heart's benchmark, the server's against a bare echo, and how soon the console is painted
+bench: ## Every table and picture of docs/benchmarks.md but those of the clients, twenty minutes; with servers of others that target/peers has
+	@command -v redis-server >/dev/null || apt-get install -y redis-server
 	$(CARGO) bench -p permitd-budget --bench heart
-	$(CARGO) run --release -p permitd-lab -- bench
+	$(CARGO) build --release -p permitd -p permitd-lab
+	lab/bench docs/benchmarks
 	$(CARGO) test --release -p permitd-tests --test console paint -- --ignored --nocapture
+
+# Servers of others, in a place of their own.
+PEERS := $(CURDIR)/target/peers
+
+peers: ## Servers of others for `make bench`: throttlecrab and envoyproxy/ratelimit; needs Go, and protoc (or what PROTOC names)
+	$(CARGO) install --locked --root $(PEERS) --version 0.4.40 throttlecrab-server
+	GOBIN=$(PEERS)/bin go install github.com/envoyproxy/ratelimit/src/service_cmd@v1.4.1-0.20260122083618-3fb702589d36
 
 compare: ## permitd against what people do today, on the same work; writes docs/comparison.md. Goes on where it was stopped
 	@command -v redis-server >/dev/null || apt-get install -y redis-server

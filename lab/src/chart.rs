@@ -4,7 +4,7 @@ use plotters::{
     drawing::DrawingAreaErrorKind,
     prelude::{
         ChartBuilder, Circle, Color as _, IntoDrawingArea as _, IntoLogRange as _, LineSeries, PathElement,
-        RGBColor, SVGBackend, SeriesLabelPosition,
+        RGBColor, Rectangle, SVGBackend, SeriesLabelPosition, Text,
     },
     style::{IntoFont as _, RGBAColor, TextStyle},
 };
@@ -94,6 +94,57 @@ impl Growth {
     }
 }
 
+/// Who does how much: a bar for each, with its number.
+#[derive(Clone, Debug)]
+pub(crate) struct Bars {
+    pub(crate) title: String,
+    pub(crate) rows: Vec<(String, f64, RGBColor)>,
+}
+
+impl Bars {
+    const WIDTH: u32 = 840;
+    const ROW: i32 = 28;
+    /// Where bars begin, and where the longest ends.
+    const FROM: i32 = 250;
+    const TO: i32 = 720;
+
+    /// As a picture.
+    ///
+    /// # Errors
+    /// If the drawing library fails.
+    pub(crate) fn draw(&self) -> Result<String, Error> {
+        let most = self.rows.iter().map(|row| row.1).fold(f64::MIN_POSITIVE, f64::max);
+        let height = Self::ROW * (self.rows.len() as i32 + 2);
+        let mut picture = String::new();
+        {
+            let root =
+                SVGBackend::with_string(&mut picture, (Self::WIDTH, height as u32)).into_drawing_area();
+            root.draw(&Text::new(self.title.as_str(), (16, 12), text(16)))?;
+            for ((name, figure, colour), y) in self.rows.iter().zip((1..).map(|row| row * Self::ROW + 14)) {
+                let to = Self::FROM + (f64::from(Self::TO - Self::FROM) * figure / most).round() as i32;
+                root.draw(&Text::new(name.as_str(), (16, y + 4), text(13)))?;
+                root.draw(&Rectangle::new([(Self::FROM, y), (to, y + Self::ROW - 8)], colour.filled()))?;
+                root.draw(&Text::new(grouped(*figure), (to + 8, y + 4), text(13)))?;
+            }
+            root.present()?;
+        }
+        Ok(readable(picture))
+    }
+}
+
+/// A whole number with its thousands apart.
+fn grouped(figure: f64) -> String {
+    let digits = format!("{figure:.0}");
+    let mut text = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
 /// A power of ten as people say it.
 fn amount(figure: &f64) -> String {
     match *figure {
@@ -120,5 +171,15 @@ mod tests {
         let picture = growth.draw().expect("it is drawn into memory");
         assert!(picture.starts_with("<svg") && picture.contains("prefers-color-scheme:dark"), "{picture}");
         assert!(picture.contains("1 M") && picture.contains("two"), "{picture}");
+    }
+
+    /// Goal: every bar has its name and its number.
+    #[test]
+    fn bars() {
+        let rows = vec![("some".to_owned(), 1_234_567.4, BLUE), ("none".to_owned(), 0.0, RED)];
+        let picture = Bars { title: "a second".to_owned(), rows }.draw().expect("it is drawn into memory");
+        for text in ["a second", "some", "1,234,567", "none"] {
+            assert!(picture.contains(text), "{text}: {picture}");
+        }
     }
 }

@@ -21,6 +21,8 @@ enum Command {
     Instructions(commands::instructions::Arguments),
     /// Do the same work so many times, and nothing else: for a profiler.
     Steps(commands::instructions::StepsArguments),
+    /// Measure how late grants are that waited for a bucket to refill.
+    Refill(commands::refill::Arguments),
     /// Serve a simulated provider: Anthropic's and OpenAI's shapes, exact limits, counters.
     Provider(commands::provider::Arguments),
     /// Play fleets of clients against providers whose true limits nobody told, in virtual time, and check what comes out.
@@ -49,6 +51,7 @@ fn main() -> ExitCode {
         Command::Instructions(arguments) => commands::instructions::run(&arguments),
         Command::Steps(arguments) => commands::instructions::steps(&arguments),
         Command::Provider(arguments) => provider(arguments),
+        Command::Refill(arguments) => commands::refill::run(&arguments),
         Command::Scenarios(arguments) => commands::scenarios::run(&arguments),
         Command::Cluster(arguments) => commands::cluster::run(&arguments),
         Command::Crowd(arguments) => commands::siege::crowd(&arguments),

@@ -32,7 +32,7 @@ pub(super) enum Server {
 const UNDER_WAY_MAX: usize = 4_096;
 
 /// The longest wait that is told apart: a minute.
-const WAIT_MAX_NANOS: u64 = 60_000_000_000;
+pub(super) const WAIT_MAX_NANOS: u64 = 60_000_000_000;
 
 /// Between two sends on one connection.
 pub(super) const STEP: Duration = Duration::from_micros(500);
@@ -110,7 +110,7 @@ async fn pace(
 }
 
 /// Tells every connection when the next step is due, until the turn is over.
-fn tell_time(until: Instant, clocks: &[mpsc::Sender<Instant>]) {
+pub(super) fn tell_time(until: Instant, clocks: &[mpsc::Sender<Instant>]) {
     let mut due = Instant::now();
     while due < until {
         due += STEP;

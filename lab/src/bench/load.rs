@@ -144,15 +144,15 @@ impl fmt::Display for Load {
 #[derive(Debug, Default)]
 pub(super) struct Counted {
     items: AtomicU64,
-    over: AtomicBool,
+    pub(super) over: AtomicBool,
 }
 
 impl Counted {
-    fn items(&self) -> u64 {
+    pub(super) fn items(&self) -> u64 {
         self.items.load(Ordering::Relaxed)
     }
 
-    fn add(&self, items: usize) -> bool {
+    pub(super) fn add(&self, items: usize) -> bool {
         self.items.fetch_add(items as u64, Ordering::Relaxed);
         !self.over.load(Ordering::Relaxed)
     }

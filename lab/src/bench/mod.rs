@@ -1,13 +1,17 @@
 //! What permitd costs beside the transport that it stands on: the same load against a permitd server and against a bare tonic echo in
 //! the same process, in turn, so that a noisy machine treats both alike. What counts is the ratio.
 //!
+//! Servers of others that somebody runs get their turns in the same rounds ([`Peer`]).
+//!
 //! Server and load share the machine's cores. Each server runs in the same layout: one thread with a single-threaded runtime
 //! per core, connections handed out in turn.
 
+mod beside;
 mod cpu;
 mod echo;
 mod latency;
 mod load;
+mod peers;
 mod servers;
 mod steps;
 mod summary;
@@ -18,16 +22,21 @@ use hdrhistogram::Histogram;
 use permitd_server::config::Data;
 
 pub(crate) use crate::bench::summary::median;
-pub(crate) use crate::bench::{
-    cpu::of_process as cpu_of_process,
-    load::{PROVIDER, Place, acquire_of, connect, hello, key_of, report, unary},
-};
 use crate::bench::{
+    beside::Beside,
     load::Load,
     servers::Servers,
     summary::{Figures, Latencies},
 };
-pub use crate::bench::{steps::Steps, summary::Summary};
+pub(crate) use crate::bench::{
+    cpu::of_process as cpu_of_process,
+    load::{PROVIDER, Place, acquire_of, connect, hello, key_of, report, unary},
+};
+pub use crate::bench::{
+    peers::{Peer, PeerProcess},
+    steps::Steps,
+    summary::Summary,
+};
 
 /// What to measure with.
 #[derive(Clone, Debug)]
@@ -48,6 +57,10 @@ pub struct Plan {
     pub rate: Option<f64>,
     /// Where permitd keeps its state.
     pub data: Data,
+    /// Servers of others, which get their turns as well.
+    pub peers: Vec<Peer>,
+    /// Their processes, as far as they are not to be looked for.
+    pub peer_processes: Vec<PeerProcess>,
 }
 
 impl Default for Plan {
@@ -61,6 +74,8 @@ impl Default for Plan {
             session_only: false,
             rate: None,
             data: Data::Memory,
+            peers: Vec::new(),
+            peer_processes: Vec::new(),
         }
     }
 }
@@ -91,6 +106,7 @@ pub(crate) fn sessions(places: &[Place], plan: &Plan) -> Result<f64, Error> {
 /// If a server can't be started or a call fails: no figure is made up.
 pub fn run(plan: &Plan, mut progress: impl FnMut(&str)) -> Result<Summary, Error> {
     let servers = Servers::start(0, &plan.data)?;
+    let mut beside = Beside::find(plan)?;
     let mut figures = Figures::default();
     let loads = Load::ALL.into_iter().filter(|load| match plan.rate {
         Some(_) => false,
@@ -101,6 +117,8 @@ pub fn run(plan: &Plan, mut progress: impl FnMut(&str)) -> Result<Summary, Error
             progress(&format!("round {round} of {}: {load}", plan.rounds));
             figures.add(load, load.run(plan, &[Place::of_all(servers.of(load), plan.budgets)])?);
         }
+        beside
+            .round(plan, &servers, |name| progress(&format!("round {round} of {}: {name}", plan.rounds)))?;
     }
     let rate = plan.rate.unwrap_or_else(|| figures.median(Load::Session) / 2.0);
     let mut latencies = Latencies { rate, permitd: Vec::new(), echo: Vec::new() };
@@ -108,7 +126,8 @@ pub fn run(plan: &Plan, mut progress: impl FnMut(&str)) -> Result<Summary, Error
         progress(&format!("round {round} of {}: latency", plan.rounds));
         latencies.permitd.push(latency::run(plan, servers.permitd, latency::Server::Permitd, rate)?);
         latencies.echo.push(latency::run(plan, servers.echo, latency::Server::Echo, rate)?);
+        beside.wait(plan, &servers)?;
     }
     servers.stop();
-    Ok(Summary::new(plan, &figures, &latencies))
+    Ok(Summary::new(plan, &figures, &latencies, &beside))
 }

@@ -1,13 +1,15 @@
 //! Medians and ratios, as a table.
 
-use std::{collections::BTreeMap, fmt, thread, time::Duration};
+use std::{collections::BTreeMap, fmt, fs, path::Path, thread, time::Duration};
 
 use super::{
-    Plan,
+    Error, Plan,
+    beside::{self, Beside, Told, table},
     cpu::Cpu,
     latency::{Paced, STEP},
     load::{Load, Turn},
 };
+use crate::chart::{BLUE, Bars, INK};
 
 /// What every turn came to.
 #[derive(Debug, Default)]
@@ -49,6 +51,23 @@ pub(super) struct Latencies {
     pub(super) echo: Vec<Paced>,
 }
 
+impl Latencies {
+    /// permitd's session as permits: an acquire and a report each.
+    pub(super) fn session(&self, figures: &Figures) -> Told {
+        let at = |quantile| {
+            let waits = self.permitd.iter().map(|turn| turn.waits.value_at_quantile(quantile) as f64);
+            Duration::from_nanos(median(waits) as u64)
+        };
+        Told {
+            name: Load::Session.to_string(),
+            per_second: figures.median(Load::Session) / 2.0,
+            server_micros: Some(figures.cpu(Load::Session, |cpu| cpu.servers) * 2.0),
+            half: at(0.5),
+            most: at(0.99),
+        }
+    }
+}
+
 impl fmt::Display for Latencies {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
@@ -74,10 +93,14 @@ impl fmt::Display for Latencies {
 
 /// The outcome of a benchmark, for people.
 #[derive(Debug)]
-pub struct Summary(String);
+pub struct Summary {
+    text: String,
+    /// By the names of their files.
+    pictures: Vec<(&'static str, Bars)>,
+}
 
 impl Summary {
-    pub(super) fn new(plan: &Plan, figures: &Figures, latencies: &Latencies) -> Self {
+    pub(super) fn new(plan: &Plan, figures: &Figures, latencies: &Latencies, beside: &Beside) -> Self {
         let mut lines = vec![format!(
             "{} connections x {} under way, {} budget(s), {} rounds of {:?}, {} cores shared by servers and load; medians",
             plan.connections,
@@ -94,6 +117,7 @@ impl Summary {
                 "", "items/s", "server us/item", "load us/item", "of the echo"
             ));
         }
+        let mut rows = Vec::new();
         for (load, ceiling) in [
             (Load::EchoStream, Load::EchoStream),
             (Load::Session, Load::EchoStream),
@@ -107,16 +131,39 @@ impl Summary {
             let (items, name) = (figures.median(load), load.to_string());
             let [server, client] = [figures.cpu(load, |cpu| cpu.servers), figures.cpu(load, |cpu| cpu.load)];
             lines.push(format!("{name:<30} {items:>12.0} {server:>16.2} {client:>14.2} {share:>10.0} %"));
+            rows.push((name, items, if load == ceiling { INK } else { BLUE }));
         }
+        let budgets = plan.budgets;
+        let title = format!("Items a second, {budgets} budget{}", if budgets == 1 { "" } else { "s" });
+        let mut pictures = vec![("bench-items.svg", Bars { title, rows })];
         if !latencies.permitd.is_empty() {
             lines.push(latencies.to_string());
         }
-        Self(lines.join("\n"))
+        let others = beside.told(figures, latencies);
+        if !others.is_empty() {
+            lines.push("\nothers beside it, as permits; waits at half of what each moves".to_owned());
+            lines.extend(table(&others));
+            pictures.extend(beside::pictures(&others));
+        }
+        pictures.retain(|(_, bars)| !bars.rows.is_empty());
+        Self { text: lines.join("\n"), pictures }
+    }
+
+    /// Writes the pictures into a folder.
+    ///
+    /// # Errors
+    /// If a file can't be written, or the drawing library fails.
+    pub fn draw(&self, folder: &Path) -> Result<(), Error> {
+        fs::create_dir_all(folder)?;
+        for (name, bars) in &self.pictures {
+            fs::write(folder.join(name), bars.draw()?)?;
+        }
+        Ok(())
     }
 }
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.text)
     }
 }

@@ -1,12 +1,25 @@
 //! `permitd-lab bench`
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
-use permitd_lab::bench::{self, Plan};
+use permitd_lab::bench::{self, Peer, PeerProcess, Plan};
 use permitd_server::config::Data;
 
 /// What to measure with.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Servers of others are asked for one permit at a time, with limits that nobody reaches, in the same rounds:
+  envoy=http://HOST:PORT/DOMAIN   envoy.service.ratelimit.v3 (envoyproxy/ratelimit, Limitador): one descriptor, key=key-N,
+                                  in that domain, or in `permitd`; the server has to be configured to limit it
+  throttlecrab=http://HOST:PORT   throttlecrab's gRPC
+  gubernator=http://HOST:PORT     gubernator's GetRateLimits, one and a window at a time
+  redis=redis://HOST:PORT         a token bucket as a script, one at a time on each of connections x window, and pipelined
+
+Examples:
+  permitd-lab bench
+  permitd-lab bench --budgets 100000 --rounds 3
+  permitd-lab bench --peer redis=redis://127.0.0.1:6379 --peer throttlecrab=http://127.0.0.1:50051
+  permitd-lab bench --peer envoy=http://127.0.0.1:8081 --peer-pid envoy=4711 --peer-pid envoy=4712")]
 pub(crate) struct Arguments {
     /// How often each server gets its turn.
     #[arg(long, default_value_t = 5)]
@@ -32,6 +45,15 @@ pub(crate) struct Arguments {
     /// Where permitd keeps its state: a folder, or `none`.
     #[arg(long, default_value = "none")]
     data: Data,
+    /// A server of others that runs, and what it speaks: envoy, throttlecrab, gubernator or redis.
+    #[arg(long = "peer", value_name = "NAME=URL", conflicts_with_all = ["session_only", "rate"])]
+    peers: Vec<Peer>,
+    /// Its process, if it does not listen there itself or needs others: several are added up.
+    #[arg(long = "peer-pid", value_name = "NAME=PID", requires = "peers")]
+    peer_processes: Vec<PeerProcess>,
+    /// Draw pictures into this folder, too.
+    #[arg(long, value_name = "FOLDER")]
+    svg: Option<PathBuf>,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<(), bench::Error> {
@@ -48,8 +70,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), bench::Error> {
         session_only: arguments.session_only,
         rate: arguments.rate.map(f64::from),
         data: arguments.data.clone(),
+        peers: arguments.peers.clone(),
+        peer_processes: arguments.peer_processes.clone(),
     };
     let summary = bench::run(&plan, |step| eprintln!("{step}"))?;
     println!("{summary}");
-    Ok(())
+    arguments.svg.as_deref().map_or(Ok(()), |folder| summary.draw(folder))
 }

@@ -6,5 +6,6 @@ pub(crate) mod depth;
 pub(crate) mod growth;
 pub(crate) mod instructions;
 pub(crate) mod provider;
+pub(crate) mod refill;
 pub(crate) mod scenarios;
 pub(crate) mod siege;
