@@ -47,7 +47,7 @@ mod tests {
     fn finds_this_process() {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("an address");
-        assert_eq!(listening(address), [std::process::id()]);
+        assert!(listening(address).contains(&std::process::id()));
         assert_eq!(listening("192.0.2.1:80".parse().expect("an address")), [] as [u32; 0]);
     }
 
