@@ -6,7 +6,7 @@
 use std::num::NonZeroU64;
 
 /// How the calls to some models are counted.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct CountingSpec {
     /// A glob over models; empty means all. The first that matches counts.
     pub models: String,
@@ -15,7 +15,7 @@ pub struct CountingSpec {
 }
 
 /// How a provider counts tokens. The default: everything that goes in or comes out, once, as it really was.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Counting {
     /// The part of the input from the provider's cache that counts as input, in per cent. At most 100.
     pub cached_input_percent: u32,
@@ -28,7 +28,7 @@ pub struct Counting {
 }
 
 /// What a permit holds of `tokens`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Held {
     /// Input and the output that is expected, weighed as in the end.
     #[default]
@@ -40,7 +40,7 @@ pub enum Held {
 }
 
 /// What counts of `tokens` in the end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Settled {
     /// Input and so many per cent of the output.
     Used {

@@ -7,7 +7,7 @@ use crate::spec::{BudgetSpec, CheckedSpec, LimitSpec, SpecError, bounds, check_n
 pub const DAY_SECONDS: u32 = 86_400;
 
 /// A limit that takes the place of the declared one of the same identity at certain hours.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Scheduled {
     /// When it does.
     pub hours: Hours,
@@ -16,7 +16,7 @@ pub struct Scheduled {
 }
 
 /// Hours that come again every week, by the clocks of one place.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Hours {
     /// The days on which they begin, Monday first.
     pub days: [bool; 7],

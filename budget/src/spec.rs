@@ -1,6 +1,6 @@
 //! What is declared about a budget, and the one place that says which declarations make sense.
 
-use std::{collections::BTreeMap, ops::Deref, time::Duration};
+use std::{collections::BTreeMap, ops::Deref, sync::Arc, time::Duration};
 
 use crate::{
     counting::{Counting, CountingSpec, Settled},
@@ -41,7 +41,7 @@ pub mod bounds {
 /// Everything declared about one budget.
 ///
 /// As somebody wrote it: [`BudgetSpec::check`] makes it usable.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct BudgetSpec {
     /// What a call has to fit, all of it at the same time. At most [`bounds::LIMITS`]; none means that nothing throttles.
     pub limits: Vec<LimitSpec>,
@@ -69,7 +69,7 @@ pub const DEFAULT_PERMIT_TTL: Duration = Duration::from_secs(600);
 pub const DEFAULT_MAX_WAITING: u32 = 100_000;
 
 /// One bound: so much of a unit per window, or so many in flight. Its identity is (unit, per, models, tenants).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct LimitSpec {
     /// `requests`, `tokens`, `input_tokens`, `output_tokens`, `in_flight`, or any other name.
     pub unit: String,
@@ -90,7 +90,7 @@ pub struct LimitSpec {
 }
 
 /// What an effective limit follows, besides what the provider's headers say.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Adapt {
     /// The provider's refusals.
     #[default]
@@ -100,7 +100,7 @@ pub enum Adapt {
 }
 
 /// How a limit counts over time.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Window {
     /// A token bucket: refills continuously, holds at most `burst`.
     #[default]
@@ -124,7 +124,7 @@ pub enum Window {
 pub const DEFAULT_QUANTUM: Duration = Duration::from_secs(1);
 
 /// How requests wait.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct QueueSpec {
     /// How many requests may wait; 0 means [`DEFAULT_MAX_WAITING`].
     pub max_waiting: u32,
@@ -135,7 +135,7 @@ pub struct QueueSpec {
 }
 
 /// What becomes of a request that gives no `max_wait` and can't be granted at once.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Overflow {
     /// It waits.
     #[default]
@@ -145,7 +145,7 @@ pub enum Overflow {
 }
 
 /// What is declared about one tenant.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct TenantSpec {
     /// The part of the budget relative to other tenants; 0 means 1.
     pub weight: u32,
@@ -168,23 +168,35 @@ impl TenantSpec {
     }
 }
 
-/// A [`BudgetSpec`] that makes sense. Only [`BudgetSpec::check`] makes one.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct CheckedSpec(BudgetSpec);
+/// A [`BudgetSpec`] that makes sense. Only [`BudgetSpec::check`] makes one; its clones share it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct CheckedSpec(Arc<BudgetSpec>);
 
 impl CheckedSpec {
     /// The same without shadow mode. Calls that nothing held back do not tell how long they would have taken.
     pub(crate) fn in_earnest(&self) -> Self {
-        let mut earnest = Self(BudgetSpec { shadow: false, ..self.0.clone() });
-        for limit in &mut earnest.0.limits {
+        let mut earnest = BudgetSpec { shadow: false, ..BudgetSpec::clone(self) };
+        for limit in &mut earnest.limits {
             limit.adapt = Adapt::Refusals;
         }
-        earnest
+        Self(Arc::new(earnest))
+    }
+
+    /// Whether it is this very declaration, and not only one that says the same.
+    #[must_use]
+    pub fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
+    /// Whether others share it.
+    #[must_use]
+    pub fn is_shared(&self) -> bool {
+        Arc::strong_count(&self.0) > 1
     }
 
     /// Puts other limits of the same identity in the place of some.
     pub(crate) fn replace_limits(&mut self, other: impl Fn(&LimitSpec) -> Option<LimitSpec>) {
-        for limit in &mut self.0.limits {
+        for limit in &mut Arc::make_mut(&mut self.0).limits {
             if let Some(other) = other(limit) {
                 *limit = other;
             }
@@ -273,7 +285,7 @@ impl BudgetSpec {
         for (at, counting) in self.counting.iter().enumerate() {
             counting.check(&format!("counting[{at}]"))?;
         }
-        Ok(CheckedSpec(self))
+        Ok(CheckedSpec(Arc::new(self)))
     }
 
     fn check_cap(&self, at: &str, name: &str, tenant: TenantSpec) -> Result<(), SpecError> {

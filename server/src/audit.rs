@@ -302,7 +302,7 @@ mod tests {
         let tenants = (0..10_000).map(|tenant| (format!("{tenant:0>256}"), TenantSpec::default()));
         let spec =
             BudgetSpec { tenants: tenants.collect(), ..BudgetSpec::default() }.check().expect("makes sense");
-        let huge = Declared { spec: Arc::new(spec), etag: String::new(), source: Source::Admin };
+        let huge = Declared { spec, etag: String::new(), source: Source::Admin };
         let trail = Trail::new(1_000);
         for _ in 0..100 {
             let budget = Some("a/x".parse().expect("a name"));

@@ -5,12 +5,14 @@
 mod declared;
 mod delivery;
 mod exemplars;
+mod heart;
 mod kept;
 mod state;
 mod traced;
 
 pub use declared::{Declared, Source};
 pub(crate) use exemplars::{Exemplar, Exemplars};
+pub(crate) use heart::Heart;
 pub(crate) use kept::CellSave;
 pub(crate) use state::{IN_FLIGHT_MAX, NotTaken};
 use state::{Life, State};
@@ -23,7 +25,7 @@ use std::{
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use permitd_budget::{
-    Acquired, Budget, Event, Grant, PermitKey, Place, Reason, Report, Reported, Request, Snapshot, Standing,
+    Acquired, Event, Grant, PermitKey, Place, Reason, Report, Reported, Request, Snapshot, Standing,
     Ticket, Time,
 };
 
@@ -43,16 +45,9 @@ use crate::{
 pub struct Cell {
     id: u32,
     name: BudgetName,
-    clock: Clock,
-    alarms: Arc<Alarms>,
+    footing: Arc<Footing>,
     bell: Bell,
     profile: Arc<Profile>,
-    /// Who writes it down, if anybody does.
-    keeper: Option<Arc<Keeper>>,
-    /// Who writes a trace of what is asked of it, if anybody does.
-    recorder: Option<Arc<Recorder>>,
-    contention: Arc<Contention>,
-    server: Arc<str>,
     this: Weak<Cell>,
     /// Sessions that hold or will soon hold a local share.
     sharers: AtomicU32,
@@ -60,7 +55,7 @@ pub struct Cell {
 }
 
 /// What all budgets of a server stand on.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Footing {
     pub(crate) clock: Clock,
     pub(crate) alarms: Arc<Alarms>,
@@ -92,35 +87,31 @@ impl fmt::Debug for Cell {
 }
 
 impl Cell {
-    pub(crate) fn new(id: u32, name: BudgetName, declared: Declared, footing: &Footing) -> Arc<Self> {
+    pub(crate) fn new(id: u32, name: BudgetName, declared: Declared, footing: &Arc<Footing>) -> Arc<Self> {
         let in_force = InForce::at(&declared.spec, schedule::wall());
-        let filled = footing.profiles.of(name.provider()).fill(&in_force.spec);
-        let mut heart = Budget::new(&filled, footing.clock.now());
-        if footing.keeper.is_some() {
-            heart.keep();
-        }
-        Self::with_heart(id, name, declared, (in_force, heart), footing)
+        let profile = Arc::clone(footing.profiles.of(name.provider()));
+        let heart = Heart::new(in_force.spec.clone(), profile, footing.clock.now(), footing.keeper.is_some());
+        Self::with_heart((id, name), declared, (in_force, heart), true, footing)
     }
 
-    /// One that goes on where an earlier process left it, with what of the declaration its heart has.
+    /// One that goes on where an earlier process left it, with what of the declaration its heart has. `declared_anew`: the declaration has
+    /// to be written down.
     pub(crate) fn with_heart(
-        id: u32,
-        name: BudgetName,
+        (id, name): (u32, BudgetName),
         declared: Declared,
-        (in_force, heart): (InForce, Budget<Waiter>),
-        footing: &Footing,
+        (in_force, heart): (InForce, Heart),
+        declared_anew: bool,
+        footing: &Arc<Footing>,
     ) -> Arc<Self> {
-        let Footing { clock, alarms, keeper, contention, profiles, server, recorder } = footing.clone();
-        if let Some(recorder) = &recorder {
-            recorder.declared(clock.now(), &name, &declared.spec);
+        if let Some(recorder) = &footing.recorder {
+            recorder.declared(footing.clock.now(), &name, &declared.spec);
         }
-        let profile = Arc::clone(profiles.of(name.provider()));
         let state = State {
             heart,
             life: Life::Serving,
             declared,
             in_force,
-            declared_anew: true,
+            declared_anew,
             leaves_a_mark: false,
             noted: None,
             alarm: None,
@@ -128,21 +119,14 @@ impl Cell {
             finished: Vec::new(),
             events: Vec::new(),
         };
-        let bell = alarms.bell();
-        let sharers = AtomicU32::new(0);
         let cell = Arc::new_cyclic(|this| Self {
             id,
+            profile: Arc::clone(footing.profiles.of(name.provider())),
             name,
-            clock,
-            alarms,
-            bell,
-            profile,
-            keeper,
-            recorder,
-            contention,
-            server,
+            bell: footing.alarms.bell(),
+            footing: Arc::clone(footing),
             this: this.clone(),
-            sharers,
+            sharers: AtomicU32::new(0),
             state: Mutex::new(state),
         });
         // It is written down from the start, and what ends by itself has its alarm.
@@ -163,7 +147,7 @@ impl Cell {
 
     /// What the other servers call the one that it is at; empty where there are none.
     pub(crate) fn server(&self) -> &str {
-        &self.server
+        &self.footing.server
     }
 
     /// What is known of the provider.
@@ -175,48 +159,51 @@ impl Cell {
     /// What was declared.
     #[must_use]
     pub fn declared(&self) -> Declared {
-        self.contention.lock(&self.state).declared.clone()
+        self.footing.contention.lock(&self.state).declared.clone()
     }
 
     /// What of the declaration is in force: its limits may be others at certain hours.
     #[must_use]
     pub(crate) fn in_force(&self) -> InForce {
-        self.contention.lock(&self.state).in_force.clone()
+        self.footing.contention.lock(&self.state).in_force.clone()
     }
 
     /// A look at everything.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
-        let mut state = self.contention.lock(&self.state);
-        state.heart.snapshot(self.clock.now())
+        let mut state = self.footing.contention.lock(&self.state);
+        let now = self.footing.clock.now();
+        state.heart.look(|heart| heart.snapshot(now))
     }
 
-    /// A look at what does not grow with its limits and tenants.
-    pub(crate) fn outline(&self) -> Snapshot {
-        let mut state = self.contention.lock(&self.state);
-        state.heart.outline(self.clock.now())
+    /// A look at what does not grow with its limits and tenants; `None` if it has been asked nothing yet.
+    pub(crate) fn outline(&self) -> Option<Snapshot> {
+        let mut state = self.footing.contention.lock(&self.state);
+        Some(state.heart.if_awake()?.outline(self.footing.clock.now()))
     }
 
     /// A look at everything, with traces for its waits, which are kept from the first such look on, and when that was.
     pub(crate) fn figures(&self) -> (Snapshot, Exemplars, Time) {
-        let mut state = self.contention.lock(&self.state);
-        let now = self.clock.now();
-        (state.heart.snapshot(now), state.exemplars.get_or_insert_default().clone(), now)
+        let mut state = self.footing.contention.lock(&self.state);
+        let now = self.footing.clock.now();
+        let snapshot = state.heart.look(|heart| heart.snapshot(now));
+        (snapshot, state.exemplars.get_or_insert_default().clone(), now)
     }
 
     /// A look at everything, and at who waits and why, of the same moment.
     #[must_use]
     pub(crate) fn explain(&self) -> (Snapshot, Standing, Time) {
-        let mut state = self.contention.lock(&self.state);
-        let now = self.clock.now();
-        (state.heart.snapshot(now), state.heart.standing(now), now)
+        let mut state = self.footing.contention.lock(&self.state);
+        let now = self.footing.clock.now();
+        let (snapshot, standing) = state.heart.look(|heart| (heart.snapshot(now), heart.standing(now)));
+        (snapshot, standing, now)
     }
 
     /// Grants nothing until [`Cell::resume`]; those waiting stay.
     pub fn pause(&self) {
         self.with(|state, _, _| {
             state.declared_anew = true;
-            state.heart.pause();
+            state.heart.awake().pause();
         });
     }
 
@@ -224,7 +211,7 @@ impl Cell {
     pub fn resume(&self) {
         self.with(|state, now, events| {
             state.declared_anew = true;
-            state.heart.resume(now, events);
+            state.heart.awake().resume(now, events);
         });
     }
 
@@ -233,10 +220,10 @@ impl Cell {
         let in_force = InForce::at(&declared.spec, schedule::wall());
         let filled = self.profile.fill(&in_force.spec);
         self.with(|state, now, events| {
-            if let Some(recorder) = &self.recorder {
+            if let Some(recorder) = &self.footing.recorder {
                 recorder.declared(now, &self.name, &declared.spec);
             }
-            state.heart.configure(now, &filled, events);
+            state.heart.awake().configure(now, &filled, events);
             (state.declared, state.in_force, state.declared_anew) = (declared, in_force, true);
         });
     }
@@ -248,14 +235,14 @@ impl Cell {
         let filled = self.profile.fill(&after.spec);
         self.with(|state, now, events| {
             // Whoever declared it anew meanwhile has looked at the clock.
-            if !Arc::ptr_eq(&state.declared.spec, &declared) {
+            if !state.declared.spec.is(&declared) {
                 return None;
             }
             let before = mem::replace(&mut state.in_force, after.clone());
             if before.spec.limits == after.spec.limits {
                 return None;
             }
-            state.heart.configure(now, &filled, events);
+            state.heart.awake().configure(now, &filled, events);
             Some((before, after))
         })
     }
@@ -279,9 +266,12 @@ impl Cell {
 
     /// Grants nothing from `end` on, until that is moved.
     pub(crate) fn grant_until(&self, end: Time) {
-        let mut state = self.contention.lock(&self.state);
+        let mut state = self.footing.contention.lock(&self.state);
         let mut events = mem::take(&mut state.events);
-        state.heart.grant_until(self.clock.now(), end, &mut events);
+        match state.heart.if_awake() {
+            Some(heart) => heart.grant_until(self.footing.clock.now(), end, &mut events),
+            None => state.heart.end_asleep(end),
+        }
         self.set_alarm(&mut state);
         if events.is_empty() {
             state.events = events;
@@ -295,13 +285,15 @@ impl Cell {
     fn end(&self, life: Life, reason: Reason) {
         self.with(|state, _, events| {
             state.life = life;
-            state.heart.refuse_waiting(reason, None, events);
+            if let Some(heart) = state.heart.if_awake() {
+                heart.refuse_waiting(reason, None, events);
+            }
         });
     }
 
     /// Unreported permits.
     pub(crate) fn in_flight(&self) -> u32 {
-        self.contention.lock(&self.state).heart.in_flight()
+        self.footing.contention.lock(&self.state).heart.in_flight()
     }
 
     /// Joins the queue.
@@ -324,11 +316,11 @@ impl Cell {
         permit: Option<PermitKey>,
         request: &Request<'_, Waiter>,
     ) {
-        if self.recorder.is_none() {
+        if self.footing.recorder.is_none() {
             return;
         }
         // When it came here is what its report will say, too.
-        let call = permit.and_then(|permit| self.contention.lock(&self.state).heart.call_of(permit));
+        let call = permit.and_then(|permit| self.footing.contention.lock(&self.state).heart.if_awake()?.call_of(permit));
         self.record(call.map_or(asked, |call| asked_at(&call)), request);
     }
 
@@ -372,8 +364,8 @@ impl Cell {
         (permit, report): (PermitKey, &Report),
         events: &mut Vec<Event<Waiter>>,
     ) -> (Reported, Option<Waiter>) {
-        if let Some(recorder) = &self.recorder
-            && let Some(call) = state.heart.call_of(permit)
+        if let Some(recorder) = &self.footing.recorder
+            && let Some(call) = state.heart.if_awake().and_then(|heart| heart.call_of(permit))
         {
             recorder.called(now, &self.name, &call, report);
         }
@@ -381,7 +373,7 @@ impl Cell {
     }
 
     fn record(&self, now: Time, request: &Request<'_, Waiter>) {
-        if let Some(recorder) = &self.recorder {
+        if let Some(recorder) = &self.footing.recorder {
             recorder.asked(now, &self.name, request);
         }
     }
@@ -393,37 +385,37 @@ impl Cell {
 
     /// Gives the permit another ttl, until then; `None` if it ended, or if the budget is another server's.
     pub(crate) fn extend(&self, permit: PermitKey) -> Option<Time> {
-        self.with(|state, now, _| if state.is_away() { None } else { state.heart.extend(now, permit) })
+        self.with(|state, now, _| if state.is_away() { None } else { state.heart.awake().extend(now, permit) })
     }
 
     /// Whether the budget is another server's.
     pub(crate) fn is_away(&self) -> bool {
-        self.contention.lock(&self.state).is_away()
+        self.footing.contention.lock(&self.state).is_away()
     }
 
     /// A live permit, to send again.
     pub(crate) fn grant(&self, permit: PermitKey) -> Option<Grant> {
-        self.contention.lock(&self.state).heart.grant(permit)
+        self.footing.contention.lock(&self.state).heart.if_awake()?.grant(permit)
     }
 
     /// Leaves the queue; false if it did already.
     pub(crate) fn cancel(&self, ticket: Ticket) -> bool {
-        self.with(|state, now, events| state.heart.cancel(now, ticket, events).is_some())
+        self.with(|state, now, events| state.heart.awake().cancel(now, ticket, events).is_some())
     }
 
     /// Leaves the queue with many at once.
     pub(crate) fn cancel_all(&self, tickets: &[Ticket]) {
         self.with(|state, now, events| {
             for &ticket in tickets {
-                state.heart.cancel(now, ticket, events);
+                state.heart.awake().cancel(now, ticket, events);
             }
         });
     }
 
     /// A look at a waiting request.
     pub(crate) fn place(&self, ticket: Ticket) -> Option<Place> {
-        let mut state = self.contention.lock(&self.state);
-        state.heart.place(self.clock.now(), ticket)
+        let mut state = self.footing.contention.lock(&self.state);
+        state.heart.if_awake()?.place(self.footing.clock.now(), ticket)
     }
 
     /// How many sessions share the budget.
@@ -433,8 +425,8 @@ impl Cell {
 
     /// The one way to the heart.
     fn with<R>(&self, call: impl FnOnce(&mut State, Time, &mut Vec<Event<Waiter>>) -> R) -> R {
-        let mut state = self.contention.lock(&self.state);
-        let now = self.clock.now();
+        let mut state = self.footing.contention.lock(&self.state);
+        let now = self.footing.clock.now();
         let mut events = mem::take(&mut state.events);
         // Whatever is asked of a budget that was given away changes nothing that is to be written.
         let was_away = state.is_away();
@@ -459,10 +451,10 @@ impl Cell {
     /// Makes sure that the heart is polled when something happens by itself. Under the lock, so that two threads can't set
     /// the alarm in the wrong order.
     fn set_alarm(&self, state: &mut State) {
-        let Some(next) = state.heart.next_poll() else { return };
+        let Some(next) = state.heart.if_awake().and_then(|heart| heart.next_poll()) else { return };
         if state.alarm.is_none_or(|set| next < set) {
             let before = state.alarm.replace(next);
-            self.alarms.set(self.bell, before, next, self.this.clone() as Weak<dyn Ring>);
+            self.footing.alarms.set(self.bell, before, next, self.this.clone() as Weak<dyn Ring>);
         }
     }
 }
@@ -472,7 +464,7 @@ impl Ring for Cell {
         self.with(|state, now, events| {
             // Not if it was set anew on the way here.
             state.alarm = state.alarm.filter(|&set| set != at);
-            let _ = state.heart.poll(now, events);
+            let _ = state.heart.awake().poll(now, events);
         });
     }
 }

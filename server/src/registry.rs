@@ -5,6 +5,7 @@ mod configured;
 mod error;
 mod pools;
 mod seats;
+mod specs;
 
 pub(crate) use configured::{Difference, File};
 pub use error::RegistryError;
@@ -23,6 +24,8 @@ use dashmap::DashMap;
 use parking_lot::{Mutex, RwLock};
 use permitd_budget::{CheckedSpec, Time};
 
+use specs::Specs;
+
 use crate::{
     cell::{Cell, Declared, Footing, Source},
     clock::Clock,
@@ -34,7 +37,7 @@ use crate::{
 
 /// All budgets.
 pub struct Registry {
-    footing: Footing,
+    footing: Arc<Footing>,
     budgets_max: usize,
     /// What the configuration declares.
     file: RwLock<File>,
@@ -59,6 +62,7 @@ struct Index {
     /// When grants end, unless that is moved.
     end: Time,
     etags: u64,
+    specs: Specs,
 }
 
 /// A change that was made, or that would be.
@@ -81,11 +85,12 @@ impl Registry {
         // Etags of an earlier process must not match by accident.
         let (sorted, deleted) = (BTreeMap::new(), BTreeMap::new());
         let (seats, ids_end, end) = (BTreeSet::new(), u32::MAX, Time::MAX);
-        let index = Index { sorted, deleted, ids: 0, ids_end, seats, end, etags: rand::random() };
+        let index = Index { sorted, deleted, ids: 0, ids_end, seats, end, etags: rand::random(), specs: Specs::default() };
         let index = Mutex::new(index);
         let (by_name, by_id) = (DashMap::default(), DashMap::default());
         let draining = AtomicBool::new(false);
         let (file, is_clustered) = (RwLock::default(), false);
+        let footing = Arc::new(footing);
         Self { footing, budgets_max, file, by_name, by_id, draining, is_clustered, index }
     }
 
@@ -192,7 +197,7 @@ impl Registry {
         if cell.is_none() {
             self.make_room()?;
         }
-        let after = index.declared(Arc::new(spec), source);
+        let after = index.declared(spec, source);
         let change = Change { before, after: Some(after.clone()) };
         match cell {
             _ if dry => {}
@@ -312,9 +317,13 @@ impl Registry {
 }
 
 impl Index {
-    fn declared(&mut self, spec: Arc<CheckedSpec>, source: Source) -> Declared {
+    fn declared(&mut self, spec: CheckedSpec, source: Source) -> Declared {
         self.etags = self.etags.wrapping_add(1);
-        Declared { spec, etag: format!("{:016x}", self.etags), source }
+        Declared { spec: self.specs.shared(spec), etag: format!("{:016x}", self.etags), source }
+    }
+
+    fn shared(&mut self, declared: Declared) -> Declared {
+        Declared { spec: self.specs.shared(declared.spec), ..declared }
     }
 }
 
@@ -341,7 +350,7 @@ mod tests {
         let clock = Clock::start();
         let (alarms, thread) = Alarms::start("alarms", clock).expect("a thread");
         let registry = Registry::new(Footing::in_memory(clock, alarms), budgets_max);
-        let providers = BTreeMap::from([("made".to_owned(), Arc::new(spec()))]);
+        let providers = BTreeMap::from([("made".to_owned(), spec())]);
         registry.follow(File { providers, ..File::default() }).expect("room");
         (registry, thread)
     }
@@ -358,7 +367,7 @@ mod tests {
 
     /// What is written down of a budget.
     fn declared(name: &BudgetName) -> Kept {
-        let declared = Declared { spec: Arc::new(spec()), etag: "1".to_owned(), source: Source::Admin };
+        let declared = Declared { spec: spec(), etag: "1".to_owned(), source: Source::Admin };
         let stored = StoredBudget { name: name.clone(), declared, paused: false, deleted: false };
         let mut kept = Kept::default();
         kept.budgets.insert(7, (stored, None, Vec::new()));

@@ -1,14 +1,12 @@
 //! What is declared of a budget, and by whom.
 
-use std::sync::Arc;
-
 use permitd_budget::CheckedSpec;
 
 /// What an administrator or the configuration says about a budget.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Declared {
     /// What was declared.
-    pub spec: Arc<CheckedSpec>,
+    pub spec: CheckedSpec,
     /// Changes with every change.
     pub etag: String,
     /// Who declared it.

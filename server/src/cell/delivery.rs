@@ -15,8 +15,8 @@ impl Cell {
             if returned.is_empty() {
                 return;
             }
-            let mut state = self.contention.lock(&self.state);
-            let now = self.clock.now();
+            let mut state = self.footing.contention.lock(&self.state);
+            let now = self.footing.clock.now();
             state.give_back(now, &returned, &mut events);
             self.set_alarm(&mut state);
             self.note(&mut state);
@@ -80,9 +80,9 @@ mod tests {
         let clock = Clock::start();
         let (alarms, _thread) = Alarms::start("alarms", clock).expect("a thread");
         let spec = BudgetSpec { limits: vec![LimitSpec::in_flight(1)], ..BudgetSpec::default() };
-        let spec = Arc::new(spec.check().expect("a sound spec"));
+        let spec = spec.check().expect("a sound spec");
         let declared = Declared { spec, etag: String::new(), source: Source::Admin };
-        let footing = Footing::in_memory(clock, alarms);
+        let footing = Arc::new(Footing::in_memory(clock, alarms));
         let cell = Cell::new(1, "p/k".parse().expect("a name"), declared, &footing);
         let (gone, alive) = (Arc::new(Inbox::default()), Arc::new(Inbox::default()));
         let Ok(Acquired::Granted(first)) = cell.acquire(request(&alive, 0)) else {

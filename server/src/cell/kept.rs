@@ -21,7 +21,7 @@ impl Cell {
     /// Everything that changed since the last time, as rows. What became of them has to be told by [`Cell::saved`] or
     /// [`Cell::not_saved`]. After the `last` one, nothing is granted any more.
     pub(crate) fn save(&self, last: bool, rows: &mut Vec<Write>) -> CellSave {
-        let mut state = self.contention.lock(&self.state);
+        let mut state = self.footing.contention.lock(&self.state);
         state.noted = None;
         if state.life == (Life::Away { in_order: false }) {
             return CellSave { declared_anew: false, permits: Vec::new() };
@@ -42,9 +42,11 @@ impl Cell {
             rows.extend(mark.map(|mark| rows::put_budget(self.id, &mark)));
             return CellSave { declared_anew, permits: Vec::new() };
         }
-        let (balance, permits) = state.heart.save(self.clock.now(), last);
-        drop(state);
         rows.extend(stored.map(|stored| rows::put_budget(self.id, &stored)));
+        // What was asked nothing is as it was written down, or full.
+        let Some(heart) = state.heart.if_awake() else { return CellSave { declared_anew, permits: Vec::new() } };
+        let (balance, permits) = heart.save(self.footing.clock.now(), last);
+        drop(state);
         rows.push(rows::write_balance(self.id, &balance));
         rows.extend(permits.iter().map(|(slot, permit)| rows::put_permit(self.id, *slot, permit.as_ref())));
         CellSave { declared_anew, permits }
@@ -57,17 +59,19 @@ impl Cell {
 
     /// What was saved last is not durable, and has to be told again.
     pub(crate) fn not_saved(&self, save: CellSave) {
-        self.contention.lock(&self.state).declared_anew |= save.declared_anew;
+        self.footing.contention.lock(&self.state).declared_anew |= save.declared_anew;
         self.after_save(|heart, now, events| heart.not_saved(now, &save.permits, events));
-        self.note(&mut self.contention.lock(&self.state));
+        self.note(&mut self.footing.contention.lock(&self.state));
     }
 
     /// Changes nothing that would have to be saved, unless somebody got what he waited for, or waits for more than was set aside.
     fn after_save(&self, call: impl FnOnce(&mut Budget<Waiter>, Time, &mut Vec<Event<Waiter>>)) {
-        let mut state = self.contention.lock(&self.state);
-        let now = self.clock.now();
-        let mut events = mem::take(&mut state.events);
-        call(&mut state.heart, now, &mut events);
+        let mut state = self.footing.contention.lock(&self.state);
+        let now = self.footing.clock.now();
+        let State { heart, events, .. } = &mut *state;
+        let Some(heart) = heart.if_awake() else { return };
+        let mut events = mem::take(events);
+        call(heart, now, &mut events);
         self.set_alarm(&mut state);
         if !state.is_away() && (state.heart.pressure() > Pressure::None || !events.is_empty()) {
             self.note(&mut state);
@@ -85,7 +89,10 @@ impl Cell {
 
     /// Tells the keeper, if it does not know yet. Under the lock, so that what is told is never older than what is saved.
     pub(super) fn note(&self, state: &mut State) {
-        let Some(keeper) = &self.keeper else { return };
+        let Some(keeper) = &self.footing.keeper else { return };
+        if !state.heart.is_awake() && !state.declared_anew {
+            return;
+        }
         let pressure = Some(state.heart.pressure());
         if state.noted < pressure {
             let first = state.noted.is_none().then(|| self.this.upgrade()).flatten();
@@ -115,9 +122,9 @@ mod tests {
         let clock = Clock::start();
         let (alarms, _thread) = Alarms::start("alarms", clock).expect("a thread");
         let keeper = Some(Arc::<Keeper>::default());
-        let footing = Footing { keeper, ..Footing::in_memory(clock, alarms) };
+        let footing = Arc::new(Footing { keeper, ..Footing::in_memory(clock, alarms) });
         let spec = BudgetSpec { limits: vec![LimitSpec::in_flight(1)], ..BudgetSpec::default() };
-        let spec = Arc::new(spec.check().expect("a sound spec"));
+        let spec = spec.check().expect("a sound spec");
         let declared = Declared { spec, etag: "1".to_owned(), source: Source::Admin };
         let cell = Cell::new(7, "p/k".parse().expect("a name"), declared, &footing);
         let is_noted = || cell.state.lock().noted.is_some();
@@ -127,7 +134,11 @@ mod tests {
             cell.saved();
             rows.len()
         };
-        assert!(save() > 0);
+        // Nobody has asked it for anything: there is its declaration, once.
+        assert!(save() == 1 && !is_noted());
+        cell.pause();
+        cell.resume();
+        assert!(save() > 1);
         cell.leave(true);
         assert!(is_noted() && save() > 0, "once more");
         assert!(cell.report(PermitKey::from_u64(1), &Report::new(Outcome::Success)).is_none());

@@ -1,10 +1,10 @@
 //! What stands behind a cell's lock, and what it makes of requests and reports before the heart sees them.
 
 use permitd_budget::{
-    Acquired, Budget, Event, Outcome, PermitKey, Pressure, Reason, Refusal, Report, Reported, Request, Time,
+    Acquired, Event, Outcome, PermitKey, Pressure, Reason, Refusal, Report, Reported, Request, Time,
 };
 
-use super::{Declared, Exemplars, traced::Finished};
+use super::{Declared, Exemplars, Heart, traced::Finished};
 use crate::{inbox::Waiter, profile::Profile, schedule::InForce};
 
 /// Unreported permits of one budget. Past it, acquires are refused until some are reported or expire.
@@ -23,7 +23,7 @@ pub(crate) enum NotTaken {
 
 /// What a cell's lock holds.
 pub(super) struct State {
-    pub(super) heart: Budget<Waiter>,
+    pub(super) heart: Heart,
     pub(super) life: Life,
     pub(super) declared: Declared,
     /// What of it the heart has.
@@ -70,7 +70,7 @@ impl State {
     ) -> Result<Acquired, NotTaken> {
         let trace = request.waiter.trace.clone();
         let taken = self.check_life();
-        let answer = taken.and_then(|()| self.heart.acquire(now, request, events).map_err(NotTaken::Refused));
+        let answer = taken.and_then(|()| self.heart.awake().acquire(now, request, events).map_err(NotTaken::Refused));
         self.note_answer(now, trace, &answer);
         answer
     }
@@ -83,7 +83,7 @@ impl State {
         events: &mut Vec<Event<Waiter>>,
     ) -> Result<Acquired, NotTaken> {
         self.check_life()?;
-        self.heart.join(now, request, events).map_err(NotTaken::Refused)
+        self.heart.awake().join(now, request, events).map_err(NotTaken::Refused)
     }
 
     fn check_life(&self) -> Result<(), NotTaken> {
@@ -105,10 +105,10 @@ impl State {
         events: &mut Vec<Event<Waiter>>,
     ) -> (Reported, Option<Waiter>) {
         if report.observed.is_empty() {
-            return self.heart.report(now, permit, report, events);
+            return self.heart.awake().report(now, permit, report, events);
         }
         let mut report = report.clone();
-        match self.heart.model_of(permit).map(|model| profile.sharing(model)) {
+        match self.heart.awake().model_of(permit).map(|model| profile.sharing(model)) {
             Some(models) => {
                 let open = report.observed.iter_mut().filter(|observed| observed.models.is_empty());
                 open.for_each(|observed| observed.models = models.into());
@@ -116,7 +116,7 @@ impl State {
             // It ended before: nobody knows any more whose limits these are.
             None => report.observed.clear(),
         }
-        self.heart.report(now, permit, &report, events)
+        self.heart.awake().report(now, permit, &report, events)
     }
 
     pub(super) fn give_back(&mut self, now: Time, permits: &[PermitKey], events: &mut Vec<Event<Waiter>>) {
@@ -126,7 +126,7 @@ impl State {
         }
         let unused = Report::new(Outcome::Cancelled);
         for &permit in permits {
-            self.heart.report(now, permit, &unused, events);
+            self.heart.awake().report(now, permit, &unused, events);
         }
     }
 }

@@ -74,7 +74,7 @@ impl State {
             let exemplar = Exemplar { trace_id: trace.trace_id(), waited, at: now };
             exemplars.keep(trace.priority(), exemplar);
         }
-        let limit = self.heart.limit_at(held_by);
+        let limit = self.heart.if_awake().and_then(|heart| heart.limit_at(held_by));
         let held_by = match held_by {
             HeldBy::Turn => None,
             HeldBy::Limit(_) => limit.clone(),

@@ -1,17 +1,18 @@
 //! A budget's name, `provider/key`: the provider ends at the first slash, so it has none itself.
 
-use std::{fmt, str::FromStr};
+use std::{cmp::Ordering, fmt, str::FromStr, sync::Arc};
 
 use permitd_budget::{SpecError, check_name};
 
 /// The key where nobody named one.
 pub const DEFAULT_KEY: &str = "default";
 
-/// Names a budget: `provider/key`.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+/// Names a budget: `provider/key`. Clones share the text. In order of the provider, then of the key.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct BudgetName {
-    provider: String,
-    key: String,
+    text: Arc<str>,
+    /// Where the first slash is.
+    slash: u16,
 }
 
 /// What is wrong with a name, and with which part of it.
@@ -39,19 +40,32 @@ impl BudgetName {
             return Err(BudgetNameError { part: "provider", problem });
         }
         let key = if key.is_empty() { DEFAULT_KEY } else { key };
-        Ok(Self { provider: provider.to_owned(), key: key.to_owned() })
+        let slash = u16::try_from(provider.len()).expect("a name is at most 256 bytes");
+        Ok(Self { text: format!("{provider}/{key}").into(), slash })
     }
 
     /// The API being called.
     #[must_use]
     pub fn provider(&self) -> &str {
-        &self.provider
+        &self.text[..usize::from(self.slash)]
     }
 
     /// The alias of the credential in use.
     #[must_use]
     pub fn key(&self) -> &str {
-        &self.key
+        &self.text[usize::from(self.slash) + 1..]
+    }
+}
+
+impl Ord for BudgetName {
+    fn cmp(&self, other: &Self) -> Ordering {
+        (self.provider(), self.key()).cmp(&(other.provider(), other.key()))
+    }
+}
+
+impl PartialOrd for BudgetName {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
     }
 }
 
@@ -68,7 +82,7 @@ impl FromStr for BudgetName {
 impl fmt::Display for BudgetName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // One `pad`, so that columns can be aligned.
-        f.pad(&format!("{}/{}", self.provider, self.key))
+        f.pad(&self.text)
     }
 }
 

@@ -160,9 +160,9 @@ impl Looks {
                 own.add(&snapshot);
                 own.limits = snapshot.limits.into_iter().map(|limit| LimitFigures::of(limit, now)).collect();
                 figures.insert((name.provider().to_owned(), name.key().to_owned()), own);
-            } else {
+            } else if let Some(outline) = cell.outline() {
                 // There may be a great many of them.
-                others.add(&cell.outline());
+                others.add(&outline);
             }
         }
         if cells.len() > shown.len() {

@@ -8,8 +8,7 @@ impl Profile {
     /// The budget as it is put in force. What was declared stays as it is.
     #[must_use]
     pub fn fill(&self, declared: &CheckedSpec) -> CheckedSpec {
-        let declared: &BudgetSpec = declared;
-        let mut filled = declared.clone();
+        let mut filled = BudgetSpec::clone(declared);
         filled.permit_ttl = filled.permit_ttl.or(self.permit_ttl);
         if filled.counting.is_empty() {
             filled.counting.clone_from(&self.counting);
@@ -21,8 +20,11 @@ impl Profile {
         for limit in &mut filled.limits {
             limit.burst = self.burst(limit);
         }
+        if filled == **declared {
+            return declared.clone();
+        }
         // Too many limits together: what was declared by itself is right.
-        filled.check().unwrap_or_else(|_| declared.clone().check().expect("it was checked before"))
+        filled.check().unwrap_or_else(|_| declared.clone())
     }
 
     fn burst(&self, limit: &LimitSpec) -> u64 {

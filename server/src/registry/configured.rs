@@ -3,25 +3,25 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use permitd_budget::{Budget, CheckedSpec, Resumed, SavedBudget, SavedPermit};
+use permitd_budget::{CheckedSpec, Resumed, SavedPermit};
 
 use super::{Change, Index, Registry, RegistryError, match_etag};
 use crate::{
     audit::Entry,
-    cell::{Cell, Declared, Source},
+    cell::{Cell, Declared, Heart, Source},
     config::{BudgetName, Config},
     inbox::Waiter,
     pool::Pool,
     schedule::{self, InForce},
-    store::{Kept, StoredBudget, rows},
+    store::{Balance, Kept, StoredBudget, rows},
 };
 
 /// What the configuration declares.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct File {
-    pub(crate) budgets: BTreeMap<BudgetName, Arc<CheckedSpec>>,
+    pub(crate) budgets: BTreeMap<BudgetName, CheckedSpec>,
     /// What keys that nobody declared get, by provider.
-    pub(crate) providers: BTreeMap<String, Arc<CheckedSpec>>,
+    pub(crate) providers: BTreeMap<String, CheckedSpec>,
     /// Names that stand for several budgets.
     pub(crate) pools: BTreeMap<BudgetName, Arc<Pool>>,
 }
@@ -33,8 +33,8 @@ impl File {
         let providers = config.providers.iter();
         let pools = config.pools.iter();
         Self {
-            budgets: budgets.map(|(name, spec)| (name.clone(), Arc::new(spec.clone()))).collect(),
-            providers: providers.map(|(name, spec)| (name.clone(), Arc::new(spec.clone()))).collect(),
+            budgets: budgets.map(|(name, spec)| (name.clone(), spec.clone())).collect(),
+            providers: providers.map(|(name, spec)| (name.clone(), spec.clone())).collect(),
             pools: pools.map(|(name, spec)| (name.clone(), Pool::new(name.clone(), spec.clone()))).collect(),
         }
     }
@@ -50,7 +50,7 @@ impl File {
     }
 
     /// What it says of a budget, by name or as its provider's default. A pool is none.
-    pub(super) fn get(&self, name: &BudgetName) -> Option<&Arc<CheckedSpec>> {
+    pub(super) fn get(&self, name: &BudgetName) -> Option<&CheckedSpec> {
         let defaults = || self.providers.get(name.provider()).filter(|_| !self.pools.contains_key(name));
         self.budgets.get(name).or_else(defaults)
     }
@@ -61,7 +61,7 @@ impl File {
 pub(crate) struct Difference {
     pub(crate) name: BudgetName,
     /// `None` if it declares nothing.
-    pub(crate) configured: Option<Arc<CheckedSpec>>,
+    pub(crate) configured: Option<CheckedSpec>,
     /// `None` for one that was deleted live.
     pub(crate) in_force: Option<Declared>,
 }
@@ -79,7 +79,7 @@ impl Registry {
             !self.is_clustered && !index.sorted.contains_key(*name) && !index.deleted.contains_key(*name)
         };
         let gone =
-            |cell: &&Arc<Cell>| cell.declared().source == Source::Config && file.get(cell.name()).is_none();
+            |cell: &&Arc<Cell>| file.get(cell.name()).is_none() && cell.declared().source == Source::Config;
         let gone: Vec<_> = index.sorted.values().filter(gone).cloned().collect();
         let new: Vec<_> = file.budgets.keys().filter(new).cloned().collect();
         if index.sorted.len() - gone.len() + new.len() > self.budgets_max {
@@ -101,11 +101,11 @@ impl Registry {
             let declared = cell.declared();
             let Some(spec) = file.get(cell.name()) else { continue };
             if declared.source == Source::Config && declared.spec != *spec {
-                cell.declare(index.declared(Arc::clone(spec), Source::Config));
+                cell.declare(index.declared(spec.clone(), Source::Config));
             }
         }
         for name in new {
-            let declared = index.declared(Arc::clone(&file.budgets[&name]), Source::Config);
+            let declared = index.declared(file.budgets[&name].clone(), Source::Config);
             self.make(&mut index, &name, declared)?;
         }
         let unmarked: Vec<_> =
@@ -174,37 +174,30 @@ impl Registry {
                 continue;
             }
             self.make_room()?;
-            let revived = self.revive(&stored, balance, permits, back, &waiter);
-            let cell = Cell::with_heart(id, stored.name, stored.declared, revived, &self.footing);
+            let stored = StoredBudget { declared: index.shared(stored.declared), ..stored };
+            let cell = self.revive(id, stored, (balance, permits), back, &waiter);
             self.insert(&mut index, cell);
         }
         Ok(kept.changes)
     }
 
-    /// A budget as it was written down, and what of its declaration it has.
+    /// A budget as it was written down.
     pub(super) fn revive(
         &self,
-        stored: &StoredBudget,
-        balance: Option<SavedBudget>,
-        permits: Vec<SavedPermit>,
+        id: u32,
+        stored: StoredBudget,
+        left: (Option<Balance>, Vec<SavedPermit>),
         back: &Resumed,
         waiter: &Waiter,
-    ) -> (InForce, Budget<Waiter>) {
+    ) -> Arc<Cell> {
         let in_force = InForce::at(&stored.declared.spec, schedule::wall());
-        let spec = &self.footing.profiles.of(stored.name.provider()).fill(&in_force.spec);
-        let mut heart = match balance {
-            Some(balance) => Budget::restore(spec, &balance, permits, back, waiter),
-            // Declared and never granted from.
-            None => {
-                let mut new = Budget::new(spec, back.now);
-                new.keep();
-                new
-            }
-        };
+        let profile = Arc::clone(self.footing.profiles.of(stored.name.provider()));
+        let mut heart = Heart::revived((in_force.spec.clone(), profile), left, back, waiter);
         if stored.paused {
-            heart.pause();
+            heart.awake().pause();
         }
-        (in_force, heart)
+        let name = (id, stored.name);
+        Cell::with_heart(name, stored.declared, (in_force, heart), false, &self.footing)
     }
 
     /// A budget that was deleted although the configuration declares it is there again, or not declared any more.

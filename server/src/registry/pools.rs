@@ -71,7 +71,7 @@ mod tests {
             let members = vec![MemberSpec { budget: name("made/a"), prefer: 1, weight: 1 }];
             (name(pool), Pool::new(name(pool), PoolSpec { members }))
         });
-        let providers = BTreeMap::from([("made".to_owned(), Arc::new(spec()))]);
+        let providers = BTreeMap::from([("made".to_owned(), spec())]);
         File { providers, pools: pool.into_iter().collect(), ..File::default() }
     }
 

@@ -59,9 +59,8 @@ impl Registry {
                 index.deleted.insert(stored.name, id);
                 continue;
             }
-            let (in_force, mut heart) = self.revive(&stored, balance, permits, back, &waiter);
-            heart.grant_until(back.now, index.end, &mut Vec::new());
-            let cell = Cell::with_heart(id, stored.name, stored.declared, (in_force, heart), &self.footing);
+            let cell = self.revive(id, stored, (balance, permits), back, &waiter);
+            cell.grant_until(index.end);
             self.insert(&mut index, cell);
         }
         if index.sorted.contains_key(name) {

@@ -48,7 +48,7 @@ fn switch_due(registry: &Registry, trail: &Trail, now: Timestamp) -> Option<Time
 fn switch(cell: &Cell, now: Timestamp, registry: &Registry) -> Option<Entry> {
     let (before, after) = cell.switch(now)?;
     let declared = cell.declared();
-    let put = |in_force: &InForce| Some(Declared { spec: Arc::clone(&in_force.spec), ..declared.clone() });
+    let put = |in_force: &InForce| Some(Declared { spec: in_force.spec.clone(), ..declared.clone() });
     let hours: Vec<String> = after.hours.iter().map(|hours| HoursText(hours).to_string()).collect();
     let reason = if hours.is_empty() { "other hours".to_owned() } else { hours.join("; ") };
     Some(Entry {

@@ -4,8 +4,6 @@
 mod follow;
 mod hours;
 
-use std::sync::Arc;
-
 use jiff::{SignedDuration, Timestamp};
 use permitd_budget::{CheckedSpec, Hours};
 
@@ -19,7 +17,7 @@ const LOOK_AGAIN: SignedDuration = SignedDuration::from_hours(24 * 400);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InForce {
     /// The declaration with the limits of these hours.
-    pub spec: Arc<CheckedSpec>,
+    pub spec: CheckedSpec,
     /// When it was looked at.
     pub from: Timestamp,
     /// When it ends, though perhaps by what is the same.
@@ -31,9 +29,9 @@ pub struct InForce {
 impl InForce {
     /// What of `declared` is in force at `now`.
     #[must_use]
-    pub fn at(declared: &Arc<CheckedSpec>, now: Timestamp) -> Self {
+    pub fn at(declared: &CheckedSpec, now: Timestamp) -> Self {
         if declared.schedule.is_empty() {
-            return Self { spec: Arc::clone(declared), from: now, until: Timestamp::MAX, hours: Vec::new() };
+            return Self { spec: declared.clone(), from: now, until: Timestamp::MAX, hours: Vec::new() };
         }
         let mut hours: Vec<Hours> = Vec::new();
         for entry in declared.schedule.iter().filter(|entry| hours::are_now(&entry.hours, now)) {
@@ -43,7 +41,7 @@ impl InForce {
         }
         let edges = declared.schedule.iter().filter_map(|entry| hours::next_edge(&entry.hours, now));
         let again = now.saturating_add(LOOK_AGAIN).unwrap_or(Timestamp::MAX);
-        let spec = Arc::new(declared.at_hours(|entry| hours.contains(entry)));
+        let spec = declared.at_hours(|entry| hours.contains(entry));
         Self { spec, from: now, until: edges.min().unwrap_or(again), hours }
     }
 
@@ -56,7 +54,7 @@ impl InForce {
 
 /// What is in force from `now` on until `until`, one after the other; at most `most` of them.
 #[must_use]
-pub fn course(declared: &Arc<CheckedSpec>, now: Timestamp, until: Timestamp, most: usize) -> Vec<InForce> {
+pub fn course(declared: &CheckedSpec, now: Timestamp, until: Timestamp, most: usize) -> Vec<InForce> {
     let mut course: Vec<InForce> = Vec::new();
     let mut next = now;
     while next < until && course.len() < most {
@@ -83,10 +81,10 @@ mod tests {
 
     use super::*;
 
-    fn declared(schedule: &[&str]) -> Arc<CheckedSpec> {
+    fn declared(schedule: &[&str]) -> CheckedSpec {
         let limits = vec![LimitSpec::rate("requests", 60, Duration::from_secs(60)), LimitSpec::in_flight(5)];
         let schedule = schedule.iter().map(|text| parse_scheduled(text).expect(text)).collect();
-        Arc::new(BudgetSpec { limits, schedule, ..BudgetSpec::default() }.check().expect("sound"))
+        BudgetSpec { limits, schedule, ..BudgetSpec::default() }.check().expect("sound")
     }
 
     fn at(text: &str) -> Timestamp {

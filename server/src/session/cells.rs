@@ -146,12 +146,12 @@ mod tests {
     fn maker() -> impl Fn(u32, u32) -> Arc<Cell> {
         let clock = Clock::start();
         let (alarms, _) = Alarms::start("test", clock).expect("a thread");
-        let footing = Footing::in_memory(clock, alarms);
+        let footing = Arc::new(Footing::in_memory(clock, alarms));
         let spec = BudgetSpec { limits: vec![LimitSpec::in_flight(1)], ..BudgetSpec::default() };
-        let spec = Arc::new(spec.check().expect("a sound spec"));
+        let spec = spec.check().expect("a sound spec");
         move |id, key| {
             let name = BudgetName::new("p", &key.to_string()).expect("a name");
-            let declared = Declared { spec: Arc::clone(&spec), etag: String::new(), source: Source::Admin };
+            let declared = Declared { spec: spec.clone(), etag: String::new(), source: Source::Admin };
             Cell::new(id, name, declared, &footing)
         }
     }

@@ -56,7 +56,7 @@ struct Used {
 struct Sent {
     divisor: u32,
     /// Of what was in force.
-    spec: Arc<CheckedSpec>,
+    spec: CheckedSpec,
     /// Before the client's share ends.
     renew: Time,
 }
@@ -129,7 +129,7 @@ impl Used {
         }
         let spec = self.cell.in_force().spec;
         let current = self.sent.as_ref().is_some_and(|sent| {
-            sent.divisor == divisor && Arc::ptr_eq(&sent.spec, &spec) && now < sent.renew
+            sent.divisor == divisor && sent.spec.is(&spec) && now < sent.renew
         });
         if current {
             return;

@@ -77,7 +77,7 @@ pub fn rows(mut data: &[u8]) {
     memory.write(&writes).expect("nothing fails");
     let Ok(kept) = start::read(&mut memory) else { return };
     for (stored, balance, permits) in kept.budgets.into_values() {
-        let Some(balance) = balance else { continue };
+        let Some(balance) = balance.map(|balance| balance.saved()) else { continue };
         let back = Resumed { by_old_clock: balance.at.max(NOW), now: NOW };
         let mut heart = Budget::restore(&stored.declared.spec, &balance, permits, &back, &());
         let mut events = Vec::new();

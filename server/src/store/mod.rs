@@ -23,7 +23,7 @@ use std::{
 pub use embedded::{Embedded, FORMAT, backup, check, restore};
 pub(crate) use keeper::{Keeper, KeeperThread, StoreCounts};
 pub use memory::Memory;
-pub(crate) use rows::StoredBudget;
+pub(crate) use rows::{Balance, StoredBudget};
 pub(crate) use start::{Begun, Kept, begin, gather};
 
 /// The tables.

@@ -2,9 +2,10 @@
 //! older one wrote. Declarations and changes are those of the wire. Layout and numbers are told in docs/store.md.
 
 mod balance;
+mod declarations;
 mod learned;
 
-use std::{num::NonZeroU64, sync::Arc, time::Duration};
+use std::{num::NonZeroU64, time::Duration};
 
 use permitd_budget::{Amounts, Priority, SavedPermit, Time};
 use permitd_proto::v1;
@@ -19,8 +20,8 @@ use crate::{
     wire::{budget, encode},
 };
 
-pub(super) use balance::read_balance;
-pub(crate) use balance::write_balance;
+pub(crate) use balance::{Balance, write_balance};
+pub(super) use declarations::Declarations;
 
 pub(super) const SEAL: &[u8] = b"seal";
 pub(super) const IDS: &[u8] = b"ids";
@@ -68,7 +69,7 @@ pub(crate) fn read_budget(value: &[u8]) -> Option<StoredBudget> {
 fn read_declared(written: &v1::Budget, by_admin: bool) -> Option<(BudgetName, Declared)> {
     let (name, spec) = budget::read(written).ok()?;
     let source = if by_admin { Source::Admin } else { Source::Config };
-    Some((name, Declared { spec: Arc::new(spec), etag: written.etag.clone(), source }))
+    Some((name, Declared { spec, etag: written.etag.clone(), source }))
 }
 
 /// Everything of a budget goes.
@@ -261,7 +262,7 @@ mod tests {
     fn rows_are_read_back() {
         let limits = vec![LimitSpec::rate("requests", 60, Duration::from_secs(60)), LimitSpec::in_flight(5)];
         let spec = BudgetSpec { limits, ..BudgetSpec::default() }.check().expect("makes sense");
-        let declared = Declared { spec: Arc::new(spec), etag: "e".to_owned(), source: Source::Admin };
+        let declared = Declared { spec, etag: "e".to_owned(), source: Source::Admin };
         let name: BudgetName = "anthropic/prod".parse().expect("a name");
         let stored =
             StoredBudget { name: name.clone(), declared: declared.clone(), paused: true, deleted: false };

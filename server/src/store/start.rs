@@ -1,12 +1,12 @@
 //! What a new process finds in the store, and how it begins: with everything that was kept, on a clock that goes on from the last.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, num::NonZeroUsize, thread};
 
-use permitd_budget::{Resumed, SavedBudget, SavedPermit};
+use permitd_budget::{Resumed, SavedPermit};
 
 use super::{
     EachRow, Store, StoreError, Table, Write,
-    rows::{self, IDS, PULSE, SEAL, StoredBudget},
+    rows::{self, Balance, Declarations, IDS, PULSE, SEAL, StoredBudget},
 };
 use crate::{
     audit::Entry,
@@ -21,7 +21,7 @@ pub(crate) struct Kept {
     pulse: Option<Pulse>,
     /// The largest id that a budget ever had.
     pub(crate) ids: u32,
-    pub(crate) budgets: BTreeMap<u32, (StoredBudget, Option<SavedBudget>, Vec<SavedPermit>)>,
+    pub(crate) budgets: BTreeMap<u32, (StoredBudget, Option<Balance>, Vec<SavedPermit>)>,
     /// The audit trail, the oldest first.
     pub(crate) changes: Vec<Entry>,
 }
@@ -70,31 +70,69 @@ pub(crate) fn gather(
     each: impl FnOnce(&mut EachRow<'_>) -> Result<(), StoreError>,
 ) -> Result<Kept, StoreError> {
     let mut kept = Kept::default();
-    let (mut balances, mut permits) = (BTreeMap::new(), BTreeMap::<u32, Vec<SavedPermit>>::new());
+    let (mut budgets, mut balances) = (Vec::new(), Vec::new());
+    let mut permits = BTreeMap::<u32, Vec<SavedPermit>>::new();
     each(&mut |table, key, value| {
         let found = match table {
             Table::Meta => kept.read_meta(key, value),
-            Table::Budgets => id(key).zip(rows::read_budget(value)).map(|(id, stored)| {
-                kept.budgets.insert(id, (stored, None, Vec::new()));
-            }),
-            Table::Balances => id(key).zip(rows::read_balance(value)).map(|(id, balance)| {
-                balances.insert(id, balance);
-            }),
+            // They are many, and read below.
+            Table::Budgets => id(key).map(|id| budgets.push((id, Box::from(value)))),
+            Table::Balances => id(key).map(|id| balances.push((id, Box::from(value)))),
             Table::Permits => rows::read_permit(key, value).map(|(id, permit)| {
                 permits.entry(id).or_default().push(permit);
             }),
             Table::Changes => rows::read_change(key, value).map(|entry| kept.changes.push(entry)),
         };
-        found.ok_or_else(|| {
-            let key: String = key.iter().map(|byte| format!("{byte:02x}")).collect();
-            StoreError::damaged("the store", format!("row {key} of {} makes no sense", table.name()))
-        })
+        found.ok_or_else(|| makes_no_sense(table, key))
     })?;
-    for (id, (_, balance, of_budget)) in &mut kept.budgets {
-        *balance = balances.remove(id);
-        *of_budget = permits.remove(id).unwrap_or_default();
-    }
+    let budgets = read_all(budgets, || {
+        let mut declarations = Declarations::default();
+        move |row: Box<[u8]>| declarations.read(&row)
+    });
+    let budgets = budgets.map_err(|id| makes_no_sense(Table::Budgets, &id.to_be_bytes()))?;
+    let balances = read_all(balances, || Balance::read);
+    let balances = balances.map_err(|id| makes_no_sense(Table::Balances, &id.to_be_bytes()))?;
+    let mut balances: BTreeMap<u32, Balance> = balances.into_iter().collect();
+    let with_the_rest = |(id, stored)| {
+        let rest = (balances.remove(&id), permits.remove(&id).unwrap_or_default());
+        (id, (stored, rest.0, rest.1))
+    };
+    kept.budgets = budgets.into_iter().map(with_the_rest).collect();
     Ok(kept)
+}
+
+fn makes_no_sense(table: Table, key: &[u8]) -> StoreError {
+    let key: String = key.iter().map(|byte| format!("{byte:02x}")).collect();
+    StoreError::damaged("the store", format!("row {key} of {} makes no sense", table.name()))
+}
+
+/// Reads rows, on all processors where there are many: that is most of a start with very many budgets. Each thread gets a reader of its
+/// own. The error is the id of a row that makes no sense.
+fn read_all<T: Send, R: FnMut(Box<[u8]>) -> Option<T>>(
+    rows: Vec<(u32, Box<[u8]>)>,
+    reader: impl Fn() -> R + Sync,
+) -> Result<Vec<(u32, T)>, u32> {
+    /// Fewer are read sooner than a thread is begun.
+    const PART_MIN: usize = 1_000;
+    let threads = thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    let part = rows.len().div_ceil(threads).max(PART_MIN);
+    let read_part = |rows: Vec<(u32, Box<[u8]>)>| {
+        let mut read = reader();
+        rows.into_iter().map(|(id, row)| Ok((id, read(row).ok_or(id)?))).collect::<Result<Vec<_>, u32>>()
+    };
+    let mut rest = rows;
+    thread::scope(|scope| {
+        let mut others = Vec::new();
+        while rest.len() > part {
+            let last = rest.split_off(rest.len() - part);
+            others.push(scope.spawn(|| read_part(last)));
+        }
+        let mut all = read_part(rest)?;
+        for other in others.into_iter().rev() {
+            all.extend(other.join().expect("reading does not panic")?);
+        }
+        Ok(all)
+    })
 }
 
 impl Kept {

@@ -286,7 +286,7 @@ pub(crate) fn read_time(field: &str, time: &Timestamp) -> Result<Time, Fault> {
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::BTreeMap, sync::Arc};
+    use std::collections::BTreeMap;
 
     use tonic::Code;
     use tonic_types::StatusExt as _;
@@ -361,7 +361,7 @@ mod tests {
         };
         let (name, spec) = read(&declared).expect("makes sense");
         let written =
-            write(&name, &Declared { spec: Arc::new(spec), etag: "e".to_owned(), source: Source::Admin });
+            write(&name, &Declared { spec, etag: "e".to_owned(), source: Source::Admin });
         assert_eq!(written, declared);
     }
 

@@ -97,6 +97,40 @@ async fn a_crash_mints_nothing() {
     }
 }
 
+/// Goal: a budget that nobody asks for anything is as it was after any number of processes, however each of them ended, and one that
+/// nobody ever asked is full.
+#[tokio::test]
+async fn processes_that_nobody_asks_change_nothing() {
+    let disk = Memory::default();
+    let server = Server::start_on(&disk).await;
+    server.set("used", vec![rate("requests", 20, DAY)]).await;
+    server.set("new", vec![rate("requests", 20, DAY)]).await;
+    for _ in 0..12 {
+        server.granted(ask("used")).await;
+    }
+    server.stop().await;
+    let mut disk = disk;
+    for orderly in [true, false, true, false] {
+        let idle = Server::start_on(&disk).await;
+        assert_eq!([idle.level("used", "requests").await, idle.level("new", "requests").await], [8, 20]);
+        match orderly {
+            true => idle.stop().await,
+            false => {
+                disk = disk.copy();
+                idle.stop().await;
+            }
+        }
+    }
+    let last = Server::start_on(&disk).await;
+    for (key, left) in [("used", 8), ("new", 20)] {
+        for _ in 0..left {
+            last.granted(ask(key)).await;
+        }
+        last.try_granted_now(ask(key)).await.expect_err("no more than was left");
+    }
+    last.stop().await;
+}
+
 /// Goal: permits in flight survive a crash: they hold their slots until they are reported, and those of dead clients expire.
 #[tokio::test]
 async fn permits_survive_a_crash() {

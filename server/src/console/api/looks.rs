@@ -1,6 +1,6 @@
 //! What is seen: all budgets and pools, one of them, and who changed what.
 
-use std::{collections::HashSet, sync::Arc, time::SystemTime};
+use std::{collections::HashSet, time::SystemTime};
 
 use axum::{
     extract::{Query, State, rejection::QueryRejection},
@@ -141,7 +141,6 @@ pub(super) async fn schedule(
 }
 
 fn course_json(spec: CheckedSpec) -> Value {
-    let spec = Arc::new(spec);
     let (from, zone) = (wall(), spec.schedule.first().map(|entry| &*entry.hours.zone));
     let until = from.saturating_add(AHEAD).unwrap_or(Timestamp::MAX);
     let told = course(&spec, from, until, STRETCHES);

@@ -1,6 +1,6 @@
 //! Sound input for fuzzing.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use permitd_budget::{Acquired, Budget, BudgetSpec, LimitSpec, Window};
 
@@ -32,7 +32,7 @@ fn sound_writes() -> Vec<Write> {
     }
     let (balance, permits) = heart.save(NOW, false);
     let name: BudgetName = "p/k".parse().expect("a name");
-    let declared = Declared { spec: Arc::new(spec), etag: "e".to_owned(), source: Source::Admin };
+    let declared = Declared { spec, etag: "e".to_owned(), source: Source::Admin };
     let stored = StoredBudget { name, declared, paused: false, deleted: false };
     let mut writes = vec![rows::put_budget(1, &stored), rows::write_balance(1, &balance)];
     writes.extend(permits.iter().map(|(slot, permit)| rows::put_permit(1, *slot, permit.as_ref())));

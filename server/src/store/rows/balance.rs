@@ -151,7 +151,32 @@ pub(crate) fn write_balance(id: u32, saved: &SavedBudget) -> Write {
     Write::Put(Table::Balances, id.to_be_bytes().to_vec(), row.encode_to_vec())
 }
 
-pub(crate) fn read_balance(value: &[u8]) -> Option<SavedBudget> {
+/// What is left of a budget as it was written, and found to make sense. It takes a part of the room that it takes when it is read, and
+/// is needed only when somebody asks the budget for something.
+#[derive(Clone, Debug)]
+pub(crate) struct Balance {
+    row: Box<[u8]>,
+    holds_back: bool,
+}
+
+impl Balance {
+    /// `None` if the row makes no sense.
+    pub(crate) fn read(row: Box<[u8]>) -> Option<Self> {
+        let holds_back = read_balance(&row)?.exhausted.is_some();
+        Some(Self { row, holds_back })
+    }
+
+    pub(crate) fn saved(&self) -> SavedBudget {
+        read_balance(&self.row).expect("it made sense before")
+    }
+
+    /// Whether the provider's quota was used up.
+    pub(crate) fn holds_back(&self) -> bool {
+        self.holds_back
+    }
+}
+
+fn read_balance(value: &[u8]) -> Option<SavedBudget> {
     let row = BalanceRow::decode(value).ok()?;
     let limits = row.limits.into_iter().map(LimitRow::read).collect::<Option<Vec<_>>>()?;
     // A limit that was ever in force makes sense.
