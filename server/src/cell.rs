@@ -25,8 +25,8 @@ use std::{
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use permitd_budget::{
-    Acquired, Event, Grant, PermitKey, Place, Reason, Report, Reported, Request, Snapshot, Standing,
-    Ticket, Time,
+    Acquired, Event, Grant, PermitKey, Place, Reason, Report, Reported, Request, Snapshot, Standing, Ticket,
+    Time,
 };
 
 use crate::{
@@ -320,7 +320,8 @@ impl Cell {
             return;
         }
         // When it came here is what its report will say, too.
-        let call = permit.and_then(|permit| self.footing.contention.lock(&self.state).heart.if_awake()?.call_of(permit));
+        let call = permit
+            .and_then(|permit| self.footing.contention.lock(&self.state).heart.if_awake()?.call_of(permit));
         self.record(call.map_or(asked, |call| asked_at(&call)), request);
     }
 
@@ -385,7 +386,9 @@ impl Cell {
 
     /// Gives the permit another ttl, until then; `None` if it ended, or if the budget is another server's.
     pub(crate) fn extend(&self, permit: PermitKey) -> Option<Time> {
-        self.with(|state, now, _| if state.is_away() { None } else { state.heart.awake().extend(now, permit) })
+        self.with(
+            |state, now, _| if state.is_away() { None } else { state.heart.awake().extend(now, permit) },
+        )
     }
 
     /// Whether the budget is another server's.

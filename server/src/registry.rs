@@ -85,7 +85,16 @@ impl Registry {
         // Etags of an earlier process must not match by accident.
         let (sorted, deleted) = (BTreeMap::new(), BTreeMap::new());
         let (seats, ids_end, end) = (BTreeSet::new(), u32::MAX, Time::MAX);
-        let index = Index { sorted, deleted, ids: 0, ids_end, seats, end, etags: rand::random(), specs: Specs::default() };
+        let index = Index {
+            sorted,
+            deleted,
+            ids: 0,
+            ids_end,
+            seats,
+            end,
+            etags: rand::random(),
+            specs: Specs::default(),
+        };
         let index = Mutex::new(index);
         let (by_name, by_id) = (DashMap::default(), DashMap::default());
         let draining = AtomicBool::new(false);

@@ -44,7 +44,9 @@ impl Cell {
         }
         rows.extend(stored.map(|stored| rows::put_budget(self.id, &stored)));
         // What was asked nothing is as it was written down, or full.
-        let Some(heart) = state.heart.if_awake() else { return CellSave { declared_anew, permits: Vec::new() } };
+        let Some(heart) = state.heart.if_awake() else {
+            return CellSave { declared_anew, permits: Vec::new() };
+        };
         let (balance, permits) = heart.save(self.footing.clock.now(), last);
         drop(state);
         rows.push(rows::write_balance(self.id, &balance));

@@ -70,7 +70,8 @@ impl State {
     ) -> Result<Acquired, NotTaken> {
         let trace = request.waiter.trace.clone();
         let taken = self.check_life();
-        let answer = taken.and_then(|()| self.heart.awake().acquire(now, request, events).map_err(NotTaken::Refused));
+        let answer =
+            taken.and_then(|()| self.heart.awake().acquire(now, request, events).map_err(NotTaken::Refused));
         self.note_answer(now, trace, &answer);
         answer
     }

@@ -128,9 +128,10 @@ impl Used {
             return;
         }
         let spec = self.cell.in_force().spec;
-        let current = self.sent.as_ref().is_some_and(|sent| {
-            sent.divisor == divisor && sent.spec.is(&spec) && now < sent.renew
-        });
+        let current = self
+            .sent
+            .as_ref()
+            .is_some_and(|sent| sent.divisor == divisor && sent.spec.is(&spec) && now < sent.renew);
         if current {
             return;
         }

@@ -360,8 +360,7 @@ mod tests {
             ..budget(vec![])
         };
         let (name, spec) = read(&declared).expect("makes sense");
-        let written =
-            write(&name, &Declared { spec, etag: "e".to_owned(), source: Source::Admin });
+        let written = write(&name, &Declared { spec, etag: "e".to_owned(), source: Source::Admin });
         assert_eq!(written, declared);
     }
 

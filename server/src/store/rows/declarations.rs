@@ -77,7 +77,8 @@ impl Declarations {
                         self.buffer.extend_from_slice(value);
                     } else {
                         let value = (field == number(field >> 3)).then(|| reader.number())??;
-                        prost::encode_length_delimiter(usize::try_from(value).ok()?, &mut self.buffer).ok()?;
+                        prost::encode_length_delimiter(usize::try_from(value).ok()?, &mut self.buffer)
+                            .ok()?;
                     }
                 }
             }
