@@ -26,6 +26,15 @@ pub(crate) struct Server {
     config: PathBuf,
 }
 
+/// Bytes of memory that a process has in use.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Memory {
+    /// Its own, which nothing else can have.
+    pub(crate) own: u64,
+    /// Of its program and other files: as much of them as it has looked at, and the system may take back.
+    pub(crate) files: u64,
+}
+
 impl Server {
     /// Starts it with this configuration, without a store and without an HTTP port.
     pub(crate) fn start(binary: &Path, config: &str) -> Result<Self, Error> {
@@ -91,6 +100,17 @@ impl Server {
     /// Bytes of memory that it has in use now.
     pub(crate) fn resident(&self) -> Result<u64, Error> {
         resident_of(&self.child.id().to_string())
+    }
+
+    /// The same, by what it is.
+    pub(crate) fn memory(&self) -> Result<Memory, Error> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
+        let bytes = |name: &'static str| -> Result<u64, Error> {
+            let line = status.lines().find_map(|line| line.strip_prefix(name)).ok_or(name)?;
+            let kib: u64 = line.trim_start_matches(':').split_whitespace().next().ok_or(name)?.parse()?;
+            Ok(kib * 1024)
+        };
+        Ok(Memory { own: bytes("RssAnon")?, files: bytes("RssFile")? })
     }
 }
 

@@ -82,10 +82,10 @@ pub(crate) struct TelemetryArguments {
     /// Budgets that the load goes round.
     #[arg(long, default_value_t = 10_000)]
     budgets: usize,
-    /// Of so many requests one is traced, as server.telemetry.sample_one_in.
-    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
+    /// Of so many requests one is traced, as server.telemetry.sample_one_in; 0 for none.
+    #[arg(long, default_value_t = 100)]
     sample_one_in: u32,
-    /// Seconds between two scrapes, as in the Prometheus configuration of docs/operations.md.
+    /// Seconds between two scrapes, as in the Prometheus configuration of docs/operations.md; 0 for none.
     #[arg(long, default_value_t = 15.0)]
     scrape_every: f64,
 }

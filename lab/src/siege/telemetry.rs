@@ -1,5 +1,6 @@
 //! What it costs to be watched: a server whose metrics are scraped and whose spans go to a collector, beside one of which nobody asks
-//! anything. The two take turns under the same load. Counting itself can't be switched off; it is in both.
+//! anything. The two take turns under the same load. Counting itself can't be switched off; it is in both. Where neither is watched, the
+//! difference is what the measurement itself is off by.
 
 use std::{
     fmt,
@@ -25,7 +26,7 @@ use super::Error;
 use crate::{
     bench::{self, Place, Plan, median},
     http,
-    server::Server,
+    server::{Memory, Server},
 };
 
 /// Calls of each budget before anything counts: each remembers its last 1,024 answers, and only when it does is what two servers need the
@@ -43,9 +44,9 @@ pub struct Telemetry {
     pub turn: Duration,
     /// Budgets that the load goes round.
     pub budgets: usize,
-    /// Of so many requests one is traced.
+    /// Of so many requests one is traced; 0 for none.
     pub sample_one_in: u32,
-    /// Between two scrapes.
+    /// Between two scrapes; zero for none.
     pub scrape_every: Duration,
 }
 
@@ -66,8 +67,8 @@ struct Seen {
     rates: Vec<f64>,
     /// CPU seconds of the server for an item, of each turn.
     costs: Vec<f64>,
-    /// Bytes of memory at the end.
-    resident: u64,
+    /// Memory after each round.
+    memory: Vec<Memory>,
 }
 
 impl Telemetry {
@@ -79,11 +80,18 @@ impl Telemetry {
         let Self { rounds, sample_one_in, scrape_every, .. } = self;
         let watcher = Watcher::default();
         let collector = watcher.collect()?;
+        let (are_traced, are_scraped) = (sample_one_in > 0, !scrape_every.is_zero());
         let telemetry =
             format!("[server.telemetry]\notlp = \"http://{collector}\"\nsample_one_in = {sample_one_in}\n");
+        let telemetry = if are_traced { telemetry } else { String::new() };
         let alone = Server::start(binary, &self.config(""))?;
-        let watched = Server::with_http(binary, &self.config(&telemetry))?;
-        watcher.scrape(watched.http.ok_or("no HTTP port")?, scrape_every);
+        let watched = match are_scraped {
+            true => Server::with_http(binary, &self.config(&telemetry))?,
+            false => Server::start(binary, &self.config(&telemetry))?,
+        };
+        if let Some(http) = watched.http {
+            watcher.scrape(http, scrape_every);
+        }
         let (mut one, mut other) = (Seen::default(), Seen::default());
         progress("until every budget has been busy");
         self.warm_up(&alone)?;
@@ -92,9 +100,11 @@ impl Telemetry {
             progress(&format!("round {round} of {rounds}"));
             one.add(self, &alone)?;
             other.add(self, &watched)?;
+            one.memory.push(alone.memory()?);
+            other.memory.push(watched.memory()?);
         }
         let (spans, scrapes) = watcher.counted();
-        if spans == 0 || scrapes == 0 {
+        if are_traced && spans == 0 || are_scraped && scrapes == 0 {
             return Err(format!("{spans} spans and {scrapes} scrapes: nobody watched").into());
         }
         Ok(Told { telemetry: self, alone: one, watched: other, spans, scrapes })
@@ -130,7 +140,6 @@ impl Seen {
         let before = server.cpu()?;
         let rate = bench::sessions(&[Place::of_all(server.address, budgets)], &telemetry.plan())?;
         let spent = server.cpu()?.saturating_sub(before);
-        self.resident = server.resident()?;
         self.rates.push(rate);
         // The load also runs for a fifth of a turn before it is counted.
         self.costs.push(spent.as_secs_f64() / (rate * turn.as_secs_f64() * 1.2));
@@ -220,23 +229,36 @@ impl fmt::Display for Told {
              scraped every {scrape_every:?} ({} times); medians",
             self.spans, self.scrapes
         )?;
-        writeln!(f, "{:<22} {:>12} {:>16} {:>12}", "", "items/s", "server us/item", "resident")?;
+        writeln!(f, "{:<22} {:>12} {:>16} {:>12} {:>12}", "", "items/s", "server us/item", "memory", "code")?;
         for (who, seen) in [("nobody asks", &self.alone), ("metrics and traces", &self.watched)] {
             let (rate, cost) = (median(seen.rates.iter().copied()), median(seen.costs.iter().copied()) * 1e6);
-            let mib = seen.resident as f64 / f64::from(1 << 20);
-            writeln!(f, "{who:<22} {rate:>12.0} {cost:>16.3} {mib:>8.1} MiB")?;
+            let of = |bytes: fn(&Memory) -> u64| median(seen.memory.iter().map(|memory| mib(bytes(memory))));
+            let (own, files) = (of(|memory| memory.own), of(|memory| memory.files));
+            writeln!(f, "{who:<22} {rate:>12.0} {cost:>16.3} {own:>8.1} MiB {files:>8.1} MiB")?;
         }
         let more = |of: fn(&Seen) -> &Vec<f64>| {
             let [watched, alone] = [&self.watched, &self.alone].map(|seen| median(of(seen).iter().copied()));
             watched / alone * 100.0 - 100.0
         };
-        let mib = (self.watched.resident as f64 - self.alone.resident as f64) / f64::from(1 << 20);
+        let differences = |bytes: fn(&Memory) -> u64| -> Vec<f64> {
+            let pairs = self.watched.memory.iter().zip(&self.alone.memory);
+            pairs.map(|(watched, alone)| mib(bytes(watched)) - mib(bytes(alone))).collect()
+        };
+        let own = differences(|memory| memory.own);
+        let (least, most) =
+            own.iter().fold((f64::MAX, f64::MIN), |(least, most), one| (least.min(*one), most.max(*one)));
         writeln!(
             f,
-            "{:<22} {:>+10.1} % {:>+14.1} % {mib:>+8.1} MiB",
+            "{:<22} {:>+10.1} % {:>+14.1} % {:>+8.1} MiB {:>+8.1} MiB; memory from {least:+.1} to {most:+.1} MiB",
             "what that costs",
             more(|seen| &seen.rates),
-            more(|seen| &seen.costs)
+            more(|seen| &seen.costs),
+            median(own.iter().copied()),
+            median(differences(|memory| memory.files)),
         )
     }
+}
+
+fn mib(bytes: u64) -> f64 {
+    bytes as f64 / f64::from(1 << 20)
 }

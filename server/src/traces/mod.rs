@@ -10,15 +10,12 @@ mod span;
 
 use std::{sync::Arc, time::Duration};
 
-use opentelemetry::{InstrumentationScope, KeyValue};
+use opentelemetry::KeyValue;
 use opentelemetry_otlp::{
     ExporterBuildError, SpanExporter, WithExportConfig as _, WithTonicConfig as _,
     tonic_types::transport::ClientTlsConfig,
 };
-use opentelemetry_sdk::{
-    Resource,
-    trace::{SpanData, SpanExporter as _},
-};
+use opentelemetry_sdk::{Resource, trace::SpanExporter as _};
 use parking_lot::Mutex;
 
 pub(crate) use self::span::{Ended, Trace};
@@ -41,7 +38,6 @@ pub(super) struct Exporter {
     queue: Arc<Queue>,
     /// Until it is told to finish.
     sending: Mutex<Option<Sending>>,
-    scope: InstrumentationScope,
     clock: Clock,
     /// Of requests that carry no context, one in so many is sampled; 0 for none.
     sample_one_in: u32,
@@ -65,15 +61,9 @@ impl Traces {
         exporter
             .set_resource(&Resource::builder().with_service_name("permitd").with_attribute(version).build());
         let (queue, sending) = Queue::start(exporter);
-        let scope = InstrumentationScope::builder("permitd").with_version(env!("CARGO_PKG_VERSION")).build();
         let sample_one_in = config.sample_one_in;
-        Ok(Self(Some(Arc::new(Exporter {
-            queue,
-            sending: Mutex::new(Some(sending)),
-            scope,
-            clock,
-            sample_one_in,
-        }))))
+        let exporter = Exporter { queue, sending: Mutex::new(Some(sending)), clock, sample_one_in };
+        Ok(Self(Some(Arc::new(exporter))))
     }
 
     /// The span of a request, if it is sampled: by its context, else by chance.
@@ -93,11 +83,5 @@ impl Traces {
         if let Some(sending) = sending {
             sending.finish().await;
         }
-    }
-}
-
-impl Exporter {
-    fn send(&self, span: SpanData) {
-        self.queue.put(span);
     }
 }

@@ -9,7 +9,7 @@ use std::{
 };
 
 use opentelemetry::{
-    KeyValue,
+    InstrumentationScope, KeyValue,
     trace::{SpanContext, SpanId, SpanKind, Status, TraceFlags, TraceId, TraceState},
 };
 use opentelemetry_sdk::trace::{SpanData, SpanEvents, SpanLinks};
@@ -20,20 +20,36 @@ use crate::{config::priority_name, wire::decode::Ask};
 
 /// What every span is called.
 const NAME: &str = "permitd.acquire";
+/// Attributes of a span.
+const ATTRIBUTES_MAX: usize = 9;
 
 /// A sampled acquire.
 #[derive(Debug)]
 pub(crate) struct Trace {
     exporter: Arc<Exporter>,
+    asked: Arc<Asked>,
+    has_ended: AtomicBool,
+}
+
+/// What was asked for, and when.
+#[derive(Debug)]
+struct Asked {
     trace_id: u128,
     parent: Option<u64>,
     began: Time,
-    budget: String,
+    budget: Box<str>,
     tenant: Box<str>,
     model: Box<str>,
     priority: Priority,
     permits: u32,
-    has_ended: AtomicBool,
+}
+
+/// An acquire that has ended, on its way to the collector. A tenth of what it is written as, which is put off until it is sent.
+#[derive(Debug)]
+pub(super) struct Span {
+    asked: Arc<Asked>,
+    at: Time,
+    ended: Ended,
 }
 
 /// How an acquire ended.
@@ -63,34 +79,34 @@ impl Trace {
         ask: &Ask<'_>,
     ) -> Self {
         let key = if key.is_empty() { crate::config::DEFAULT_KEY } else { key };
-        Self {
+        let asked = Asked {
             trace_id: parent.map_or_else(rand::random, |parent| parent.trace_id),
             parent: parent.map(|parent| parent.span_id),
             began: exporter.clock.now(),
-            exporter,
-            budget: format!("{provider}/{key}"),
+            budget: format!("{provider}/{key}").into(),
             tenant: ask.tenant.into(),
             model: ask.model.into(),
             priority: ask.priority,
             permits: ask.count.max(1),
-            has_ended: AtomicBool::new(false),
-        }
+        };
+        Self { exporter, asked: Arc::new(asked), has_ended: AtomicBool::new(false) }
     }
 
     /// Of the whole trace.
     pub(crate) fn trace_id(&self) -> u128 {
-        self.trace_id
+        self.asked.trace_id
     }
 
     pub(crate) fn priority(&self) -> Priority {
-        self.priority
+        self.asked.priority
     }
 
     /// Sends the span, the first time.
     pub(crate) fn end(&self, at: Time, ended: Ended) {
         if !self.has_ended.swap(true, Ordering::AcqRel) {
             // A budget reads its clock before it takes what was begun meanwhile.
-            self.exporter.send(self.span(at.max(self.began), ended));
+            let at = at.max(self.asked.began);
+            self.exporter.queue.put(Span { asked: Arc::clone(&self.asked), at, ended });
         }
     }
 
@@ -98,40 +114,45 @@ impl Trace {
     pub(crate) fn forget(&self) {
         self.has_ended.store(true, Ordering::Release);
     }
+}
 
-    fn span(&self, at: Time, ended: Ended) -> SpanData {
-        let mut attributes = vec![
-            KeyValue::new("permitd.budget", self.budget.clone()),
-            KeyValue::new("permitd.tenant", self.tenant.to_string()),
-            KeyValue::new("permitd.priority", priority_name(self.priority)),
-            KeyValue::new("permitd.permits", i64::from(self.permits)),
-        ];
-        if !self.model.is_empty() {
-            attributes.push(KeyValue::new("permitd.model", self.model.to_string()));
+impl Drop for Trace {
+    fn drop(&mut self) {
+        self.end(self.exporter.clock.now(), Ended::Cancelled);
+    }
+}
+
+impl Span {
+    /// As the collector gets it.
+    pub(super) fn write(self, scope: &InstrumentationScope) -> SpanData {
+        let Self { asked, at, ended } = self;
+        let mut attributes = Vec::with_capacity(ATTRIBUTES_MAX);
+        attributes.extend([
+            KeyValue::new("permitd.budget", asked.budget.to_string()),
+            KeyValue::new("permitd.tenant", asked.tenant.to_string()),
+            KeyValue::new("permitd.priority", priority_name(asked.priority)),
+            KeyValue::new("permitd.permits", i64::from(asked.permits)),
+        ]);
+        if !asked.model.is_empty() {
+            attributes.push(KeyValue::new("permitd.model", asked.model.to_string()));
         }
         let status = tell(ended, &mut attributes);
-        let (trace_id, span_id) = (TraceId::from(self.trace_id), SpanId::from(rand::random::<u64>()));
+        let (trace_id, span_id) = (TraceId::from(asked.trace_id), SpanId::from(rand::random::<u64>()));
         SpanData {
             span_context: SpanContext::new(trace_id, span_id, TraceFlags::SAMPLED, false, TraceState::NONE),
-            parent_span_id: self.parent.map_or(SpanId::INVALID, SpanId::from),
-            parent_span_is_remote: self.parent.is_some(),
+            parent_span_id: asked.parent.map_or(SpanId::INVALID, SpanId::from),
+            parent_span_is_remote: asked.parent.is_some(),
             span_kind: SpanKind::Server,
             name: NAME.into(),
-            start_time: wall(self.began),
+            start_time: wall(asked.began),
             end_time: wall(at),
             attributes,
             dropped_attributes_count: 0,
             events: SpanEvents::default(),
             links: SpanLinks::default(),
             status,
-            instrumentation_scope: self.exporter.scope.clone(),
+            instrumentation_scope: scope.clone(),
         }
-    }
-}
-
-impl Drop for Trace {
-    fn drop(&mut self) {
-        self.end(self.exporter.clock.now(), Ended::Cancelled);
     }
 }
 
@@ -162,4 +183,22 @@ fn tell(ended: Ended, attributes: &mut Vec<KeyValue>) -> Status {
 
 fn wall(time: Time) -> SystemTime {
     UNIX_EPOCH + Duration::from_nanos(time.as_nanos())
+}
+
+#[cfg(test)]
+impl Span {
+    /// One that says nothing.
+    pub(super) fn nothing() -> Self {
+        let asked = Asked {
+            trace_id: 1,
+            parent: None,
+            began: Time::ZERO,
+            budget: "p/k".into(),
+            tenant: "".into(),
+            model: "".into(),
+            priority: Priority::Standard,
+            permits: 1,
+        };
+        Self { asked: Arc::new(asked), at: Time::ZERO, ended: Ended::Cancelled }
+    }
 }
