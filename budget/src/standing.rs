@@ -84,7 +84,9 @@ impl<W: Clone> Budget<W> {
         }
     }
 
-    fn halts(&self, now: Time) -> Vec<Halt> {
+    /// What holds back the whole of it.
+    #[must_use]
+    pub fn halts(&self, now: Time) -> Vec<Halt> {
         let paused = self.paused.then_some(Halt::Paused);
         let exhausted = self.feedback.exhausted(now).map(Halt::Exhausted);
         let frozen = self.feedback.frozen(now).map(Halt::Frozen);

@@ -25,8 +25,8 @@ use std::{
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use permitd_budget::{
-    Acquired, Event, Grant, PermitKey, Place, Reason, Report, Reported, Request, Snapshot, Standing, Ticket,
-    Time,
+    Acquired, Event, Grant, Halt, PermitKey, Place, Reason, Report, Reported, Request, Snapshot, Standing,
+    Ticket, Time,
 };
 
 use crate::{
@@ -188,6 +188,13 @@ impl Cell {
         let now = self.footing.clock.now();
         let snapshot = state.heart.look(|heart| heart.snapshot(now));
         (snapshot, state.exemplars.get_or_insert_default().clone(), now)
+    }
+
+    /// A look at everything, and at what holds back the whole.
+    pub(crate) fn halts(&self) -> (Snapshot, Vec<Halt>) {
+        let mut state = self.footing.contention.lock(&self.state);
+        let now = self.footing.clock.now();
+        state.heart.look(|heart| (heart.snapshot(now), heart.halts(now)))
     }
 
     /// A look at everything, and at who waits and why, of the same moment.

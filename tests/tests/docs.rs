@@ -11,9 +11,10 @@ use std::{
 use permitd_proto::v1::AcquireRequest;
 use permitd_tests::{Folder, Permitd, ask, http_get};
 
-/// A budget and one in shadow mode, so that the metrics of both are served.
+/// A budget, one in shadow mode and a pool, so that the metrics of all are served.
 const CONFIG: &str = "[budgets.\"p/k\"]\nlimits = [\"in_flight=1\", \"tokens=5/1m\"]\n\
-                      [budgets.\"p/tried\"]\nshadow = true\nlimits = [\"tokens=5/1m\"]\n";
+                      [budgets.\"p/tried\"]\nshadow = true\nlimits = [\"tokens=5/1m\"]\n\
+                      [pools.\"p/any\"]\nmembers = [\"p/k\"]\n";
 /// Wrong usage, in every command.
 const WRONG_USAGE: i32 = 2;
 /// Nobody listens there.
@@ -261,6 +262,7 @@ async fn metrics_are_those_served() {
     // A reason appears when it first happens.
     server.refused(ask("nobody declared")).await;
     server.refused(AcquireRequest { tokens: 6, ..ask("k") }).await;
+    server.refused(AcquireRequest { tokens: 6, ..ask("any") }).await;
     server.granted(AcquireRequest { tokens: 6, ..ask("tried") }).await;
     let served = served_metrics(&http_get(server.http, "/metrics", None).await);
     server.stop().await;

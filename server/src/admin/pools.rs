@@ -32,7 +32,7 @@ pub(super) fn find(
 
 /// A pool and how its members stand.
 pub(super) fn write(registry: &Registry, pool: &Pool) -> v1::Pool {
-    let members = pool.members().map(|(member, granted)| write_member(registry, member, granted));
+    let members = pool.members().map(|(member, counts)| write_member(registry, member, counts.granted));
     let mut members: Vec<_> = members.collect();
     if let Some(next) = pool.next(|at| grants_at_once(&members[at])) {
         members[next].next = true;

@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 use permitd_budget::{LimitSnapshot, Snapshot, Standing, Time};
 use permitd_proto::v1;
 
-pub(crate) use self::passed::passed_over;
+pub(crate) use self::passed::{PASSED_OVER, passed_over, passed_over_for};
 use crate::{config::BudgetName, wire::encode};
 
 /// Everything that is known of a budget at one instant.

@@ -1,6 +1,6 @@
 //! Why a pool passes a member over: what keeps it from granting whoever comes now, whether somebody waits for it or not.
 
-use permitd_budget::LimitSnapshot;
+use permitd_budget::{Halt, LimitSnapshot, Snapshot};
 use permitd_proto::v1::Topic;
 
 use super::{Facts, Finding, held};
@@ -29,14 +29,54 @@ pub(super) fn finding(facts: &Facts<'_>) -> Option<Finding> {
 
 /// In sentences; none if it can grant.
 pub(crate) fn passed_over(facts: &Facts<'_>) -> Vec<String> {
-    if facts.snapshot.shadow.is_some() {
-        return Vec::new();
-    }
     let lines = facts.held_by_limit();
-    let halts = facts.standing.halts.iter().map(|halt| held::halted(facts, *halt).text);
-    let limits = facts.snapshot.limits.iter();
-    let frozen = limits.clone().filter_map(|limit| held::frozen(facts, limit, &lines)).map(|held| held.text);
-    halts.chain(frozen).chain(limits.filter_map(used_up)).collect()
+    let whys = whys(facts.snapshot, &facts.standing.halts);
+    let told = whys.filter_map(|why| match why {
+        Why::Halted(halt) => Some(held::halted(facts, halt).text),
+        Why::Frozen(limit) => held::frozen(facts, limit, &lines).map(|held| held.text),
+        Why::UsedUp(limit) => used_up(limit),
+    });
+    told.collect()
+}
+
+/// In words, for machines; none if it can grant. Of [`PASSED_OVER`].
+pub(crate) fn passed_over_for(snapshot: &Snapshot, halts: &[Halt]) -> Vec<&'static str> {
+    let mut words: Vec<_> = whys(snapshot, halts).map(Why::word).collect();
+    words.sort_unstable();
+    words.dedup();
+    words
+}
+
+/// All words for why a member is passed over. One that is gone has no snapshot that could tell.
+pub(crate) const PASSED_OVER: [&str; 6] = ["exhausted", "frozen", "gone", "limit", "paused", "store"];
+
+/// What keeps a member from granting.
+#[derive(Clone, Copy, Debug)]
+enum Why<'a> {
+    Halted(Halt),
+    Frozen(&'a LimitSnapshot),
+    UsedUp(&'a LimitSnapshot),
+}
+
+impl Why<'_> {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Halted(Halt::Paused) => "paused",
+            Self::Halted(Halt::Exhausted(_)) => "exhausted",
+            Self::Halted(Halt::Frozen(_)) | Self::Frozen(_) => "frozen",
+            Self::Halted(Halt::Store) => "store",
+            Self::UsedUp(_) => "limit",
+        }
+    }
+}
+
+/// What holds one in shadow mode back holds nobody.
+fn whys<'a>(snapshot: &'a Snapshot, halts: &'a [Halt]) -> impl Iterator<Item = Why<'a>> {
+    let limits = snapshot.limits.iter();
+    let frozen = limits.clone().filter(|limit| limit.frozen_until.is_some()).map(Why::Frozen);
+    let used_up = limits.filter(|limit| limit.level <= 0).map(Why::UsedUp);
+    let all = halts.iter().copied().map(Why::Halted).chain(frozen).chain(used_up);
+    all.filter(|_| snapshot.shadow.is_none())
 }
 
 fn used_up(limit: &LimitSnapshot) -> Option<String> {

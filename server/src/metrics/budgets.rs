@@ -14,10 +14,8 @@ use prometheus_client::{
     metrics::{MetricType, counter::ConstCounter, gauge::ConstGauge},
 };
 
+use super::OTHER;
 use crate::{cell::Exemplars, config::BudgetName, registry::Registry};
-
-/// Stands for budgets without series of their own.
-const OTHER: &str = "other";
 
 /// Looks at all budgets, once for everything that is told of them.
 pub(super) struct Looks {

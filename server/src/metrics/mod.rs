@@ -4,6 +4,7 @@
 //! | room | what is there |
 //! |---|---|
 //! | `budgets` | what is told of each budget, and of those without series of their own together |
+//! | `pools` | what is told of each pool and its members |
 //! | `waits` | the histogram of waits, with a trace for each bucket |
 //! | `busy` | what the server itself takes: waits for locks, and messages |
 //! | `cluster` | which servers there are, and what this one owns |
@@ -14,6 +15,7 @@
 mod budgets;
 mod busy;
 mod cluster;
+mod pools;
 mod waits;
 
 use std::{fmt, sync::Arc};
@@ -39,9 +41,13 @@ pub(crate) use self::busy::{Contention, MessageTimes, Stopwatch};
 use self::{
     budgets::{Budgets, Looks},
     cluster::Membership,
+    pools::Pools,
     waits::write_waits,
 };
 use crate::{cluster::Cluster, reading::Unreadable, registry::Registry, store::StoreCounts};
+
+/// Stands for budgets, and pools, without series of their own.
+const OTHER: &str = "other";
 
 /// What an unreadable value would have been, by its place in [`Metrics::unreadable`].
 const PARTS: [&str; 5] = ["wait", "limit", "remaining", "reset", "body"];
@@ -111,6 +117,10 @@ impl Metrics {
         metered.register_collector(Box::new(UnreadableValues(unreadable.clone())));
         let messages = MessageTimes::register(&mut metered);
         registry.contention().register(&mut metered);
+        metered.register_collector(Box::new(Pools {
+            registry: Arc::clone(&registry),
+            members_max: budgets_max,
+        }));
         let looks = Arc::new(Looks::new(registry, budgets_max));
         metered.register_collector(Box::new(Budgets(Arc::clone(&looks))));
         Self {

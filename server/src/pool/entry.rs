@@ -95,6 +95,8 @@ pub(crate) struct Entry<M: Member> {
     trace: Option<Arc<Trace>>,
     /// A member has recorded it.
     is_recorded: bool,
+    /// It is counted among those that wait.
+    is_counted: bool,
     /// Where it stands, by member.
     stands: SmallVec<[Stand<M>; 4]>,
 }
@@ -128,7 +130,7 @@ impl<M: Member> Entry<M> {
     ) -> Self {
         let waiter = Waiter { inbox: Arc::new(Inbox::for_one(inbox)), request_id, trace: None };
         let stands = pool.spec().members.iter().map(|_| Stand::Out).collect();
-        Self { pool, asked, waiter, trace, is_recorded: false, stands }
+        Self { pool, asked, waiter, trace, is_recorded: false, is_counted: false, stands }
     }
 
     /// Asks the members in their order, until one grants at once. `None`: it waits, or a grant is on its way to the inbox.
@@ -136,6 +138,15 @@ impl<M: Member> Entry<M> {
     /// # Errors
     /// What the member says that can serve it soonest, if none takes it.
     pub(crate) fn enter(&mut self, now: Time, find: Find<'_, M>) -> Result<Option<(M, Grant)>, Fault> {
+        let entered = self.ask_all(now, find)?;
+        if entered.is_none() {
+            self.is_counted = true;
+            self.pool.counts().waits();
+        }
+        Ok(entered)
+    }
+
+    fn ask_all(&mut self, now: Time, find: Find<'_, M>) -> Result<Option<(M, Grant)>, Fault> {
         let order = self.pool.order();
         let mut best: Option<(usize, Fault)> = None;
         for (place, &at) in order.iter().enumerate() {
@@ -149,9 +160,10 @@ impl<M: Member> Entry<M> {
                     self.pool.chose(&order[place..]);
                     return Ok(None);
                 }
-                Said::Waits => {}
+                Said::Waits => self.pool.counts().passed_over(at),
                 Said::Served => return Ok(None),
                 Said::No(fault) => {
+                    self.pool.counts().passed_over(at);
                     if best.as_ref().is_none_or(|(_, best)| hope(&fault) < hope(best)) {
                         best = Some((at, fault));
                     }
@@ -301,7 +313,7 @@ impl<M: Member> Entry<M> {
 
     fn served(&mut self, at: usize, member: M, grant: Grant, now: Time) -> (M, Grant) {
         self.record(&member, Some(grant.permit));
-        self.pool.count(at);
+        self.pool.counts().granted(at);
         if let Some(trace) = self.trace.take() {
             let waited = now.since(self.asked.at);
             trace.end(now, Ended::Granted { waited, held_by: None, limit: None });
@@ -317,6 +329,7 @@ impl<M: Member> Entry<M> {
     }
 
     fn refusal(&mut self, at: usize, fault: Fault, now: Time) -> Fault {
+        self.pool.counts().refused(fault.reason());
         if let Some(trace) = self.trace.take() {
             let limit = fault.limit().map(str::to_owned);
             trace.end(now, Ended::Refused { reason: fault.reason(), limit });
@@ -336,6 +349,9 @@ impl<M: Member> Entry<M> {
 impl<M: Member> Drop for Entry<M> {
     fn drop(&mut self) {
         self.leave();
+        if self.is_counted {
+            self.pool.counts().waits_no_more();
+        }
     }
 }
 

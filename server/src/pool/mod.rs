@@ -3,21 +3,17 @@
 //! the first grant is the only one ([`Entry`]).
 
 mod choice;
+mod counts;
 mod entry;
 #[cfg(test)]
 mod tests;
 
-use std::{
-    fmt,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-};
+use std::{fmt, sync::Arc};
 
 use parking_lot::Mutex;
 
 use self::choice::{Choice, Order};
+pub(crate) use self::counts::{Counts, MemberCounts};
 #[cfg(test)]
 use self::entry::Member;
 pub(crate) use self::entry::{Asked, Entry};
@@ -28,8 +24,7 @@ pub(crate) struct Pool {
     name: BudgetName,
     spec: PoolSpec,
     choice: Mutex<Choice>,
-    /// Permits by member.
-    granted: Box<[AtomicU64]>,
+    counts: Counts,
 }
 
 impl fmt::Debug for Pool {
@@ -42,8 +37,8 @@ impl Pool {
     /// As the configuration declares it.
     pub(crate) fn new(name: BudgetName, spec: PoolSpec) -> Arc<Self> {
         let choice = Choice::new(spec.members.iter().map(|member| (member.prefer, member.weight)));
-        let granted = spec.members.iter().map(|_| AtomicU64::new(0)).collect();
-        Arc::new(Self { name, spec, choice: Mutex::new(choice), granted })
+        let counts = Counts::of(spec.members.len());
+        Arc::new(Self { name, spec, choice: Mutex::new(choice), counts })
     }
 
     /// Its name.
@@ -56,10 +51,14 @@ impl Pool {
         &self.spec
     }
 
-    /// Its members, and how many permits each granted through it since it was declared.
-    pub(crate) fn members(&self) -> impl Iterator<Item = (&MemberSpec, u64)> {
-        let granted = self.granted.iter().map(|granted| granted.load(Ordering::Relaxed));
-        self.spec.members.iter().zip(granted)
+    /// What happened in it since it was declared.
+    pub(crate) fn counts(&self) -> &Counts {
+        &self.counts
+    }
+
+    /// Its members, and what each did through it.
+    pub(crate) fn members(&self) -> impl Iterator<Item = (&MemberSpec, MemberCounts)> {
+        self.spec.members.iter().zip(self.counts.members())
     }
 
     /// Whether the budget is a member.
@@ -79,9 +78,5 @@ impl Pool {
     /// The first of those left of an order granted at once.
     fn chose(&self, left: &[usize]) {
         self.choice.lock().granted(left);
-    }
-
-    fn count(&self, member: usize) {
-        self.granted[member].fetch_add(1, Ordering::Relaxed);
     }
 }

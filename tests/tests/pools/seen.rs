@@ -2,7 +2,7 @@
 
 use permitd_proto::v1::{ExplainBudgetRequest, ExplainBudgetResponse, ListPoolsRequest};
 use permitd_server::shown::member_now;
-use permitd_tests::{Peer, ask, soon, tokens};
+use permitd_tests::{Peer, ask, http_get, soon, tokens};
 
 use crate::{IN_ORDER, pool, standing, start};
 
@@ -100,5 +100,45 @@ async fn a_queue_is_told_of() {
     assert_eq!((first.passed_over.len(), first.waiting), (0, 1));
     assert_eq!(member_now(&first), "has a queue");
     assert_eq!(next().await.as_deref(), Some("b"));
+    server.stop().await;
+}
+
+/// Goal: metrics tell which member granted what, who waits, and which members are passed over for what.
+#[tokio::test]
+async fn metrics_tell_of_pools() {
+    let limits = ["in_flight=1", "in_flight=1", "in_flight=1"];
+    let server = start(&pool(limits, IN_ORDER)).await;
+    let told = async |lines: &[&str]| {
+        let text = http_get(server.http, "/metrics", None).await;
+        for line in lines {
+            assert!(text.lines().any(|told| told == *line), "{line} is not in\n{text}");
+        }
+    };
+    server.pause("c").await;
+    let first = server.granted_now(ask("any")).await;
+    server.granted_now(ask("any")).await;
+    let (mut waits, _) = server.waiting(ask("any")).await;
+    told(&[
+        "permitd_pool_grants_total{pool=\"p/any\",provider=\"p\",key=\"a\"} 1",
+        "permitd_pool_grants_total{pool=\"p/any\",provider=\"p\",key=\"b\"} 1",
+        "permitd_pool_grants_total{pool=\"p/any\",provider=\"p\",key=\"c\"} 0",
+        "permitd_pool_passed_over_total{pool=\"p/any\",provider=\"p\",key=\"a\"} 2",
+        "permitd_pool_passed_over_total{pool=\"p/any\",provider=\"p\",key=\"b\"} 1",
+        "permitd_pool_member_passed_over{pool=\"p/any\",provider=\"p\",key=\"a\",reason=\"limit\"} 1",
+        "permitd_pool_member_passed_over{pool=\"p/any\",provider=\"p\",key=\"a\",reason=\"paused\"} 0",
+        "permitd_pool_member_passed_over{pool=\"p/any\",provider=\"p\",key=\"c\",reason=\"paused\"} 1",
+        "permitd_pool_member_passed_over{pool=\"p/any\",provider=\"p\",key=\"c\",reason=\"limit\"} 0",
+        "permitd_pool_waiting{pool=\"p/any\"} 1",
+    ])
+    .await;
+    server.settle(&first).await;
+    waits.permit().await;
+    server.refused_now(ask("any")).await;
+    told(&[
+        "permitd_pool_grants_total{pool=\"p/any\",provider=\"p\",key=\"a\"} 2",
+        "permitd_pool_waiting{pool=\"p/any\"} 0",
+        "permitd_pool_refusals_total{pool=\"p/any\",reason=\"NOT_IN_TIME\"} 1",
+    ])
+    .await;
     server.stop().await;
 }

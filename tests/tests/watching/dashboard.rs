@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::promtool::PROMTOOL;
 
-const CONFIG: &str = "[budgets.\"p/k\"]\nlimits = [\"tokens=5/1m\", \"in_flight=5\"]\n";
+const CONFIG: &str = "[budgets.\"p/k\"]\nlimits = [\"tokens=5/1m\", \"in_flight=5\"]\n[pools.\"p/any\"]\nmembers = [\"p/k\"]\n";
 /// What Grafana puts into queries, and something in its place.
 const VARIABLES: [(&str, &str); 3] = [("$__rate_interval", "5m"), ("$provider", ".*"), ("$key", ".*")];
 
@@ -103,6 +103,7 @@ async fn served() -> BTreeMap<String, BTreeSet<String>> {
     // A reason appears when it first happens.
     server.refused(ask("nobody declared")).await;
     server.refused(tokens("k", 6)).await;
+    server.refused(tokens("any", 6)).await;
     let text = http_get(server.http, "/metrics", None).await;
     server.stop().await;
     let mut metrics: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();

@@ -133,6 +133,7 @@ fn a_grant_on_its_way_is_the_only_one() {
     let permit = grant.permit;
     assert!(entry.granted(cell, grant, now).is_none(), "it left");
     super::Member::give_back(&world.hearts[1], permit);
+    drop(entry);
     world.check();
 }
 

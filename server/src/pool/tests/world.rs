@@ -309,6 +309,10 @@ impl World {
 
     /// What has to hold at any time.
     pub(super) fn check(&self) {
+        let permits = self.became.values().filter(|became| matches!(became, Became::Permit(..))).count();
+        let granted: u64 = self.pool.counts().members().map(|member| member.granted).sum();
+        assert_eq!(granted, permits as u64, "permits, as they are counted");
+        assert_eq!(self.pool.counts().waiting(), self.waiting.len() as u64, "who waits, as it is counted");
         for (at, heart) in self.hearts.iter().enumerate() {
             let held = self.live.iter().filter(|(member, _)| *member == at).count();
             let budget = heart.budget.borrow();
