@@ -62,6 +62,8 @@ pub struct LimitSnapshot {
     /// What could be granted now, rounded down, without freeze and cushion; negative means in debt. For `each`, the least
     /// tenant's.
     pub level: i64,
+    /// What the level is when nothing is taken: the burst, or a quantum's part, of the effective amount.
+    pub capacity: u64,
     /// No grant before then.
     pub frozen_until: Option<Time>,
     /// Who says that there is such a limit.
@@ -146,7 +148,11 @@ impl<W: Clone> Budget<W> {
             meter.level()
         };
         let limit = &mut self.limits[at];
-        let full = i64::try_from(limit.rule.capacity).unwrap_or(i64::MAX);
+        let capacity = match &limit.meter {
+            Some(meter) => meter.capacity_units(),
+            None => limit.rule.effective_meter(now).capacity_units(),
+        };
+        let full = i64::try_from(capacity).unwrap_or(i64::MAX);
         let level = match &mut limit.meter {
             Some(meter) => level(meter),
             None => self
@@ -161,6 +167,7 @@ impl<W: Clone> Budget<W> {
             configured: rule.configured(),
             effective_amount: rule.amount(),
             level,
+            capacity,
             frozen_until: rule.gate.frozen(now).max(self.feedback.gate.frozen(now)),
             source: rule.source,
             lesson: rule.lesson(),
@@ -176,7 +183,7 @@ impl<W: Clone> Budget<W> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Acquired, BudgetSpec, LimitSpec, Report, Request, Usage};
+    use crate::{Acquired, BudgetSpec, LimitSpec, Report, Request, Usage, Window};
 
     fn ask() -> Request<'static, ()> {
         let (priority, estimate) = (Priority::Standard, Usage::default());
@@ -213,6 +220,31 @@ mod tests {
             assert_eq!(seen(&mut budget, now + hour), (retry_after.is_none(), None), "{retry_after:?}");
             budget.resume(now + hour, &mut Vec::new());
             assert_eq!(seen(&mut budget, now + hour), (false, None));
+        }
+    }
+
+    /// Goal: of a limit of which nothing is taken all is there, whatever it holds at once.
+    #[test]
+    fn an_idle_limit_is_at_its_capacity() {
+        let minute = Duration::from_secs(60);
+        let per_minute = || LimitSpec::rate("requests", 60, minute);
+        let burst = LimitSpec { burst: 10, ..per_minute() };
+        let quantised = LimitSpec {
+            window: Window::Quantised { quantum: minute / 12 },
+            ..LimitSpec::rate("tokens", 600, minute)
+        };
+        let each =
+            LimitSpec { tenants: "each".to_owned(), burst: 90, ..LimitSpec::rate("points", 60, minute) };
+        for (limits, capacities) in
+            [(vec![burst, quantised, each, LimitSpec::in_flight(4)], vec![10, 50, 90, 4]), (vec![], vec![10])]
+        {
+            let spec = BudgetSpec { limits, ..BudgetSpec::default() }.check().expect("makes sense");
+            let limits = Budget::<()>::new(&spec, Time::ZERO).snapshot(Time::ZERO).limits;
+            let seen: Vec<_> = limits.iter().map(|limit| (limit.capacity, limit.level)).collect();
+            let all_there: Vec<_> =
+                capacities.into_iter().map(|capacity| (capacity, capacity as i64)).collect();
+            assert_eq!(seen, all_there);
+            assert!(limits.iter().all(|limit| limit.lesson.is_none()), "nothing was learned yet");
         }
     }
 

@@ -167,4 +167,19 @@ mod tests {
     fn arguments_are_consistent() {
         super::Arguments::command().debug_assert();
     }
+
+    /// Goal: what stands below a command's flags is as wide as the terminal: a sentence is broken there and nowhere else.
+    #[test]
+    fn prose_is_not_broken_by_hand() {
+        let mut left = vec![super::Arguments::command()];
+        while let Some(command) = left.pop() {
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            for (line, next) in help.lines().zip(help.lines().skip(1)) {
+                let is_prose = |line: &str| !line.is_empty() && !line.starts_with(' ');
+                let is_over = line.ends_with(['.', ':']);
+                assert!(!is_prose(line) || !is_prose(next) || is_over, "{}: {line}", command.get_name());
+            }
+            left.extend(command.get_subcommands().cloned());
+        }
+    }
 }

@@ -32,9 +32,9 @@ Examples:
   permitd serve --listen 127.0.0.1:0 --http off   on a port that the system chooses
   curl http://127.0.0.1:7111/metrics              what it does, for Prometheus
 
-Settings come from the file, over it from the environment (PERMITD_SERVER__LISTEN is
+Settings come from the file, over it from the environment (PERMITD_SERVER__LISTEN is \
 server.listen), and over both from these flags. `permitd check FILE` shows the outcome.
-The file is read again when it changes and at SIGHUP: its budgets, providers and identities are put in
+The file is read again when it changes and at SIGHUP: its budgets, providers, pools and identities are put in \
 force, all or nothing.
 SIGTERM or Ctrl-C drains: no new permits, but reports are still taken for a few seconds.
 A second one stops at once.";

@@ -18,7 +18,7 @@ Examples:
   permitd store backup permitd-data permitd-backup.redb
   permitd store restore permitd-data permitd-backup.redb
 
-The server that uses the folder has to be stopped first. A backup holds the key that permit ids are sealed with: keep
+The server that uses the folder has to be stopped first. A backup holds the key that permit ids are sealed with: keep \
 it where nobody else can read it.";
 
 /// Looks after the folder of a server that is not running.

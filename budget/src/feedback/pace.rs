@@ -113,8 +113,8 @@ impl Pace {
     /// Nobody has told the limit: about `amount`, or with `rising` from there up until the first refusal.
     pub(crate) fn unknown(amount: u64, rising: bool, traffic: &Traffic, now: Time) -> Self {
         let ceiling = (!rising).then_some(Ceiling { amount, calls: 0 });
-        let from = if rising { Teacher::Growth } else { Teacher::Refusals };
-        let lesson = Some(Lesson { at: now, from });
+        // What it begins with is nobody's lesson.
+        let lesson = (!rising).then_some(Lesson { at: now, from: Teacher::Refusals });
         let mut pace = Self { ceiling, lesson, cap: u64::MAX, ..Self::capped(amount) };
         let (phase, double) =
             if rising { (Phase::Rise, DOUBLE_MIN_NANOS) } else { (Phase::Hold, DOUBLE_NANOS) };

@@ -48,9 +48,10 @@ pub(super) fn table(states: &[v1::BudgetState]) -> String {
     table.render()
 }
 
-/// What is special about a limit: frozen, or learned.
+/// What is special about a limit: frozen, learned, or a guess.
 fn remark(limit: &v1::LimitState) -> Option<String> {
-    frozen(limit).or_else(|| learned(limit))
+    let guessed = || (limit.source == "learned").then(|| "nobody declared it".to_owned());
+    frozen(limit).or_else(|| learned(limit)).or_else(guessed)
 }
 
 fn learned(limit: &v1::LimitState) -> Option<String> {
@@ -60,11 +61,15 @@ fn learned(limit: &v1::LimitState) -> Option<String> {
 
 fn limit_cells(limit: &v1::LimitState) -> [String; 3] {
     let configured = limit.configured.clone().unwrap_or_default();
-    let amount = if limit.effective_amount == configured.amount {
+    let mut amount = if limit.effective_amount == configured.amount {
         grouped(configured.amount)
     } else {
         format!("{} ({})", grouped(limit.effective_amount), grouped(configured.amount))
     };
+    // Else an idle limit looks nearly used up.
+    if limit.capacity != limit.effective_amount && limit.capacity > 0 {
+        amount = format!("{amount}, {} at once", grouped(limit.capacity));
+    }
     [shown(&configured).name, grouped(limit.level), amount]
 }
 
@@ -193,6 +198,23 @@ mod tests {
         assert!(lines[1].starts_with("anthropic/prod  requests/1m"), "{text}");
         assert!(lines[1].contains("1,200") && lines[1].ends_with("paused"), "{text}");
         assert!(lines[2].trim_start().starts_with("requests/1m model=claude-*"), "{text}");
+    }
+
+    /// Goal: an idle limit with a burst does not look nearly used up, and one that nobody declared is said to be that.
+    #[test]
+    fn tells_what_a_limit_holds_at_once() {
+        let limit = v1::LimitState {
+            configured: budget().limits.into_iter().next(),
+            effective_amount: 60,
+            level: 10,
+            capacity: 10,
+            source: "learned".to_owned(),
+            ..v1::LimitState::default()
+        };
+        assert_eq!(limit_cells(&limit), ["requests/1m", "10", "60, 10 at once"]);
+        assert_eq!(remark(&limit).as_deref(), Some("nobody declared it"));
+        let usual = v1::LimitState { capacity: 60, source: "config".to_owned(), ..limit };
+        assert_eq!((limit_cells(&usual)[2].as_str(), remark(&usual)), ("60", None));
     }
 
     /// Goal: what holds everybody back is told in a word, a quota that is used up with its reset if that is known.

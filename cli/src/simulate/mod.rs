@@ -24,9 +24,9 @@ Examples:
   permitd simulate --trace trace.jsonl --budget anthropic/prod --change '--limit requests=2000/1m'
   permitd simulate --trace trace.jsonl --budget anthropic/prod --change '--tenant web=3:40%+' --json
 
-A change is written as for `permitd budgets set`: limits and tenants that it names take the place of those recorded, all
-others stay. Both columns are replays of the trace, the first with what was declared last while it was recorded. Calls take
-as long and use as much as they did; calls that were never reported take the median. The provider is taken to have the
+A change is written as for `permitd budgets set`: limits and tenants that it names take the place of those recorded, all \
+others stay. Both columns are replays of the trace, the first with what was declared last while it was recorded. Calls take \
+as long and use as much as they did; calls that were never reported take the median. The provider is taken to have the \
 limits that were declared, or those of --provider: what goes beyond is refused with a 429 and asked for again.";
 
 /// Replays a recorded trace under other limits or weights, and shows waits, throughput and 429s before and after.

@@ -288,7 +288,8 @@ fn says_what_is_missing() {
     assert_eq!(top.end().0, 69);
 }
 
-/// Goal: ten thousand budgets are found, sorted and scrolled like three. How long drawing took is printed.
+/// Goal: ten thousand budgets, and a thousand pools of sixteen of them, are found, sorted and scrolled like three. How long drawing took is
+/// printed.
 #[test]
 fn shows_ten_thousand_budgets() {
     let mut config = String::new();
@@ -296,12 +297,26 @@ fn shows_ten_thousand_budgets() {
         writeln!(config, "[budgets.\"p/{number:05}\"]\nlimits = [\"requests=60/1m\", \"in_flight=4\"]")
             .expect("text");
     }
+    for pool in 0..1_000 {
+        let members: Vec<_> =
+            (0..16).map(|member| format!("\"p/{:05}\"", (16 * pool + member) % 10_000)).collect();
+        writeln!(config, "[pools.\"pool/{pool:03}\"]\nmembers = [{}]", members.join(", ")).expect("text");
+    }
     let config = TemporaryFile::new(&config);
     let server = Server::start_with(
         &["--listen", "127.0.0.1:0", "--http", "127.0.0.1:0", "--config", config.path()],
         &[],
     );
     let mut top = top(&server, &["--timing"]);
+    top.wait_for("10,000 budgets");
+    top.press("\t");
+    top.wait_for("1,000 pools with 16,000 members");
+    top.press("\x1b[F");
+    top.wait_for("pool/999");
+    for _ in 0..100 {
+        top.press("\x1b[A");
+    }
+    top.press("\t");
     top.wait_for("10,000 budgets");
     top.press("\x1b[F");
     top.wait_for("p/09999");

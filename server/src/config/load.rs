@@ -1,7 +1,7 @@
 //! From a file and the environment to a [`Config`]. Everything that is wrong is told at once, each with its place.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     fs,
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -73,17 +73,18 @@ impl Config {
         let lines = parse_lines(text, place)?;
         let notes = Notes::default();
         let mut top = Table::new(String::new(), layers(text, place, environment)?, &notes);
+        let mut places = BTreeMap::new();
         let config = Config {
             server: read_server(top.table("server")),
             auth: read_auth(top.table("auth")),
             budgets: read_budgets(top.table("budgets")),
             providers: read_providers(top.table("providers")),
-            pools: read_pools(top.table("pools")),
+            pools: read_pools(top.table("pools"), &mut places),
             cluster: read_cluster(top.table("cluster")),
         };
         top.finish();
         check_auth(&config.auth, config.server.tls.as_ref(), &notes);
-        check_pools(&config, &notes);
+        check_pools(&config, &places, &notes);
         let (declared, most) = (config.budgets.len(), config.server.bounds.budgets);
         if declared > most {
             let message = format!("{declared} budgets, but server.bounds.budgets is {most}; raise it");

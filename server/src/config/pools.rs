@@ -37,21 +37,38 @@ pub struct MemberSpec {
     pub weight: u32,
 }
 
-/// `[pools."provider/key"]`
-pub(super) fn read_pools(table: Table<'_>) -> BTreeMap<BudgetName, PoolSpec> {
+/// Where a pool stands in the file: its name may be written in more ways than one.
+#[derive(Debug)]
+pub(super) struct Place {
+    path: String,
+    /// Of the members that could be read.
+    members: Vec<String>,
+    /// Members, those included that could not.
+    written: usize,
+}
+
+/// `[pools."provider/key"]`; where each stands goes to `places`.
+pub(super) fn read_pools(
+    table: Table<'_>,
+    places: &mut BTreeMap<BudgetName, Place>,
+) -> BTreeMap<BudgetName, PoolSpec> {
     let notes = table.notes();
     let mut pools = BTreeMap::new();
     for (path, name, value) in table.entries() {
         let mut table = Table::of(path.clone(), value, notes);
         let items = table.items("members", "[\"anthropic/a\", \"anthropic/b\"]");
-        let members: Vec<_> =
-            items.into_iter().filter_map(|(path, item)| read_member(path, item, notes)).collect();
+        let written = items.len();
+        let members = items.into_iter();
+        let members =
+            members.filter_map(|(path, item)| Some((path.clone(), read_member(path, item, notes)?)));
+        let (paths, members) = members.unzip();
         table.finish();
         match name.parse::<BudgetName>() {
             Ok(name) => {
                 if pools.insert(name.clone(), PoolSpec { members }).is_some() {
-                    notes.problem(path, None, format!("the same pool is declared twice: {name}"));
+                    notes.problem(path.clone(), None, format!("the same pool is declared twice: {name}"));
                 }
+                places.insert(name, Place { path, members: paths, written });
             }
             Err(error) => notes.problem(path, None, format!("{error}; a pool is called \"provider/key\"")),
         }
@@ -81,7 +98,7 @@ fn rank(value: &Value) -> Result<u32, String> {
 }
 
 /// What a pool may not be, beside the rest of the configuration.
-pub(super) fn check_pools(config: &Config, notes: &Notes) {
+pub(super) fn check_pools(config: &Config, places: &BTreeMap<BudgetName, Place>, notes: &Notes) {
     if config.pools.len() > POOLS_MAX {
         let message = format!("{} pools; at most {POOLS_MAX}", config.pools.len());
         notes.problem("pools".to_owned(), None, message);
@@ -90,7 +107,7 @@ pub(super) fn check_pools(config: &Config, notes: &Notes) {
         notes.problem("pools".to_owned(), None, NOT_IN_A_CLUSTER.to_owned());
     }
     for (name, pool) in &config.pools {
-        let path = super::read::join("pools", &name.to_string());
+        let Place { path, members, written } = &places[name];
         if config.budgets.contains_key(name) {
             notes.problem(
                 path.clone(),
@@ -98,14 +115,13 @@ pub(super) fn check_pools(config: &Config, notes: &Notes) {
                 format!("{name} is a budget, too; give the pool a name of its own"),
             );
         }
-        let members = format!("{path}.members");
-        if !(1..=MEMBERS_MAX).contains(&pool.members.len()) {
-            let message = format!("{} members; 1 to {MEMBERS_MAX}", pool.members.len());
-            notes.problem(members, None, message);
+        if !(1..=MEMBERS_MAX).contains(written) {
+            let message = format!("{written} members; 1 to {MEMBERS_MAX}");
+            notes.problem(format!("{path}.members"), None, message);
             continue;
         }
         let mut seen = BTreeSet::new();
-        for (at, MemberSpec { budget, .. }) in pool.members.iter().enumerate() {
+        for (place, MemberSpec { budget, .. }) in members.iter().zip(&pool.members) {
             let is_declared =
                 config.budgets.contains_key(budget) || config.providers.contains_key(budget.provider());
             let message = if config.pools.contains_key(budget) {
@@ -119,7 +135,7 @@ pub(super) fn check_pools(config: &Config, notes: &Notes) {
             } else {
                 continue;
             };
-            notes.problem(format!("{members}[{at}]"), None, message);
+            notes.problem(place.clone(), None, message);
         }
     }
 }
@@ -169,6 +185,13 @@ mod tests {
             (with("{ budget = \"p/a\", weight = 0 }"), "pools.\"p/any\".members[0].weight", "1 to 1000"),
             (with("{ budget = \"p/a\", wieght = 2 }"), "pools.\"p/any\".members[0].wieght", "weight?"),
             ("[pools.\"p/a\"]\nmembers = [\"p/b\"]\n".to_owned(), "pools.\"p/a\"", "is a budget, too"),
+            // Each by the name under which it stands there, and in its own place.
+            (
+                "[pools.p]\nmembers = [\"p/c\"]\n".to_owned(),
+                "pools.p.members[0]",
+                "nobody declares the budget p/c",
+            ),
+            (with("7, \"p/c\""), "pools.\"p/any\".members[1]", "nobody declares the budget p/c"),
             (
                 format!("{}[cluster]\netcd = \"etcd://127.0.0.1:2379\"\n", with("\"p/a\"")),
                 "pools",
@@ -180,6 +203,7 @@ mod tests {
             let found = found.unwrap_or_else(|| panic!("{text}: nothing at {path} in {error}"));
             assert!(found.message.contains(hint), "{found}");
             assert!(found.place.starts_with("permitd.toml:"), "{found}");
+            assert!(!error.to_string().contains("members: 0") || text == with(""), "{error}");
         }
     }
 }

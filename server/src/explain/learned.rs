@@ -22,6 +22,12 @@ fn found(limit: &LimitSnapshot, name: &str) -> Option<String> {
     match limit.source {
         Source::Declared => None,
         Source::Header => Some(format!("Nobody declared {name}: the provider's headers tell of it.")),
+        Source::Learned if limit.lesson.is_none() => {
+            let amount = grouped(limit.effective_amount);
+            Some(format!(
+                "Nobody declared {name}: it begins with {amount} and doubles while it is used up and nothing is refused."
+            ))
+        }
         Source::Learned => {
             Some(format!("Nobody declared {name}: it is found out from what the provider lets through."))
         }

@@ -108,10 +108,11 @@ const SHADOW: [ShadowColumn; 2] = [
     ),
 ];
 
-const LIMIT_GAUGES: [LimitColumn<f64>; 5] = [
+const LIMIT_GAUGES: [LimitColumn<f64>; 6] = [
     ("limit_level", "What could be granted of the limit now; negative means in debt.", |limit| {
         limit.of.level as f64
     }),
+    ("limit_capacity", "What the limit's level is when nothing is taken.", |limit| limit.of.capacity as f64),
     ("limit_amount", "The limit's effective amount per window.", |limit| limit.of.effective_amount as f64),
     ("limit_configured_amount", "The limit's amount per window as its authority has it.", |limit| {
         limit.of.configured.amount as f64

@@ -75,6 +75,7 @@ fn limit_state_json(limit: &v1::LimitState) -> Value {
     json["learned_at"] = limit.learned_at.as_ref().map(moment).into();
     json["header_amount"] = limit.header_amount.into();
     json["cushion"] = limit.cushion.into();
+    json["capacity"] = limit.capacity.into();
     json
 }
 

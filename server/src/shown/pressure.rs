@@ -47,11 +47,13 @@ pub fn tightest_of(limits: &[v1::LimitState]) -> Option<&v1::LimitState> {
     limits.iter().rev().max_by_key(|limit| taken(limit))
 }
 
-/// How much of a limit is taken, in thousandths; more than 1,000 is debt.
+/// How much of what a limit holds at once is taken, in thousandths; more than 1,000 is debt.
 #[must_use]
 pub fn taken(limit: &v1::LimitState) -> u32 {
-    let amount = i128::from(limit.effective_amount).max(1);
-    let part = (amount - i128::from(limit.level)) * i128::from(FULL) / amount;
+    // An earlier version says nothing of what it holds.
+    let most = if limit.capacity == 0 { limit.effective_amount } else { limit.capacity };
+    let most = i128::from(most).max(1);
+    let part = (most - i128::from(limit.level)) * i128::from(FULL) / most;
     u32::try_from(part.clamp(0, TAKEN_MAX)).unwrap_or(FULL)
 }
 
@@ -76,6 +78,8 @@ mod tests {
             assert_eq!(taken(&limit(amount, level)), expected, "{level} of {amount}");
         }
         assert_eq!(taken(&limit(u64::MAX, i64::MIN)), 1_500);
+        let burst = |level| v1::LimitState { capacity: 10, ..limit(60, level) };
+        assert_eq!([10, 5, 0, -10].map(|level| taken(&burst(level))), [0, 500, 1_000, 2_000]);
         assert_eq!(taken(&limit(1, i64::MIN)), 9_990);
     }
 

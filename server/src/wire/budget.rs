@@ -242,6 +242,7 @@ pub(crate) fn write_limit_state(limit: LimitSnapshot, declared: &Declared) -> v1
         learned_at: limit.lesson.map(|lesson| encode::timestamp(lesson.at)),
         header_amount: limit.told.unwrap_or(0),
         cushion: limit.cushion,
+        capacity: limit.capacity,
     }
 }
 

@@ -897,7 +897,9 @@ type LimitState struct {
 	// What the provider's headers said the limit is; 0 = nothing yet.
 	HeaderAmount uint64 `protobuf:"varint,8,opt,name=header_amount,json=headerAmount,proto3" json:"header_amount,omitempty"`
 	// Units that are kept back of a burst, as refusals taught; the sustained rate stays whole.
-	Cushion       uint64 `protobuf:"varint,9,opt,name=cushion,proto3" json:"cushion,omitempty"`
+	Cushion uint64 `protobuf:"varint,9,opt,name=cushion,proto3" json:"cushion,omitempty"`
+	// What the level is when nothing is taken: the burst of the effective amount, or of a quantised window a quantum's part.
+	Capacity      uint64 `protobuf:"varint,10,opt,name=capacity,proto3" json:"capacity,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -991,6 +993,13 @@ func (x *LimitState) GetHeaderAmount() uint64 {
 func (x *LimitState) GetCushion() uint64 {
 	if x != nil {
 		return x.Cushion
+	}
+	return 0
+}
+
+func (x *LimitState) GetCapacity() uint64 {
+	if x != nil {
+		return x.Capacity
 	}
 	return 0
 }
@@ -1139,7 +1148,7 @@ const file_permitd_v1_budget_proto_rawDesc = "" +
 	"\arefused\x18\t \x03(\v2$.permitd.v1.ShadowState.RefusedEntryR\arefused\x1a:\n" +
 	"\fRefusedEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\"\xf4\x02\n" +
+	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\"\x90\x03\n" +
 	"\n" +
 	"LimitState\x121\n" +
 	"\n" +
@@ -1153,7 +1162,9 @@ const file_permitd_v1_budget_proto_rawDesc = "" +
 	"\n" +
 	"learned_at\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\tlearnedAt\x12#\n" +
 	"\rheader_amount\x18\b \x01(\x04R\fheaderAmount\x12\x18\n" +
-	"\acushion\x18\t \x01(\x04R\acushion\"\x81\x01\n" +
+	"\acushion\x18\t \x01(\x04R\acushion\x12\x1a\n" +
+	"\bcapacity\x18\n" +
+	" \x01(\x04R\bcapacity\"\x81\x01\n" +
 	"\vTenantState\x12\x16\n" +
 	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x18\n" +
 	"\awaiting\x18\x02 \x01(\rR\awaiting\x12\x1b\n" +

@@ -182,7 +182,7 @@ class ShadowState(_message.Message):
     def __init__(self, since: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., waiting: _Optional[int] = ..., in_flight: _Optional[int] = ..., granted_total: _Optional[int] = ..., waited_total: _Optional[int] = ..., wait_total: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., wait_longest: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., refused_total: _Optional[int] = ..., refused: _Optional[_Mapping[str, int]] = ...) -> None: ...
 
 class LimitState(_message.Message):
-    __slots__ = ("configured", "effective_amount", "level", "frozen_until", "source", "learned_from", "learned_at", "header_amount", "cushion")
+    __slots__ = ("configured", "effective_amount", "level", "frozen_until", "source", "learned_from", "learned_at", "header_amount", "cushion", "capacity")
     CONFIGURED_FIELD_NUMBER: _ClassVar[int]
     EFFECTIVE_AMOUNT_FIELD_NUMBER: _ClassVar[int]
     LEVEL_FIELD_NUMBER: _ClassVar[int]
@@ -192,6 +192,7 @@ class LimitState(_message.Message):
     LEARNED_AT_FIELD_NUMBER: _ClassVar[int]
     HEADER_AMOUNT_FIELD_NUMBER: _ClassVar[int]
     CUSHION_FIELD_NUMBER: _ClassVar[int]
+    CAPACITY_FIELD_NUMBER: _ClassVar[int]
     configured: Limit
     effective_amount: int
     level: int
@@ -201,7 +202,8 @@ class LimitState(_message.Message):
     learned_at: _timestamp_pb2.Timestamp
     header_amount: int
     cushion: int
-    def __init__(self, configured: _Optional[_Union[Limit, _Mapping]] = ..., effective_amount: _Optional[int] = ..., level: _Optional[int] = ..., frozen_until: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., source: _Optional[str] = ..., learned_from: _Optional[str] = ..., learned_at: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., header_amount: _Optional[int] = ..., cushion: _Optional[int] = ...) -> None: ...
+    capacity: int
+    def __init__(self, configured: _Optional[_Union[Limit, _Mapping]] = ..., effective_amount: _Optional[int] = ..., level: _Optional[int] = ..., frozen_until: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., source: _Optional[str] = ..., learned_from: _Optional[str] = ..., learned_at: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., header_amount: _Optional[int] = ..., cushion: _Optional[int] = ..., capacity: _Optional[int] = ...) -> None: ...
 
 class TenantState(_message.Message):
     __slots__ = ("tenant", "waiting", "in_flight", "granted_total")
