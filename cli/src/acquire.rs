@@ -21,8 +21,8 @@ Examples:
   permitd acquire anthropic/prod --count 5 --hold 30s   hold five, to watch others wait
   id=$(permitd acquire openai/ci) && call-it; permitd report \"$id\" --outcome success
 
-Prints the permit's id on stdout, one a line, and all else on stderr. A permit that is not
-reported ends by itself, and its charge stays. To run a command under a permit there is
+Prints the permit's id on stdout, one a line, and all else on stderr. A permit that is not \
+reported ends by itself, and its charge stays. To run a command under a permit there is \
 `permitd run`, which does all of that.";
 
 /// Waits for a permit and prints its id.

@@ -28,7 +28,7 @@ Examples:
   permitd pools get claude/any
   permitd pools get claude/any --json | jq -r '.members[] | select(.passed_over != []) | .budget'
 
-FREE is what is left of the limit of which least is left. NOW says which member grants whoever comes next and fits, and why others
+FREE is what is left of the limit of which least is left. NOW says which member grants whoever comes next and fits, and why others \
 do not. GRANTED counts the permits that the pool handed out of a member since the server began or the pool was declared.";
 
 /// See pools: names that stand for several budgets. The configuration declares them, under `[pools]`.

@@ -14,7 +14,7 @@ Examples:
   permitd token new checkout --json | jq -r .hash
   (umask 077; permitd token new checkout > token)     and then: permitd budgets list --token-file token
 
-The server's configuration gets the hash, whoever is to be known by it the token. Nothing stores the
+The server's configuration gets the hash, whoever is to be known by it the token. Nothing stores the \
 token: it is shown this once.";
 
 /// Makes tokens, by which callers prove who they are.

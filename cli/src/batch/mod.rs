@@ -59,13 +59,13 @@ Examples:
         --limit requests=500/1m --limit tokens=200k/1m \\
         --base-url https://api.openai.com --auth-env OPENAI_API_KEY
 
-A line of the input is {\"custom_id\": .., \"method\": \"POST\", \"url\": \"/v1/..\", \"body\": {..}}, or
-{\"custom_id\": .., \"params\": {..}} for Anthropic's /v1/messages. Results come in the order in which
-calls end, in OpenAI's form of a batch's output; what failed stands beside them, in
-results.errors.jsonl. Run the same command again to go on where it stopped: what has a result is
+A line of the input is {\"custom_id\": .., \"method\": \"POST\", \"url\": \"/v1/..\", \"body\": {..}}, or \
+{\"custom_id\": .., \"params\": {..}} for Anthropic's /v1/messages. Results come in the order in which \
+calls end, in OpenAI's form of a batch's output; what failed stands beside them, in \
+results.errors.jsonl. Run the same command again to go on where it stopped: what has a result is \
 skipped, what failed is tried again. Ctrl-C lets calls in flight end; a second one does not.
 
-Exit codes: 0 all answered; 1 some failed, or it can't go on; 2 wrong usage; 69 no server, or no
+Exit codes: 0 all answered; 1 some failed, or it can't go on; 2 wrong usage; 69 no server, or no \
 provider; 75 the provider's quota is used up; 130 interrupted.";
 
 /// For how long a server that was there may be away.

@@ -18,7 +18,7 @@ Examples:
   permitd budgets diff 'anthropic/*' --json
   permitd budgets reset anthropic/prod      go back to the configuration
 
-What was set or deleted live stays in force over restarts, whatever the configuration says: - is what the
+What was set or deleted live stays in force over restarts, whatever the configuration says: - is what the \
 configuration declares, + what is in force instead.";
 
 /// Shows where budgets are not as the server's configuration declares them.

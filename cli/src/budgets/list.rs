@@ -19,7 +19,7 @@ Examples:
   permitd budgets list 'anthropic/*'
   permitd budgets list --json | jq -r 'select(.waiting > 0) | .budget'
 
-FREE is what could be granted now, OF the amount per window; where feedback has lowered it, the
+FREE is what could be granted now, OF the amount per window, with what there is of it at once where that is another; where feedback has lowered it, the \
 declared amount stands in parentheses behind it. JSON has one budget a line.";
 
 /// Lists budgets with their limits.

@@ -43,8 +43,8 @@ A limit is unit=amount/window, with options behind commas. A call has to fit all
   adapt=latency  for in_flight: fewer at once while calls take longer with more of them, for providers
                  that slow down instead of refusing (default: refusals)
 
-What is declared is replaced as a whole: what you leave out is removed, and said to be. Balances
-are kept in proportion, and everyone waiting is looked at again. `permitd budgets get` prints the
+What is declared is replaced as a whole: what you leave out is removed, and said to be. Balances \
+are kept in proportion, and everyone waiting is looked at again. `permitd budgets get` prints the \
 command that declares the budget as it stands. To change only what you have seen, give the etag of your last look:
   --etag \"$(permitd budgets get openai/team --json | jq -r .etag)\"";
 

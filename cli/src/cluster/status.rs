@@ -16,7 +16,7 @@ Examples:
   permitd cluster status
   permitd cluster status --json | jq '.members[] | select(.drained) | .name'
 
-HEARD is how long ago the server that answers heard of each; servers tell of themselves five times a
+HEARD is how long ago the server that answers heard of each; servers tell of themselves five times a \
 lease. How many budgets each owns is as that server knows it, which may be a moment old.";
 
 /// Lists the servers, with how many budgets each owns.

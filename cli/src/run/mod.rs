@@ -25,12 +25,12 @@ Examples:
   or 200 at once, in the background's own class:
     ls *.txt | xargs -P 200 -I{} permitd run anthropic/prod --priority batch -- ./summarize.sh {}
 
-How the command ends settles the permit: status 0 is a success; 75 (EX_TEMPFAIL, or those of
---rate-limited-on) says that the provider refused it for its rate, which holds everyone else back;
+How the command ends settles the permit: status 0 is a success; 75 (EX_TEMPFAIL, or those of \
+--rate-limited-on) says that the provider refused it for its rate, which holds everyone else back; \
 anything else is a failure. The command may say more by itself, which then counts:
   permitd report \"$PERMITD_PERMIT_ID\" --outcome rate-limited --retry-after 5s
 
-Exit codes: the command's own (128 + N if signal N ended it). Where it never ran: 69 no server,
+Exit codes: the command's own (128 + N if signal N ended it). Where it never ran: 69 no server, \
 75 no permit now, 126 it can't be run, 127 there is no such command, 1 anything else.";
 
 /// For how long a server that was there may be away while we wait or report.
