@@ -3,8 +3,8 @@
 use std::collections::VecDeque;
 
 use permitd_proto::v1::{
-    AcquireRequest, Granted, Hello, LocalShare, Permit, Queued, Refused, ReportRequest, ReportResponse,
-    SessionRequest, SessionResponse, Welcome, permit_service_client::PermitServiceClient,
+    AcquireRequest, Granted, Hello, LocalShare, Owner, Permit, Queued, Refused, ReportRequest,
+    ReportResponse, SessionRequest, SessionResponse, Welcome, permit_service_client::PermitServiceClient,
 };
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -37,6 +37,8 @@ pub struct Session {
     pub queued: VecDeque<Queued>,
     /// Local shares that nobody looked at.
     pub shares: VecDeque<LocalShare>,
+    /// Owners that nobody looked at.
+    pub owners: VecDeque<Owner>,
 }
 
 impl Session {
@@ -77,6 +79,7 @@ impl Session {
             reported: VecDeque::new(),
             queued: VecDeque::new(),
             shares: VecDeque::new(),
+            owners: VecDeque::new(),
         };
         while session.welcome.session_id.is_empty() {
             match session.read().await {
@@ -156,6 +159,7 @@ impl Session {
         self.reported.extend(message.reported);
         self.queued.extend(message.queued);
         self.shares.extend(message.shares);
+        self.owners.extend(message.owners);
         Ok(())
     }
 

@@ -213,6 +213,7 @@ impl Front {
             session_id: hello.session_id,
             resumed,
             grace: (!is_old).then_some(prost_types::Duration { seconds: 10, nanos: 0 }),
+            ..Welcome::default()
         });
         let is_refused = |request_id: u64, permit_id: &str| {
             refusals.iter().any(|refused| {

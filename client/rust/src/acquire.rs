@@ -155,7 +155,7 @@ async fn post(handle: &Arc<Handle>, request: Request, count: u32, reply: Reply) 
     let wait = request.wait_from(asked_at);
     let ask: wire::AcquireRequest = request.into_wire(count)?;
     let slot = slot(handle, asked_at, wait).await?;
-    let mailbox = Arc::clone(handle.mailbox());
+    let mailbox = handle.owners().mailbox(&ask);
     let request_id = mailbox.next_request_id();
     let waiting = Waiting {
         ask,

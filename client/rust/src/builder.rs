@@ -3,13 +3,13 @@
 use std::{sync::Arc, time::Duration};
 
 use tokio::sync::{Semaphore, watch};
-use tonic::{metadata::MetadataMap, transport::Endpoint};
+use tonic::metadata::MetadataMap;
 
 use crate::{
     Client, Error, Tls, Token,
     client::{Handle, Status},
     credentials::Credentials,
-    driver::{Driver, Settings},
+    driver::{Driver, Owners, Settings},
     mailbox::Mailbox,
 };
 
@@ -57,6 +57,7 @@ pub struct ClientBuilder {
     connect_timeout: Duration,
     keepalive: Duration,
     waiting_max: usize,
+    follow_owners: bool,
 }
 
 impl Default for ClientBuilder {
@@ -71,6 +72,7 @@ impl Default for ClientBuilder {
             connect_timeout: Duration::from_secs(2),
             keepalive: Duration::from_secs(10),
             waiting_max: 10_000,
+            follow_owners: true,
         }
     }
 }
@@ -155,6 +157,15 @@ impl ClientBuilder {
         self
     }
 
+    /// Whether budgets are asked for at the servers that own them, where several servers are a cluster: that saves a hop. The servers tell
+    /// who owns what; requests go through this client's own server until a session with the owner stands, and whenever it does not. At
+    /// most 16 such sessions are open, each with the settings of this one. Default: yes; never with [`OutagePolicy::LocalShare`], whose
+    /// share is one session's.
+    pub fn follow_owners(mut self, follow: bool) -> Self {
+        self.follow_owners = follow;
+        self
+    }
+
     /// Opens the session.
     ///
     /// # Errors
@@ -177,8 +188,9 @@ impl ClientBuilder {
         let settings = self.check()?;
         let (status, watched) = watch::channel(Status::Connecting);
         let mailbox = Arc::new(Mailbox::new());
-        let handle = Handle::new(Arc::clone(&mailbox), self.waiting_max, watched, self.policy);
-        tokio::spawn(Driver::new(settings, mailbox, status).run());
+        let owners = Arc::new(Owners::new(settings.clone(), Arc::clone(&mailbox)));
+        let handle = Handle::new(Arc::clone(&owners), self.waiting_max, watched, self.policy);
+        tokio::spawn(Driver::new(settings, mailbox, status, owners).run());
         Ok(Client::new(handle))
     }
 
@@ -203,43 +215,21 @@ impl ClientBuilder {
                 return Err(Error::invalid(field, "is zero; give it some time"));
             }
         }
-        let endpoints =
-            self.endpoints.iter().map(|endpoint| self.endpoint_of(endpoint)).collect::<Result<_, _>>()?;
         self.credentials.sign(&mut MetadataMap::new())?;
-        Ok(Settings {
-            endpoints,
+        let mut settings = Settings {
+            endpoints: Vec::new(),
             credentials: self.credentials.clone(),
             tenant: self.tenant.clone(),
             name: self.name.clone(),
             policy: self.policy,
             outage_after: self.outage_after.min(NEVER),
             connect_timeout: self.connect_timeout,
-        })
-    }
-
-    fn endpoint_of(&self, text: &str) -> Result<Endpoint, Error> {
-        /// Room for what is in flight on the one stream and its connection.
-        const WINDOW_BYTES: u32 = 4 * 1024 * 1024;
-        let address = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
-        let endpoint = Endpoint::from_shared(address)
-            .ok()
-            .filter(|endpoint| {
-                matches!(endpoint.uri().scheme_str(), Some("http" | "https"))
-                    && endpoint.uri().host().is_some()
-            })
-            .ok_or_else(|| {
-                Error::invalid("endpoints", format!("{text:?} is no address; write http://HOST:PORT"))
-            })?;
-        // Files may change, so it is done again for every connection; what is wrong by now is better told now.
-        self.credentials.secure(endpoint.clone())?;
-        Ok(endpoint
-            .connect_timeout(self.connect_timeout)
-            .tcp_nodelay(true)
-            .http2_keep_alive_interval(self.keepalive)
-            .keep_alive_timeout(self.keepalive / 2)
-            .keep_alive_while_idle(true)
-            .initial_stream_window_size(WINDOW_BYTES)
-            .initial_connection_window_size(WINDOW_BYTES))
+            keepalive: self.keepalive,
+            follow_owners: self.follow_owners && self.policy != OutagePolicy::LocalShare,
+        };
+        let endpoints = self.endpoints.iter().map(|endpoint| settings.endpoint(endpoint, self.keepalive));
+        settings.endpoints = endpoints.collect::<Result<_, _>>()?;
+        Ok(settings)
     }
 }
 

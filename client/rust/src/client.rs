@@ -2,16 +2,13 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use tokio::{
-    sync::{Semaphore, watch},
-    time::timeout,
-};
+use tokio::sync::{Semaphore, watch};
 
 use crate::{
     Acquire, Caller, ClientBuilder, Error, Permit, Request,
     builder::OutagePolicy,
     call::{ByResult, CallError},
-    mailbox::{Command, Mailbox},
+    driver::Owners,
 };
 
 /// How long [`Client::close`] waits for answers to reports.
@@ -106,14 +103,18 @@ impl Client {
         *self.handle.status.borrow() == Status::Connected
     }
 
+    /// Where this client asks for budgets beside its own server, at this moment: the addresses of their owners, in order. See
+    /// [`ClientBuilder::follow_owners`].
+    #[must_use]
+    pub fn owners(&self) -> Vec<String> {
+        self.handle.owners.addresses()
+    }
+
     /// Ends the session politely: reports that are on their way are answered first (within 5 seconds), requests that wait end with an
     /// error for which [`is_closed`](Error::is_closed) holds. Other clones are closed too. Without it, a process that exits may leave
     /// its last detached reports unsent.
     pub async fn close(self) {
-        self.handle.mailbox.push(Command::Close);
-        let mut status = self.handle.status.clone();
-        // An error means that the driver is gone, which is what is waited for.
-        drop(timeout(CLOSE_WAIT * 2, status.wait_for(|status| *status == Status::Closed)).await);
+        self.handle.owners.close(self.handle.status.clone(), CLOSE_WAIT * 2).await;
     }
 
     pub(crate) fn new(handle: Handle) -> Self {
@@ -143,7 +144,7 @@ impl fmt::Debug for Client {
 /// What the clones share.
 #[derive(Debug)]
 pub(crate) struct Handle {
-    mailbox: Arc<Mailbox>,
+    owners: Arc<Owners>,
     slots: Arc<Semaphore>,
     waiting_max: usize,
     status: watch::Receiver<Status>,
@@ -152,17 +153,18 @@ pub(crate) struct Handle {
 
 impl Handle {
     pub(crate) fn new(
-        mailbox: Arc<Mailbox>,
+        owners: Arc<Owners>,
         waiting_max: usize,
         status: watch::Receiver<Status>,
         policy: OutagePolicy,
     ) -> Self {
         let slots = Arc::new(Semaphore::new(waiting_max));
-        Self { mailbox, slots, waiting_max, status, policy }
+        Self { owners, slots, waiting_max, status, policy }
     }
 
-    pub(crate) fn mailbox(&self) -> &Arc<Mailbox> {
-        &self.mailbox
+    /// Where requests go.
+    pub(crate) fn owners(&self) -> &Owners {
+        &self.owners
     }
 
     pub(crate) fn slots(&self) -> &Arc<Semaphore> {
@@ -176,6 +178,6 @@ impl Handle {
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        self.mailbox.abandon();
+        self.owners.abandon();
     }
 }

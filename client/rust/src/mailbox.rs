@@ -4,7 +4,10 @@
 //! cancel belongs to an acquire, and a report to a permit that was granted.
 
 use std::{
-    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -64,7 +67,7 @@ pub(crate) enum Reply {
 pub(crate) struct LocalPermit {
     /// Outages are counted, so that permits of an earlier one are told apart.
     pub(crate) outage: u64,
-    pub(crate) budget: std::sync::Arc<str>,
+    pub(crate) budget: Arc<str>,
     pub(crate) key: PermitKey,
 }
 
@@ -88,7 +91,10 @@ pub(crate) struct Mailbox {
     queue: Mutex<Queue>,
     wake: Notify,
     abandoned: AtomicBool,
-    next_request_id: AtomicU64,
+    /// All mailboxes of a client count together: a request may go on in another session than it began in.
+    next_request_id: Arc<AtomicU64>,
+    /// Who gets what comes when this one's driver is gone.
+    heir: Option<Arc<Mailbox>>,
 }
 
 #[derive(Debug, Default)]
@@ -105,8 +111,15 @@ impl Mailbox {
             wake: Notify::new(),
             abandoned: AtomicBool::new(false),
             // From 1: 0 is the wire's "none".
-            next_request_id: AtomicU64::new(1),
+            next_request_id: Arc::new(AtomicU64::new(1)),
+            heir: None,
         }
+    }
+
+    /// One whose commands are `heir`'s once its driver is gone.
+    pub(crate) fn beside(heir: &Arc<Mailbox>) -> Self {
+        let next_request_id = Arc::clone(&heir.next_request_id);
+        Self { next_request_id, heir: Some(Arc::clone(heir)), ..Self::new() }
     }
 
     /// Never the same twice.
@@ -114,13 +127,12 @@ impl Mailbox {
         self.next_request_id.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// After the driver is gone commands are dropped, and with them their replies.
+    /// After the driver is gone commands are the heir's, or else dropped, and with them their replies.
     pub(crate) fn push(&self, command: Command) {
         let mut queue = self.queue.lock();
         if queue.shut {
             drop(queue);
-            drop(command);
-            return;
+            return self.leave(command);
         }
         queue.commands.push(command);
         let first = queue.commands.len() == 1;
@@ -149,7 +161,15 @@ impl Mailbox {
             std::mem::take(&mut queue.commands)
         };
         // Outside of the lock: replies wake tasks, and undelivered guards push again.
-        drop(left);
+        left.into_iter().for_each(|command| self.leave(command));
+    }
+
+    fn leave(&self, command: Command) {
+        match &self.heir {
+            // Its own end is its own affair.
+            Some(heir) if !matches!(command, Command::Close) => heir.push(command),
+            _ => drop(command),
+        }
     }
 
     /// The last client is gone; guards may live on.

@@ -48,6 +48,9 @@ pub(crate) struct MemberRow {
     /// When it got its lease, by its clock; 0 of versions that do not tell.
     #[prost(fixed64, tag = "8")]
     pub(crate) since_nanos: u64,
+    /// Where clients reach it, as a URL; empty if they are not told. `None` of versions that do not tell: as others do.
+    #[prost(string, optional, tag = "9")]
+    pub(crate) clients: Option<String>,
 }
 
 impl MemberRow {
@@ -64,7 +67,14 @@ impl MemberRow {
             boot,
             up_nanos: u64::try_from(up.as_nanos()).unwrap_or(u64::MAX),
             since_nanos: since.as_nanos(),
+            clients: None,
         }
+    }
+
+    /// Where clients reach it, if they are told.
+    pub(crate) fn for_clients(&self) -> Option<&str> {
+        let address = self.clients.as_ref().unwrap_or(&self.address);
+        (!address.is_empty()).then_some(address)
     }
 
     pub(crate) fn pulse(&self) -> Pulse {

@@ -13,7 +13,7 @@ use tokio::{
     sync::{Notify, watch},
     task::JoinSet,
 };
-use tonic::{Code, Status};
+use tonic::{Code, Status, transport::Uri};
 
 use super::{
     Cluster,
@@ -104,6 +104,7 @@ pub(crate) struct Joined {
     config: ClusterConfig,
     name: String,
     address: String,
+    for_clients: String,
     instance: String,
     etcd: Etcd,
     keys: Keys,
@@ -142,11 +143,17 @@ impl Joined {
             .unwrap_or_else(|| address.trim_start_matches(scheme).trim_start_matches("://").to_owned());
         let peers =
             Peers::new(config.server.tls.as_ref(), cluster, &address).map_err(ClusterError::Config)?;
+        let for_clients = match cluster.advertise.as_deref() {
+            None => address.clone(),
+            Some(ClusterConfig::NOWHERE) => String::new(),
+            Some(url) => told(url)?,
+        };
         let instance = format!("{name}#{:016x}", rand::random::<u64>());
         let joined = Self {
             config: cluster.clone(),
             name,
             address,
+            for_clients,
             instance,
             etcd,
             keys,
@@ -253,6 +260,7 @@ impl Joined {
         let cluster = Arc::new(Cluster {
             name: self.name.clone(),
             address: self.address.clone(),
+            for_clients: self.for_clients.clone(),
             instance: self.instance.clone(),
             lease: self.config.lease,
             clock: self.clock,
@@ -291,4 +299,16 @@ impl Joined {
         background.spawn(Arc::clone(&cluster).look_up_names());
         Ok(cluster)
     }
+}
+
+/// What clients are told, if they can use it.
+fn told(url: &str) -> Result<String, ClusterError> {
+    let uri = url.parse::<Uri>().ok();
+    let is_sound = |uri: &Uri| {
+        matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some_and(|host| !host.is_empty())
+    };
+    uri.filter(is_sound).map(|_| url.to_owned()).ok_or_else(|| {
+        let wanted = "write where clients reach this server, like https://permitd-a:7110, or \"none\" to tell them nothing";
+        ClusterError::Config(format!("cluster.advertise {url:?}: {wanted}"))
+    })
 }

@@ -131,7 +131,8 @@ impl Cluster {
     }
 
     fn row(&self, since: Time) -> Vec<u8> {
-        MemberRow::now(&self.address, &self.instance, self.takes_none(), since, &self.clock).encode_to_vec()
+        let row = MemberRow::now(&self.address, &self.instance, self.takes_none(), since, &self.clock);
+        MemberRow { clients: Some(self.for_clients.clone()), ..row }.encode_to_vec()
     }
 
     /// The budgets' time of a moment to come.

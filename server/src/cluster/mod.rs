@@ -62,6 +62,8 @@ pub(crate) struct Cluster {
     name: String,
     /// Where they reach it.
     address: String,
+    /// Where clients do; empty if they are not told.
+    for_clients: String,
     /// This process: another of the same name has another one.
     instance: String,
     lease: Duration,
@@ -191,6 +193,16 @@ impl Cluster {
     /// The budget of that id, if there is one.
     pub(crate) fn name_of(&self, id: u32) -> Option<BudgetName> {
         self.directory.read().name(id).cloned()
+    }
+
+    /// Where clients reach this server; empty if they are not told.
+    pub(crate) fn for_clients(&self) -> &str {
+        &self.for_clients
+    }
+
+    /// Where clients reach the server of that name, if one runs and they are told.
+    pub(crate) fn clients_of(&self, name: &str) -> Option<String> {
+        self.directory.read().member(name)?.for_clients().map(str::to_owned)
     }
 
     /// Whether a server of that name runs.

@@ -18,6 +18,8 @@ pub struct ClusterConfig {
     pub name: Option<String>,
     /// Where the other servers reach this one; `None` for where it listens.
     pub address: Option<String>,
+    /// Where clients that save the hop reach this one, as a URL; `None` for where the other servers do. `none`: they are not told of it.
+    pub advertise: Option<String>,
     /// After how long without a word to etcd a server's budgets are another's.
     pub lease: Duration,
     /// The authorities of the other servers' certificates; `None` for the system's.
@@ -53,6 +55,9 @@ impl ClusterConfig {
     /// 5 s.
     pub const LEASE: Duration = Duration::from_secs(4);
 
+    /// As `advertise`: clients are not told of this server.
+    pub const NOWHERE: &str = "none";
+
     /// On the etcd at these endpoints, everything else by default.
     #[must_use]
     pub fn on(endpoints: Vec<String>) -> Self {
@@ -62,6 +67,7 @@ impl ClusterConfig {
             prefix: "permitd".to_owned(),
             name: None,
             address: None,
+            advertise: None,
             lease: Self::LEASE,
             peer_ca: None,
         }
@@ -109,6 +115,7 @@ pub(super) fn read_cluster(mut table: Table<'_>) -> Option<ClusterConfig> {
     let mut named = |name: &str| table.read(name, text).filter(|text| !text.is_empty());
     let etcd = named("etcd");
     let (prefix, name, address) = (named("prefix"), named("name"), named("address"));
+    let advertise = named("advertise");
     let (user, password_file) = (named("user"), named("password_file"));
     let peer_ca = named("peer_ca").map(PathBuf::from);
     let base = ClusterConfig::on(Vec::new());
@@ -133,7 +140,8 @@ pub(super) fn read_cluster(mut table: Table<'_>) -> Option<ClusterConfig> {
         tls: on.etcd.tls.is_some().then_some(tls),
         ..on.etcd
     };
-    Some(ClusterConfig { etcd, prefix: prefix.unwrap_or(base.prefix), name, address, lease, peer_ca })
+    let prefix = prefix.unwrap_or(base.prefix);
+    Some(ClusterConfig { etcd, prefix, name, address, advertise, lease, peer_ca })
 }
 
 #[cfg(test)]
@@ -143,7 +151,7 @@ mod tests {
     /// Goal: what is in force is shown as it would be written, and a wrong endpoint is told with its place.
     #[test]
     fn round_trip() {
-        let text = "[cluster]\netcd = \"etcds://a:1,b:2\"\nname = \"n\"\nlease = \"9s\"\n[cluster.etcd_tls]\nca = \"c\"\n";
+        let text = "[cluster]\netcd = \"etcds://a:1,b:2\"\nname = \"n\"\nadvertise = \"http://c:1\"\nlease = \"9s\"\n[cluster.etcd_tls]\nca = \"c\"\n";
         let config = Config::read(text, "here", []).expect("right");
         let cluster = config.cluster.clone().expect("there are endpoints");
         assert_eq!(cluster.etcd.endpoints, ["https://a:1", "https://b:2"]);

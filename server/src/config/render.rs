@@ -108,6 +108,7 @@ fn cluster(cluster: &ClusterConfig) -> Table {
         ("prefix", cluster.prefix.clone().into()),
         ("name", text(&cluster.name)),
         ("address", text(&cluster.address)),
+        ("advertise", text(&cluster.advertise)),
         ("lease", span(cluster.lease)),
         ("user", text(&cluster.etcd.user)),
         ("password_file", path(&cluster.etcd.password_file)),

@@ -14,6 +14,7 @@ use super::{
     ledger::{Cancelling, Ledger, Taken},
     message::Message,
     outgoing::Outgoing,
+    owners::Owners,
     pooled::Pooled,
     shares::Shares,
 };
@@ -41,6 +42,8 @@ pub(crate) struct Core {
     pub(super) inbox: Arc<Inbox>,
     pub(super) tenant: String,
     pub(super) progress: bool,
+    /// What the client was told of owners, if it wants to know.
+    pub(super) owners: Option<Owners>,
     pub(super) ledger: Ledger,
     pub(super) shares: Shares,
     /// When the places are looked at again, while anything waits and the client wants to know.
@@ -65,6 +68,7 @@ impl Core {
             inbox,
             tenant: String::new(),
             progress: false,
+            owners: None,
             ledger: Ledger::default(),
             shares: Shares::default(),
             next_progress: None,
@@ -91,6 +95,7 @@ impl Core {
     pub(super) fn greet(&mut self, shared: &Shared, hello: Hello, session_id: String, resumed: bool) {
         self.tenant = if hello.tenant.is_empty() { self.caller.tenant().to_owned() } else { hello.tenant };
         self.progress = hello.progress;
+        self.owners = hello.owners.then(Owners::default);
         self.next_progress = None;
         self.session_id.clone_from(&session_id);
         if resumed {
@@ -100,7 +105,9 @@ impl Core {
             self.say_again(shared);
             self.reopen(shared);
         }
-        self.out.welcome(Welcome { session_id, resumed, grace: Some(encode::duration(shared.config.grace)) });
+        let address = shared.cluster.as_ref().map_or("", |cluster| cluster.for_clients()).to_owned();
+        let grace = Some(encode::duration(shared.config.grace));
+        self.out.welcome(Welcome { session_id, resumed, grace, address });
     }
 
     /// Does everything that a message asks for. Tells how much that was.

@@ -13,6 +13,7 @@ mod inbound;
 mod ledger;
 mod message;
 mod outgoing;
+mod owners;
 mod parts;
 mod pooled;
 mod settling;

@@ -3,7 +3,9 @@
 use std::{collections::VecDeque, mem};
 
 use permitd_budget::{Grant, Reported};
-use permitd_proto::v1::{Granted, LocalShare, Queued, Refused, ReportResponse, SessionResponse, Welcome};
+use permitd_proto::v1::{
+    Granted, LocalShare, Owner, Queued, Refused, ReportResponse, SessionResponse, Welcome,
+};
 use prost::Message as _;
 
 use super::codec::Written;
@@ -16,6 +18,7 @@ const GRANTED: u8 = 3;
 const REFUSED: u8 = 4;
 const REPORTED: u8 = 5;
 const SHARES: u8 = 6;
+const OWNERS: u8 = 7;
 
 /// Bytes that a message gets at once, however large the one before it was.
 const USUAL_MAX: usize = 16 * 1024;
@@ -75,6 +78,10 @@ impl Outgoing {
 
     pub(crate) fn share(&mut self, share: &LocalShare) {
         self.add(|to| to.message(SHARES, share));
+    }
+
+    pub(crate) fn owner(&mut self, owner: &Owner) {
+        self.add(|to| to.message(OWNERS, owner));
     }
 
     fn add(&mut self, write: impl FnOnce(&mut Writer<'_>)) {

@@ -35,7 +35,7 @@ const OUTBOX: usize = 4;
 /// What came from the other server.
 #[derive(Debug)]
 pub(super) enum Arrived {
-    Message(SessionResponse),
+    Message(Box<SessionResponse>),
     /// The stream has ended, with nothing behind it.
     Ended,
 }
@@ -77,7 +77,7 @@ impl Upstream {
             let running = async {
                 let mut answers = client?.session(request).await?.into_inner();
                 while let Some(answer) = answers.message().await? {
-                    put(Arrived::Message(answer));
+                    put(Arrived::Message(Box::new(answer)));
                 }
                 Ok::<(), Status>(())
             };

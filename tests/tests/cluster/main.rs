@@ -4,6 +4,7 @@ mod crowd;
 mod encrypted;
 mod faults;
 mod fleet;
+mod followed;
 mod joining;
 mod late;
 mod leaving;

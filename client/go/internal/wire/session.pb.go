@@ -113,7 +113,9 @@ type Hello struct {
 	// The tenant of acquires that name none.
 	Tenant string `protobuf:"bytes,3,opt,name=tenant,proto3" json:"tenant,omitempty"`
 	// Whether to send Queued.
-	Progress      bool `protobuf:"varint,4,opt,name=progress,proto3" json:"progress,omitempty"`
+	Progress bool `protobuf:"varint,4,opt,name=progress,proto3" json:"progress,omitempty"`
+	// Whether to send Owner.
+	Owners        bool `protobuf:"varint,5,opt,name=owners,proto3" json:"owners,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -176,6 +178,13 @@ func (x *Hello) GetProgress() bool {
 	return false
 }
 
+func (x *Hello) GetOwners() bool {
+	if x != nil {
+		return x.Owners
+	}
+	return false
+}
+
 // Whatever the server has ready, in one message.
 type SessionResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -187,7 +196,10 @@ type SessionResponse struct {
 	Refused  []*Refused        `protobuf:"bytes,4,rep,name=refused,proto3" json:"refused,omitempty"`
 	Reported []*ReportResponse `protobuf:"bytes,5,rep,name=reported,proto3" json:"reported,omitempty"`
 	// What this client may use by itself while no server can be reached.
-	Shares        []*LocalShare `protobuf:"bytes,6,rep,name=shares,proto3" json:"shares,omitempty"`
+	Shares []*LocalShare `protobuf:"bytes,6,rep,name=shares,proto3" json:"shares,omitempty"`
+	// Only if Hello asked for it, and only of budgets that this session asks for here and another server of the cluster owns. Told when that is
+	// found out, when it changes, and again after 10 s as long as the session asks here.
+	Owners        []*Owner `protobuf:"bytes,7,rep,name=owners,proto3" json:"owners,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -264,13 +276,22 @@ func (x *SessionResponse) GetShares() []*LocalShare {
 	return nil
 }
 
+func (x *SessionResponse) GetOwners() []*Owner {
+	if x != nil {
+		return x.Owners
+	}
+	return nil
+}
+
 type Welcome struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
 	SessionId string                 `protobuf:"bytes,1,opt,name=session_id,json=sessionId,proto3" json:"session_id,omitempty"`
 	// Whether places and permits of a broken stream were taken over.
 	Resumed bool `protobuf:"varint,2,opt,name=resumed,proto3" json:"resumed,omitempty"`
 	// How long a broken stream keeps them.
-	Grace         *durationpb.Duration `protobuf:"bytes,3,opt,name=grace,proto3" json:"grace,omitempty"`
+	Grace *durationpb.Duration `protobuf:"bytes,3,opt,name=grace,proto3" json:"grace,omitempty"`
+	// Where clients reach this server, as the others of its cluster tell them; empty for one that runs alone.
+	Address       string `protobuf:"bytes,4,opt,name=address,proto3" json:"address,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -324,6 +345,13 @@ func (x *Welcome) GetGrace() *durationpb.Duration {
 		return x.Grace
 	}
 	return nil
+}
+
+func (x *Welcome) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
 }
 
 type Granted struct {
@@ -478,6 +506,68 @@ func (x *Refused) GetRetryAfter() *durationpb.Duration {
 	return nil
 }
 
+// The server that owns a budget: asked there, requests take no hop. Every other server goes on passing them on.
+type Owner struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Provider string                 `protobuf:"bytes,1,opt,name=provider,proto3" json:"provider,omitempty"`
+	Key      string                 `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`
+	// Where clients reach it, as a URL.
+	Address       string `protobuf:"bytes,3,opt,name=address,proto3" json:"address,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Owner) Reset() {
+	*x = Owner{}
+	mi := &file_permitd_v1_session_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Owner) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Owner) ProtoMessage() {}
+
+func (x *Owner) ProtoReflect() protoreflect.Message {
+	mi := &file_permitd_v1_session_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Owner.ProtoReflect.Descriptor instead.
+func (*Owner) Descriptor() ([]byte, []int) {
+	return file_permitd_v1_session_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *Owner) GetProvider() string {
+	if x != nil {
+		return x.Provider
+	}
+	return ""
+}
+
+func (x *Owner) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *Owner) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
 // A safe part of a budget's limits for one client: with every client inside its share, nobody exceeds the whole.
 type LocalShare struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -491,7 +581,7 @@ type LocalShare struct {
 
 func (x *LocalShare) Reset() {
 	*x = LocalShare{}
-	mi := &file_permitd_v1_session_proto_msgTypes[6]
+	mi := &file_permitd_v1_session_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -503,7 +593,7 @@ func (x *LocalShare) String() string {
 func (*LocalShare) ProtoMessage() {}
 
 func (x *LocalShare) ProtoReflect() protoreflect.Message {
-	mi := &file_permitd_v1_session_proto_msgTypes[6]
+	mi := &file_permitd_v1_session_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -516,7 +606,7 @@ func (x *LocalShare) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LocalShare.ProtoReflect.Descriptor instead.
 func (*LocalShare) Descriptor() ([]byte, []int) {
-	return file_permitd_v1_session_proto_rawDescGZIP(), []int{6}
+	return file_permitd_v1_session_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *LocalShare) GetProvider() string {
@@ -558,25 +648,28 @@ const file_permitd_v1_session_proto_rawDesc = "" +
 	"\aacquire\x18\x02 \x03(\v2\x1a.permitd.v1.AcquireRequestR\aacquire\x121\n" +
 	"\x06report\x18\x03 \x03(\v2\x19.permitd.v1.ReportRequestR\x06report\x12\x16\n" +
 	"\x06cancel\x18\x04 \x03(\x04R\x06cancel\x12\x16\n" +
-	"\x06extend\x18\x05 \x03(\tR\x06extend\"r\n" +
+	"\x06extend\x18\x05 \x03(\tR\x06extend\"\x8a\x01\n" +
 	"\x05Hello\x12\x1d\n" +
 	"\n" +
 	"session_id\x18\x01 \x01(\tR\tsessionId\x12\x16\n" +
 	"\x06client\x18\x02 \x01(\tR\x06client\x12\x16\n" +
 	"\x06tenant\x18\x03 \x01(\tR\x06tenant\x12\x1a\n" +
-	"\bprogress\x18\x04 \x01(\bR\bprogress\"\xb2\x02\n" +
+	"\bprogress\x18\x04 \x01(\bR\bprogress\x12\x16\n" +
+	"\x06owners\x18\x05 \x01(\bR\x06owners\"\xdd\x02\n" +
 	"\x0fSessionResponse\x12-\n" +
 	"\awelcome\x18\x01 \x01(\v2\x13.permitd.v1.WelcomeR\awelcome\x12*\n" +
 	"\x06queued\x18\x02 \x03(\v2\x12.permitd.v1.QueuedR\x06queued\x12-\n" +
 	"\agranted\x18\x03 \x03(\v2\x13.permitd.v1.GrantedR\agranted\x12-\n" +
 	"\arefused\x18\x04 \x03(\v2\x13.permitd.v1.RefusedR\arefused\x126\n" +
 	"\breported\x18\x05 \x03(\v2\x1a.permitd.v1.ReportResponseR\breported\x12.\n" +
-	"\x06shares\x18\x06 \x03(\v2\x16.permitd.v1.LocalShareR\x06shares\"s\n" +
+	"\x06shares\x18\x06 \x03(\v2\x16.permitd.v1.LocalShareR\x06shares\x12)\n" +
+	"\x06owners\x18\a \x03(\v2\x11.permitd.v1.OwnerR\x06owners\"\x8d\x01\n" +
 	"\aWelcome\x12\x1d\n" +
 	"\n" +
 	"session_id\x18\x01 \x01(\tR\tsessionId\x12\x18\n" +
 	"\aresumed\x18\x02 \x01(\bR\aresumed\x12/\n" +
-	"\x05grace\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\x05grace\"T\n" +
+	"\x05grace\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\x05grace\x12\x18\n" +
+	"\aaddress\x18\x04 \x01(\tR\aaddress\"T\n" +
 	"\aGranted\x12\x1d\n" +
 	"\n" +
 	"request_id\x18\x01 \x01(\x04R\trequestId\x12*\n" +
@@ -590,7 +683,11 @@ const file_permitd_v1_session_proto_rawDesc = "" +
 	"\amessage\x18\x05 \x01(\tR\amessage\x12\x14\n" +
 	"\x05limit\x18\x06 \x01(\tR\x05limit\x12:\n" +
 	"\vretry_after\x18\a \x01(\v2\x19.google.protobuf.DurationR\n" +
-	"retryAfter\"\x9d\x01\n" +
+	"retryAfter\"O\n" +
+	"\x05Owner\x12\x1a\n" +
+	"\bprovider\x18\x01 \x01(\tR\bprovider\x12\x10\n" +
+	"\x03key\x18\x02 \x01(\tR\x03key\x12\x18\n" +
+	"\aaddress\x18\x03 \x01(\tR\aaddress\"\x9d\x01\n" +
 	"\n" +
 	"LocalShare\x12\x1a\n" +
 	"\bprovider\x18\x01 \x01(\tR\bprovider\x12\x10\n" +
@@ -610,7 +707,7 @@ func file_permitd_v1_session_proto_rawDescGZIP() []byte {
 	return file_permitd_v1_session_proto_rawDescData
 }
 
-var file_permitd_v1_session_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
+var file_permitd_v1_session_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
 var file_permitd_v1_session_proto_goTypes = []any{
 	(*SessionRequest)(nil),      // 0: permitd.v1.SessionRequest
 	(*Hello)(nil),               // 1: permitd.v1.Hello
@@ -618,35 +715,37 @@ var file_permitd_v1_session_proto_goTypes = []any{
 	(*Welcome)(nil),             // 3: permitd.v1.Welcome
 	(*Granted)(nil),             // 4: permitd.v1.Granted
 	(*Refused)(nil),             // 5: permitd.v1.Refused
-	(*LocalShare)(nil),          // 6: permitd.v1.LocalShare
-	(*AcquireRequest)(nil),      // 7: permitd.v1.AcquireRequest
-	(*ReportRequest)(nil),       // 8: permitd.v1.ReportRequest
-	(*Queued)(nil),              // 9: permitd.v1.Queued
-	(*ReportResponse)(nil),      // 10: permitd.v1.ReportResponse
-	(*durationpb.Duration)(nil), // 11: google.protobuf.Duration
-	(*Permit)(nil),              // 12: permitd.v1.Permit
-	(*Limit)(nil),               // 13: permitd.v1.Limit
+	(*Owner)(nil),               // 6: permitd.v1.Owner
+	(*LocalShare)(nil),          // 7: permitd.v1.LocalShare
+	(*AcquireRequest)(nil),      // 8: permitd.v1.AcquireRequest
+	(*ReportRequest)(nil),       // 9: permitd.v1.ReportRequest
+	(*Queued)(nil),              // 10: permitd.v1.Queued
+	(*ReportResponse)(nil),      // 11: permitd.v1.ReportResponse
+	(*durationpb.Duration)(nil), // 12: google.protobuf.Duration
+	(*Permit)(nil),              // 13: permitd.v1.Permit
+	(*Limit)(nil),               // 14: permitd.v1.Limit
 }
 var file_permitd_v1_session_proto_depIdxs = []int32{
 	1,  // 0: permitd.v1.SessionRequest.hello:type_name -> permitd.v1.Hello
-	7,  // 1: permitd.v1.SessionRequest.acquire:type_name -> permitd.v1.AcquireRequest
-	8,  // 2: permitd.v1.SessionRequest.report:type_name -> permitd.v1.ReportRequest
+	8,  // 1: permitd.v1.SessionRequest.acquire:type_name -> permitd.v1.AcquireRequest
+	9,  // 2: permitd.v1.SessionRequest.report:type_name -> permitd.v1.ReportRequest
 	3,  // 3: permitd.v1.SessionResponse.welcome:type_name -> permitd.v1.Welcome
-	9,  // 4: permitd.v1.SessionResponse.queued:type_name -> permitd.v1.Queued
+	10, // 4: permitd.v1.SessionResponse.queued:type_name -> permitd.v1.Queued
 	4,  // 5: permitd.v1.SessionResponse.granted:type_name -> permitd.v1.Granted
 	5,  // 6: permitd.v1.SessionResponse.refused:type_name -> permitd.v1.Refused
-	10, // 7: permitd.v1.SessionResponse.reported:type_name -> permitd.v1.ReportResponse
-	6,  // 8: permitd.v1.SessionResponse.shares:type_name -> permitd.v1.LocalShare
-	11, // 9: permitd.v1.Welcome.grace:type_name -> google.protobuf.Duration
-	12, // 10: permitd.v1.Granted.permit:type_name -> permitd.v1.Permit
-	11, // 11: permitd.v1.Refused.retry_after:type_name -> google.protobuf.Duration
-	13, // 12: permitd.v1.LocalShare.limits:type_name -> permitd.v1.Limit
-	11, // 13: permitd.v1.LocalShare.valid_for:type_name -> google.protobuf.Duration
-	14, // [14:14] is the sub-list for method output_type
-	14, // [14:14] is the sub-list for method input_type
-	14, // [14:14] is the sub-list for extension type_name
-	14, // [14:14] is the sub-list for extension extendee
-	0,  // [0:14] is the sub-list for field type_name
+	11, // 7: permitd.v1.SessionResponse.reported:type_name -> permitd.v1.ReportResponse
+	7,  // 8: permitd.v1.SessionResponse.shares:type_name -> permitd.v1.LocalShare
+	6,  // 9: permitd.v1.SessionResponse.owners:type_name -> permitd.v1.Owner
+	12, // 10: permitd.v1.Welcome.grace:type_name -> google.protobuf.Duration
+	13, // 11: permitd.v1.Granted.permit:type_name -> permitd.v1.Permit
+	12, // 12: permitd.v1.Refused.retry_after:type_name -> google.protobuf.Duration
+	14, // 13: permitd.v1.LocalShare.limits:type_name -> permitd.v1.Limit
+	12, // 14: permitd.v1.LocalShare.valid_for:type_name -> google.protobuf.Duration
+	15, // [15:15] is the sub-list for method output_type
+	15, // [15:15] is the sub-list for method input_type
+	15, // [15:15] is the sub-list for extension type_name
+	15, // [15:15] is the sub-list for extension extendee
+	0,  // [0:15] is the sub-list for field type_name
 }
 
 func init() { file_permitd_v1_session_proto_init() }
@@ -662,7 +761,7 @@ func file_permitd_v1_session_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_permitd_v1_session_proto_rawDesc), len(file_permitd_v1_session_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   7,
+			NumMessages:   8,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -56,6 +56,7 @@ impl Link {
             client: settings.name.clone(),
             tenant: settings.tenant.clone(),
             progress: false,
+            owners: settings.follow_owners,
         };
         let mut link = Self {
             endpoints: settings.endpoints.clone(),
@@ -72,6 +73,11 @@ impl Link {
 
     pub(crate) fn is_up(&self) -> bool {
         matches!(self.state, State::Up { .. })
+    }
+
+    /// Whether the first of its endpoints is in use, or to be tried next.
+    pub(crate) fn is_at_first(&self) -> bool {
+        self.at == 0
     }
 
     /// The next thing that happens; with `wants_to_send` also that it can. Cancel safe.

@@ -8,6 +8,8 @@ mod dial;
 mod link;
 mod local;
 mod outbox;
+mod owners;
+mod settings;
 mod table;
 
 use std::{pin::Pin, sync::Arc, time::Duration};
@@ -17,37 +19,25 @@ use tokio::{
     sync::watch,
     time::{Instant, Sleep, sleep_until},
 };
-use tonic::transport::Endpoint;
 
 use self::{
     backoff::GOOD_LIFE,
     dial::Problem,
     link::{Link, LinkEvent},
     local::{Answer, Ask, LocalShares},
+    owners::{IDLE_MAX, OwnerSession},
     table::{Refusing, Table},
 };
+pub(crate) use self::{owners::Owners, settings::Settings};
 use crate::{
     Advice, Error, OutagePolicy, Permit, Source, Usage,
     client::{CLOSE_WAIT, Status},
-    credentials::Credentials,
     guard::Hold,
     mailbox::{Command, Mailbox},
 };
 
 /// How long a server that drains is still given for the answers to reports.
 const DRAIN_PATIENCE: Duration = Duration::from_millis(500);
-
-/// What the builder has checked.
-#[derive(Clone, Debug)]
-pub(crate) struct Settings {
-    pub(crate) endpoints: Vec<Endpoint>,
-    pub(crate) credentials: Credentials,
-    pub(crate) tenant: String,
-    pub(crate) name: String,
-    pub(crate) policy: OutagePolicy,
-    pub(crate) outage_after: Duration,
-    pub(crate) connect_timeout: Duration,
-}
 
 /// See the module.
 #[derive(Debug)]
@@ -59,6 +49,9 @@ pub(crate) struct Driver {
     local: LocalShares,
     link: Link,
     outage: Outage,
+    owners: Arc<Owners>,
+    /// Of a session with an owner, when it was last asked for anything; `None` for the client's own session.
+    at_owner: Option<(Arc<OwnerSession>, Instant)>,
     /// When the session with a server that drains is left.
     leaves_at: Option<Instant>,
     /// When the driver ends, whatever is unanswered.
@@ -105,7 +98,12 @@ impl Outage {
 }
 
 impl Driver {
-    pub(crate) fn new(settings: Settings, mailbox: Arc<Mailbox>, status: watch::Sender<Status>) -> Self {
+    pub(crate) fn new(
+        settings: Settings,
+        mailbox: Arc<Mailbox>,
+        status: watch::Sender<Status>,
+        owners: Arc<Owners>,
+    ) -> Self {
         let now = Instant::now();
         let counts_live = settings.policy == OutagePolicy::LocalShare;
         Self {
@@ -120,12 +118,20 @@ impl Driver {
                 problem: String::new(),
                 definitive: 0,
             },
+            owners,
+            at_owner: None,
             leaves_at: None,
             ends_at: None,
             settings,
             mailbox,
             status,
         }
+    }
+
+    /// For a session with an owner, which is the first of its endpoints.
+    fn of_owner(mut self, session: Arc<OwnerSession>) -> Self {
+        self.at_owner = Some((session, Instant::now()));
+        self
     }
 
     pub(crate) async fn run(mut self) {
@@ -160,6 +166,9 @@ impl Driver {
         if self.ends_at.is_none() && self.mailbox.is_abandoned() && self.table.has_only_reports() {
             self.ends_at = Some(Instant::now() + CLOSE_WAIT);
         }
+        if self.at_owner.as_ref().is_some_and(|(session, _)| session.is_left()) && self.table.is_empty() {
+            return !self.link.is_up() || !self.table.has_outgoing();
+        }
         let Some(at) = self.ends_at else { return false };
         let said_all = !self.table.is_reporting() && !self.table.has_outgoing();
         said_all || self.outage.active || Instant::now() >= at
@@ -171,8 +180,14 @@ impl Driver {
         let sweep = self.table.next_sweep().filter(|_| self.link.is_up());
         let again = self.table.next_again().filter(|_| self.link.is_up());
         let local = if self.outage.active { self.local.next_poll() } else { None };
-        let times = [outage, sweep, again, local, self.leaves_at, self.ends_at];
+        let times = [outage, sweep, again, local, self.leaves_at, self.ends_at, self.idle_at()];
         times.into_iter().flatten().min()
+    }
+
+    /// When a session with an owner has not been used for long enough.
+    fn idle_at(&self) -> Option<Instant> {
+        let (session, asked) = self.at_owner.as_ref()?;
+        (!session.is_left() && self.table.is_empty()).then(|| *asked + IDLE_MAX)
     }
 
     fn on_time(&mut self, now: Instant) {
@@ -185,6 +200,9 @@ impl Driver {
             }
         } else if self.outage.due_at(self.settings.outage_after).is_some_and(|at| at <= now) {
             self.begin_outage(now);
+        }
+        if self.idle_at().is_some_and(|at| at <= now) {
+            self.leave_owner();
         }
         if self.outage.active && self.local.next_poll().is_some_and(|at| at <= now) {
             let mut answers = Vec::new();
@@ -201,6 +219,9 @@ impl Driver {
                 if self.ends_at.is_some() {
                     // Dropping it tells that the client is closed.
                     return;
+                }
+                if let Some((_, asked)) = &mut self.at_owner {
+                    *asked = Instant::now();
                 }
                 self.table.acquire(request_id, waiting);
                 if self.outage.active {
@@ -246,6 +267,12 @@ impl Driver {
                 self.leaves_at = None;
                 self.local.leave();
                 self.table.welcome(resumed, now);
+                let address = first.welcome.as_ref().map_or("", |welcome| &welcome.address);
+                match &self.at_owner {
+                    None => self.owners.home_is(address),
+                    Some((session, _)) if self.link.is_at_first() => session.begin(),
+                    Some(_) => {}
+                }
                 tracing::debug!(resumed, "permitd session stands");
                 self.status.send_replace(Status::Connected);
                 self.on_response(*first, now);
@@ -269,6 +296,7 @@ impl Driver {
         for refused in response.refused {
             if self.table.refused(refused, now) == Refusing::Draining {
                 self.leaves_at.get_or_insert(now + DRAIN_PATIENCE);
+                self.leave_owner();
             }
         }
         for answer in &response.reported {
@@ -276,6 +304,14 @@ impl Driver {
         }
         for share in response.shares {
             self.local.learn(share, now);
+        }
+        response.owners.iter().for_each(|owner| self.owners.learn(owner));
+    }
+
+    /// Nothing more comes to a session with an owner.
+    fn leave_owner(&self) {
+        if let Some((session, _)) = &self.at_owner {
+            self.owners.leave(session);
         }
     }
 
@@ -288,7 +324,8 @@ impl Driver {
         self.outage.definitive = if problem.definitive { self.outage.definitive + 1 } else { 0 };
         let hopeless = self.outage.definitive >= self.settings.endpoints.len();
         tracing::debug!(problem = problem.text, was_up, "no permitd session");
-        self.link.retry(problem.elsewhere || problem.definitive || !was_up);
+        self.leave_owner();
+        self.link.retry(problem.elsewhere || problem.definitive || !was_up || self.at_owner.is_some());
         self.outage.problem = problem.text;
         if was_up {
             self.status.send_replace(Status::Connecting);
@@ -372,6 +409,9 @@ impl Driver {
 impl Drop for Driver {
     /// Also when the runtime goes down around it: nobody is left waiting.
     fn drop(&mut self) {
+        if let Some((session, _)) = &self.at_owner {
+            self.owners.ended(session);
+        }
         self.mailbox.shut();
         self.table.close();
         self.status.send_replace(Status::Closed);

@@ -143,6 +143,11 @@ impl Table {
         self.reporting > 0
     }
 
+    /// Whether nobody waits, no guard lives and no report is unanswered.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.waiting.is_empty() && self.permits.is_empty()
+    }
+
     /// Whether nobody waits and no guard lives.
     pub(crate) fn has_only_reports(&self) -> bool {
         self.waiting.is_empty() && self.permits.len() == self.reporting

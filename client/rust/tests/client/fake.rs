@@ -143,7 +143,7 @@ pub(crate) enum Item {
 
 impl FakeSession {
     pub(crate) async fn welcome(&mut self, resumed: bool) {
-        let welcome = Welcome { session_id: self.hello.session_id.clone(), resumed, grace: None };
+        let welcome = Welcome { session_id: self.hello.session_id.clone(), resumed, ..Welcome::default() };
         self.send(SessionResponse { welcome: Some(welcome), ..SessionResponse::default() }).await;
     }
 

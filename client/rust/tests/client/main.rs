@@ -3,6 +3,7 @@
 mod call;
 mod fake;
 mod faults;
+mod followed;
 #[cfg(feature = "tower")]
 mod layer;
 mod outage;

@@ -139,6 +139,7 @@ export interface Hello {
   client: string;
   tenant: string;
   progress: boolean;
+  owners: boolean;
 }
 
 export interface SessionResponse {
@@ -148,12 +149,14 @@ export interface SessionResponse {
   refused: Refused[];
   reported: ReportResponse[];
   shares: LocalShare[];
+  owners: Owner[];
 }
 
 export interface Welcome {
   sessionId: string;
   resumed: boolean;
   grace: Duration | undefined;
+  address: string;
 }
 
 export interface Granted {
@@ -169,6 +172,12 @@ export interface Refused {
   message: string;
   limit: string;
   retryAfter: Duration | undefined;
+}
+
+export interface Owner {
+  provider: string;
+  key: string;
+  address: string;
 }
 
 export interface LocalShare {
@@ -1226,7 +1235,7 @@ export const SessionRequest: MessageFns<SessionRequest> = {
 };
 
 function createBaseHello(): Hello {
-  return { sessionId: "", client: "", tenant: "", progress: false };
+  return { sessionId: "", client: "", tenant: "", progress: false, owners: false };
 }
 
 export const Hello: MessageFns<Hello> = {
@@ -1242,6 +1251,9 @@ export const Hello: MessageFns<Hello> = {
     }
     if (message.progress !== false) {
       writer.uint32(32).bool(message.progress);
+    }
+    if (message.owners !== false) {
+      writer.uint32(40).bool(message.owners);
     }
     return writer;
   },
@@ -1291,6 +1303,14 @@ export const Hello: MessageFns<Hello> = {
             message.progress = reader.bool();
             continue;
           }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.owners = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1305,7 +1325,7 @@ export const Hello: MessageFns<Hello> = {
 };
 
 function createBaseSessionResponse(): SessionResponse {
-  return { welcome: undefined, queued: [], granted: [], refused: [], reported: [], shares: [] };
+  return { welcome: undefined, queued: [], granted: [], refused: [], reported: [], shares: [], owners: [] };
 }
 
 export const SessionResponse: MessageFns<SessionResponse> = {
@@ -1327,6 +1347,9 @@ export const SessionResponse: MessageFns<SessionResponse> = {
     }
     for (const v of message.shares) {
       LocalShare.encode(v!, writer.uint32(50).fork()).join();
+    }
+    for (const v of message.owners) {
+      Owner.encode(v!, writer.uint32(58).fork()).join();
     }
     return writer;
   },
@@ -1392,6 +1415,14 @@ export const SessionResponse: MessageFns<SessionResponse> = {
             message.shares.push(LocalShare.decode(reader, reader.uint32()));
             continue;
           }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.owners.push(Owner.decode(reader, reader.uint32()));
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1406,7 +1437,7 @@ export const SessionResponse: MessageFns<SessionResponse> = {
 };
 
 function createBaseWelcome(): Welcome {
-  return { sessionId: "", resumed: false, grace: undefined };
+  return { sessionId: "", resumed: false, grace: undefined, address: "" };
 }
 
 export const Welcome: MessageFns<Welcome> = {
@@ -1419,6 +1450,9 @@ export const Welcome: MessageFns<Welcome> = {
     }
     if (message.grace !== undefined) {
       Duration.encode(message.grace, writer.uint32(26).fork()).join();
+    }
+    if (message.address !== "") {
+      writer.uint32(34).string(message.address);
     }
     return writer;
   },
@@ -1458,6 +1492,14 @@ export const Welcome: MessageFns<Welcome> = {
             }
 
             message.grace = Duration.decode(reader, reader.uint32());
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.address = reader.string();
             continue;
           }
         }
@@ -1633,6 +1675,74 @@ export const Refused: MessageFns<Refused> = {
             }
 
             message.retryAfter = Duration.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseOwner(): Owner {
+  return { provider: "", key: "", address: "" };
+}
+
+export const Owner: MessageFns<Owner> = {
+  encode(message: Owner, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.provider !== "") {
+      writer.uint32(10).string(message.provider);
+    }
+    if (message.key !== "") {
+      writer.uint32(18).string(message.key);
+    }
+    if (message.address !== "") {
+      writer.uint32(26).string(message.address);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Owner {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseOwner();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.provider = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.key = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.address = reader.string();
             continue;
           }
         }

@@ -23,7 +23,7 @@ impl Core {
             while !self.out.is_full() {
                 match upstream.next() {
                     Some(Arrived::Message(message)) => {
-                        let came_back = self.heard(cluster, asks, reports, message, now);
+                        let came_back = self.heard(cluster, asks, reports, *message, now);
                         *is_stuck |= came_back;
                         if came_back {
                             *retry_at = now + RETRY_EVERY;

@@ -62,6 +62,11 @@ impl Core {
                 Ok(Way::There(peer)) => {
                     let acquire = vec![ask.what.again(now)];
                     ask.goes_to(&peer.name, now);
+                    if let Some(owners) = &mut self.owners
+                        && let Some(owner) = owners.news(cluster, &ask.what.budget, &peer.name, now)
+                    {
+                        self.out.owner(&owner);
+                    }
                     self.send(cluster, away, &peer, SessionRequest { acquire, ..SessionRequest::default() });
                     continue;
                 }

@@ -17,7 +17,7 @@ from permitd.v1 import budget_pb2 as permitd_dot_v1_dot_budget__pb2
 from permitd.v1 import permit_pb2 as permitd_dot_v1_dot_permit__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18permitd/v1/session.proto\x12\npermitd.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x17permitd/v1/budget.proto\x1a\x17permitd/v1/permit.proto\"\xaa\x01\n\x0eSessionRequest\x12 \n\x05hello\x18\x01 \x01(\x0b\x32\x11.permitd.v1.Hello\x12+\n\x07\x61\x63quire\x18\x02 \x03(\x0b\x32\x1a.permitd.v1.AcquireRequest\x12)\n\x06report\x18\x03 \x03(\x0b\x32\x19.permitd.v1.ReportRequest\x12\x0e\n\x06\x63\x61ncel\x18\x04 \x03(\x04\x12\x0e\n\x06\x65xtend\x18\x05 \x03(\t\"M\n\x05Hello\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0e\n\x06\x63lient\x18\x02 \x01(\t\x12\x0e\n\x06tenant\x18\x03 \x01(\t\x12\x10\n\x08progress\x18\x04 \x01(\x08\"\xfd\x01\n\x0fSessionResponse\x12$\n\x07welcome\x18\x01 \x01(\x0b\x32\x13.permitd.v1.Welcome\x12\"\n\x06queued\x18\x02 \x03(\x0b\x32\x12.permitd.v1.Queued\x12$\n\x07granted\x18\x03 \x03(\x0b\x32\x13.permitd.v1.Granted\x12$\n\x07refused\x18\x04 \x03(\x0b\x32\x13.permitd.v1.Refused\x12,\n\x08reported\x18\x05 \x03(\x0b\x32\x1a.permitd.v1.ReportResponse\x12&\n\x06shares\x18\x06 \x03(\x0b\x32\x16.permitd.v1.LocalShare\"X\n\x07Welcome\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0f\n\x07resumed\x18\x02 \x01(\x08\x12(\n\x05grace\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"A\n\x07Granted\x12\x12\n\nrequest_id\x18\x01 \x01(\x04\x12\"\n\x06permit\x18\x02 \x01(\x0b\x32\x12.permitd.v1.Permit\"\x9e\x01\n\x07Refused\x12\x12\n\nrequest_id\x18\x01 \x01(\x04\x12\x11\n\tpermit_id\x18\x02 \x01(\t\x12\x0c\n\x04\x63ode\x18\x03 \x01(\r\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x0f\n\x07message\x18\x05 \x01(\t\x12\r\n\x05limit\x18\x06 \x01(\t\x12.\n\x0bretry_after\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\"|\n\nLocalShare\x12\x10\n\x08provider\x18\x01 \x01(\t\x12\x0b\n\x03key\x18\x02 \x01(\t\x12!\n\x06limits\x18\x03 \x03(\x0b\x32\x11.permitd.v1.Limit\x12,\n\tvalid_for\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Durationb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18permitd/v1/session.proto\x12\npermitd.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x17permitd/v1/budget.proto\x1a\x17permitd/v1/permit.proto\"\xaa\x01\n\x0eSessionRequest\x12 \n\x05hello\x18\x01 \x01(\x0b\x32\x11.permitd.v1.Hello\x12+\n\x07\x61\x63quire\x18\x02 \x03(\x0b\x32\x1a.permitd.v1.AcquireRequest\x12)\n\x06report\x18\x03 \x03(\x0b\x32\x19.permitd.v1.ReportRequest\x12\x0e\n\x06\x63\x61ncel\x18\x04 \x03(\x04\x12\x0e\n\x06\x65xtend\x18\x05 \x03(\t\"]\n\x05Hello\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0e\n\x06\x63lient\x18\x02 \x01(\t\x12\x0e\n\x06tenant\x18\x03 \x01(\t\x12\x10\n\x08progress\x18\x04 \x01(\x08\x12\x0e\n\x06owners\x18\x05 \x01(\x08\"\xa0\x02\n\x0fSessionResponse\x12$\n\x07welcome\x18\x01 \x01(\x0b\x32\x13.permitd.v1.Welcome\x12\"\n\x06queued\x18\x02 \x03(\x0b\x32\x12.permitd.v1.Queued\x12$\n\x07granted\x18\x03 \x03(\x0b\x32\x13.permitd.v1.Granted\x12$\n\x07refused\x18\x04 \x03(\x0b\x32\x13.permitd.v1.Refused\x12,\n\x08reported\x18\x05 \x03(\x0b\x32\x1a.permitd.v1.ReportResponse\x12&\n\x06shares\x18\x06 \x03(\x0b\x32\x16.permitd.v1.LocalShare\x12!\n\x06owners\x18\x07 \x03(\x0b\x32\x11.permitd.v1.Owner\"i\n\x07Welcome\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0f\n\x07resumed\x18\x02 \x01(\x08\x12(\n\x05grace\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0f\n\x07\x61\x64\x64ress\x18\x04 \x01(\t\"A\n\x07Granted\x12\x12\n\nrequest_id\x18\x01 \x01(\x04\x12\"\n\x06permit\x18\x02 \x01(\x0b\x32\x12.permitd.v1.Permit\"\x9e\x01\n\x07Refused\x12\x12\n\nrequest_id\x18\x01 \x01(\x04\x12\x11\n\tpermit_id\x18\x02 \x01(\t\x12\x0c\n\x04\x63ode\x18\x03 \x01(\r\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x0f\n\x07message\x18\x05 \x01(\t\x12\r\n\x05limit\x18\x06 \x01(\t\x12.\n\x0bretry_after\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\"7\n\x05Owner\x12\x10\n\x08provider\x18\x01 \x01(\t\x12\x0b\n\x03key\x18\x02 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x03 \x01(\t\"|\n\nLocalShare\x12\x10\n\x08provider\x18\x01 \x01(\t\x12\x0b\n\x03key\x18\x02 \x01(\t\x12!\n\x06limits\x18\x03 \x03(\x0b\x32\x11.permitd.v1.Limit\x12,\n\tvalid_for\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Durationb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -27,15 +27,17 @@ if _descriptor._USE_C_DESCRIPTORS == False:
   _globals['_SESSIONREQUEST']._serialized_start=123
   _globals['_SESSIONREQUEST']._serialized_end=293
   _globals['_HELLO']._serialized_start=295
-  _globals['_HELLO']._serialized_end=372
-  _globals['_SESSIONRESPONSE']._serialized_start=375
-  _globals['_SESSIONRESPONSE']._serialized_end=628
-  _globals['_WELCOME']._serialized_start=630
-  _globals['_WELCOME']._serialized_end=718
-  _globals['_GRANTED']._serialized_start=720
-  _globals['_GRANTED']._serialized_end=785
-  _globals['_REFUSED']._serialized_start=788
-  _globals['_REFUSED']._serialized_end=946
-  _globals['_LOCALSHARE']._serialized_start=948
-  _globals['_LOCALSHARE']._serialized_end=1072
+  _globals['_HELLO']._serialized_end=388
+  _globals['_SESSIONRESPONSE']._serialized_start=391
+  _globals['_SESSIONRESPONSE']._serialized_end=679
+  _globals['_WELCOME']._serialized_start=681
+  _globals['_WELCOME']._serialized_end=786
+  _globals['_GRANTED']._serialized_start=788
+  _globals['_GRANTED']._serialized_end=853
+  _globals['_REFUSED']._serialized_start=856
+  _globals['_REFUSED']._serialized_end=1014
+  _globals['_OWNER']._serialized_start=1016
+  _globals['_OWNER']._serialized_end=1071
+  _globals['_LOCALSHARE']._serialized_start=1073
+  _globals['_LOCALSHARE']._serialized_end=1197
 # @@protoc_insertion_point(module_scope)
