@@ -1,9 +1,9 @@
 //! Servers of one cluster on an etcd of their own, with budgets that they share among them.
 
-use std::{path::PathBuf, time::Duration};
+use std::{collections::HashMap, path::PathBuf, time::Duration};
 
 use permitd_proto::v1::{
-    ListBudgetsRequest, SessionRequest, admin_service_client::AdminServiceClient,
+    Hello, ListBudgetsRequest, Owner, SessionRequest, admin_service_client::AdminServiceClient,
     permit_service_client::PermitServiceClient,
 };
 use tokio::{sync::mpsc, time::timeout};
@@ -11,7 +11,7 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use super::etcd::Etcd;
 use crate::{
-    bench::{Error, PROVIDER, acquire_of, connect, hello, key_of, report},
+    bench::{Error, PROVIDER, acquire_of, connect, key_of, report},
     server::Server,
 };
 
@@ -69,9 +69,31 @@ impl Field {
 
     /// A budget is made when it is first asked for.
     pub(crate) async fn make_budgets(&self) -> Result<(), Error> {
+        self.ask_all().await.map(drop)
+    }
+
+    /// The numbers of the budgets that each server owns, as the first one tells a client that asks for them and wants to know.
+    pub(super) async fn learned(&self) -> Result<Vec<Vec<usize>>, Error> {
+        let owners: HashMap<String, String> =
+            self.ask_all().await?.into_iter().map(|owner| (owner.key, owner.address)).collect();
+        let mut learned = vec![Vec::new(); self.servers.len()];
+        for number in 0..self.budgets {
+            let address = owners.get(&key_of(number));
+            let place =
+                address.and_then(|address| (0..self.servers.len()).find(|at| self.url(*at) == *address));
+            // What nobody has told is asked for where it was asked before.
+            learned[place.unwrap_or(0)].push(number);
+        }
+        Ok(learned)
+    }
+
+    /// Asks the first server for each budget once. What it tells of their owners.
+    async fn ask_all(&self) -> Result<Vec<Owner>, Error> {
         let mut client = PermitServiceClient::new(connect(self.servers[0].address).await?);
         let (send, requests) = mpsc::channel(2);
-        send.send(hello()).await?;
+        let hello = Hello { owners: true, ..Hello::default() };
+        send.send(SessionRequest { hello: Some(hello), ..SessionRequest::default() }).await?;
+        let mut owners = Vec::new();
         let mut responses = client.session(ReceiverStream::new(requests)).await?.into_inner();
         let keys: Vec<usize> = (0..self.budgets).collect();
         for part in keys.chunks(PART) {
@@ -84,6 +106,7 @@ impl Field {
                     return Err(format!("refused: {}", refused.message).into());
                 }
                 left -= response.granted.len() + response.reported.len();
+                owners.extend(response.owners);
                 let permits = response.granted.into_iter().filter_map(|granted| granted.permit);
                 let report: Vec<_> = permits.map(|permit| report(permit.permit_id)).collect();
                 if !report.is_empty() {
@@ -91,13 +114,13 @@ impl Field {
                 }
             }
         }
-        Ok(())
+        Ok(owners)
     }
 
     /// The numbers of the budgets that each server owns, as `asked` knows.
     pub(super) async fn owned(&self, asked: usize) -> Result<Vec<Vec<usize>>, Error> {
         let names: Vec<String> = self.servers.iter().map(|server| server.address.to_string()).collect();
-        let numbers: std::collections::HashMap<String, usize> =
+        let numbers: HashMap<String, usize> =
             (0..self.budgets).map(|number| (key_of(number), number)).collect();
         let mut admin = AdminServiceClient::new(connect(self.servers[asked].address).await?);
         let mut owned = vec![Vec::new(); names.len()];

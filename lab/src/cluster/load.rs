@@ -18,18 +18,21 @@ pub(super) enum Way {
     One,
     /// Several, each for the budgets that it owns.
     Owners,
+    /// The same, by clients that know only what servers tell them of owners.
+    Followed,
     /// Several, each for all budgets: most requests take a hop.
     Any,
 }
 
 impl Way {
-    pub(super) const ALL: [Self; 3] = [Self::One, Self::Owners, Self::Any];
+    pub(super) const ALL: [Self; 4] = [Self::One, Self::Owners, Self::Followed, Self::Any];
 
     /// How it is called in a table.
     pub(super) fn name(self, servers: usize) -> String {
         match self {
             Self::One => "one server".to_owned(),
             Self::Owners => format!("{servers} servers, asked at owners"),
+            Self::Followed => format!("{servers} servers, owners followed"),
             Self::Any => format!("{servers} servers, asked anywhere"),
         }
     }
@@ -66,15 +69,24 @@ pub(super) struct Load {
     pub(super) written: Written,
 }
 
+/// The budgets that each server owns.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Owned<'a> {
+    /// As an administrator is told.
+    pub(super) known: &'a [Vec<usize>],
+    /// As a client is told.
+    pub(super) learned: &'a [Vec<usize>],
+}
+
 /// Lets one server, and several on the same cores, do as much as they can, in turn.
 pub(super) fn throughput(
     cluster: &Cluster,
     alone: &Field,
     several: &Field,
-    owned: &[Vec<usize>],
+    owned: Owned<'_>,
     mut progress: impl FnMut(&str),
 ) -> Result<Vec<Through>, Error> {
-    let mut turns: [Vec<Turn>; 3] = Default::default();
+    let mut turns: [Vec<Turn>; 4] = Default::default();
     for round in 0..=cluster.rounds {
         progress(&format!("throughput, round {round} of {}", cluster.rounds));
         for (way, turns) in Way::ALL.into_iter().zip(&mut turns) {
@@ -95,7 +107,7 @@ pub(super) fn throughput(
 }
 
 /// Counts what is written while nobody asks, at a steady pace, and with as many grants as there can be.
-pub(super) fn writes(cluster: &Cluster, field: &Field, owned: &[Vec<usize>]) -> Result<Vec<Load>, Error> {
+pub(super) fn writes(cluster: &Cluster, field: &Field, owned: Owned<'_>) -> Result<Vec<Load>, Error> {
     let nothing = counted(field, "nobody asks", || {
         thread::sleep(cluster.turn);
         Ok(0.0)
@@ -140,10 +152,11 @@ fn work(cluster: &Cluster, field: &Field, places: &[Place]) -> Result<Turn, Erro
     Ok(Turn { rate, servers: cost(after.0, before.0), etcd: cost(after.1, before.1) })
 }
 
-fn places(way: Way, field: &Field, owned: &[Vec<usize>]) -> Vec<Place> {
+fn places(way: Way, field: &Field, owned: Owned<'_>) -> Vec<Place> {
     let servers = field.servers.iter().map(|server| server.address);
     match way {
-        Way::Owners => {
+        Way::Owners | Way::Followed => {
+            let owned = if way == Way::Owners { owned.known } else { owned.learned };
             let owners = servers.zip(owned).filter(|(_, keys)| !keys.is_empty());
             owners.map(|(server, keys)| Place { server, keys: keys.as_slice().into() }).collect()
         }

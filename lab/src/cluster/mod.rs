@@ -16,7 +16,7 @@ pub(crate) use self::field::Field;
 use self::{
     ends::{End, Ended},
     hop::Hop,
-    load::{Load, Through},
+    load::{Load, Owned, Through},
 };
 use crate::bench::Error;
 
@@ -57,13 +57,14 @@ impl Cluster {
         let mut several = runtime.block_on(Field::start(binary.to_owned(), self.servers, self.budgets))?;
         progress("the hop");
         let hop = runtime.block_on(hop::measure(&several, self.turn * 2))?;
-        let owned = runtime.block_on(several.owned(0))?;
+        let (known, learned) = (runtime.block_on(several.owned(0))?, runtime.block_on(several.learned())?);
+        let owned = Owned { known: &known, learned: &learned };
         let throughput = {
             let alone = runtime.block_on(Field::start(binary.to_owned(), 1, self.budgets))?;
-            load::throughput(&self, &alone, &several, &owned, &mut progress)?
+            load::throughput(&self, &alone, &several, owned, &mut progress)?
         };
         progress("what etcd writes");
-        let writes = load::writes(&self, &several, &owned)?;
+        let writes = load::writes(&self, &several, owned)?;
         let mut ends = |how, name: &str| -> Result<Vec<Ended>, Error> {
             let mut ended = Vec::new();
             for round in 1..=self.rounds {

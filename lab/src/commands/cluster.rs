@@ -15,7 +15,8 @@ the load. So ratios say more than figures. It takes about two minutes, and wants
 nothing else. It measures, one after the other, each beside what it has to reach:
 
   the hop      acquire to grant at a budget's owner and at another server, asked in turn by one client
-  throughput   one server; several, each asked for the budgets that it owns; several, each asked for all
+  throughput   one server; several, each asked for the budgets that it owns, known beforehand and as
+               servers tell clients that want to follow owners; several, each asked for all
   writes       what etcd writes while nobody asks, at a steady pace, and at all that goes through
   replaced     the longest wait of callers when a server is told to stop (SIGTERM) and started again
   killed       the same when it ends without a word (kill -9), with leases of 4 s
