@@ -16,7 +16,7 @@ use std::{
     ops::Bound,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -46,6 +46,8 @@ pub struct Registry {
     draining: AtomicBool,
     /// Whether other servers own budgets too.
     is_clustered: bool,
+    /// How often budgets were given up of which something may not be written down.
+    losses: AtomicU64,
     /// Taken for every change: the sorted index, and what makes ids and etags unique.
     index: Mutex<Index>,
 }
@@ -98,9 +100,9 @@ impl Registry {
         let index = Mutex::new(index);
         let (by_name, by_id) = (DashMap::default(), DashMap::default());
         let draining = AtomicBool::new(false);
-        let (file, is_clustered) = (RwLock::default(), false);
+        let (file, is_clustered, losses) = (RwLock::default(), false, AtomicU64::new(0));
         let footing = Arc::new(footing);
-        Self { footing, budgets_max, file, by_name, by_id, draining, is_clustered, index }
+        Self { footing, budgets_max, file, by_name, by_id, draining, is_clustered, losses, index }
     }
 
     /// Who writes the budgets down, if anybody does.

@@ -2,6 +2,7 @@
 //! audit trail, which also puts them in order.
 
 mod elsewhere;
+mod lasting;
 mod page;
 mod pools;
 #[cfg(test)]
@@ -95,7 +96,7 @@ impl Admin {
         reason: String,
         act: impl FnOnce(&Cell),
     ) -> Result<(), Fault> {
-        self.can_last()?;
+        let begun = self.can_last()?;
         let made = self.trail.make(|| {
             let cell = self.registry.find(name)?;
             act(&cell);
@@ -103,24 +104,7 @@ impl Admin {
             Ok(((), self.entry(caller, name, what, declared.clone(), declared, reason)))
         });
         made.map_err(|error: RegistryError| Fault::from(error))?;
-        self.durable().await
-    }
-
-    /// Refuses a change while nothing can be written down: it would not outlast the process.
-    fn can_last(&self) -> Result<(), Fault> {
-        match self.registry.keeper() {
-            Some(keeper) if keeper.is_failing() => Err(Fault::store_unavailable("nothing was changed")),
-            _ => Ok(()),
-        }
-    }
-
-    /// Waits until everything that was changed before is written down.
-    async fn durable(&self) -> Result<(), Fault> {
-        let Some(keeper) = self.registry.keeper() else { return Ok(()) };
-        keeper.flush().await.map_err(|error| {
-            tracing::error!(%error, "a change by an administrator is in force, but not written down yet");
-            Fault::store_unavailable("the change is in force, but would not outlast the server")
-        })
+        self.durable(begun).await
     }
 
     fn entry(
@@ -223,17 +207,16 @@ impl AdminService for Admin {
             }
             change
         } else {
-            self.can_last()?;
+            let begun = self.can_last()?;
             let made = self.trail.make(|| {
                 let change = set(false)?;
                 let (before, after) = (change.before.clone(), change.after.clone());
                 Ok((change, self.entry(&caller, &name, What::Set, before, after, reason)))
             });
-            made.map_err(|error: RegistryError| Fault::from(error))?
+            let change = made.map_err(|error: RegistryError| Fault::from(error))?;
+            self.durable(begun).await?;
+            change
         };
-        if !validate_only {
-            self.durable().await?;
-        }
         let budget = change.after.map(|after| budget::write(&name, &after));
         Ok(Response::new(v1::SetBudgetResponse { budget }))
     }
@@ -250,13 +233,13 @@ impl AdminService for Admin {
         if let Some(answer) = self.at_owner(&caller, &name, Errand::Use, &request, call).await? {
             return Ok(answer);
         }
-        self.can_last()?;
+        let begun = self.can_last()?;
         let made = self.trail.make(|| {
             let change = self.registry.delete(&name, &request.etag)?;
             Ok(((), self.entry(&caller, &name, What::Delete, change.before, change.after, String::new())))
         });
         made.map_err(|error: RegistryError| Fault::from(error))?;
-        self.durable().await?;
+        self.durable(begun).await?;
         if let Some(cluster) = &self.cluster {
             cluster.unpin(&name).await?;
         }
@@ -304,14 +287,14 @@ impl AdminService for Admin {
             return Ok(answer);
         }
         let reason = read_reason(request.reason)?;
-        self.can_last()?;
+        let begun = self.can_last()?;
         let made = self.trail.make(|| {
             let change = self.registry.reset(&name, &request.etag)?;
             let (before, after) = (change.before.clone(), change.after.clone());
             Ok((change, self.entry(&caller, &name, What::Reset, before, after, reason)))
         });
         let change = made.map_err(|error: RegistryError| Fault::from(error))?;
-        self.durable().await?;
+        self.durable(begun).await?;
         let budget = change.after.map(|after| budget::write(&name, &after));
         Ok(Response::new(v1::ResetBudgetResponse { budget }))
     }

@@ -69,10 +69,15 @@ impl Cluster {
     /// Writes down to the unit what was given up.
     async fn write_down(&self, cells: &[Arc<Cell>]) {
         let Some(keeper) = self.registry.keeper().filter(|_| !cells.is_empty()) else { return };
+        let mut is_written = false;
         for _ in 0..SAVES_MAX {
-            if keeper.flush().await.is_ok() {
+            is_written = keeper.flush().await.is_ok();
+            if is_written {
                 break;
             }
+        }
+        if !is_written {
+            self.registry.loses();
         }
         cells.iter().for_each(|cell| cell.leave(false));
     }

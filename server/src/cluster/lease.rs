@@ -100,6 +100,7 @@ impl Cluster {
         self.registry.grant_until(Time::ZERO);
         let seats = self.registry.seats();
         tracing::error!(budgets = seats.len(), why, "gives up its budgets until etcd gives it another lease");
+        self.registry.loses();
         self.owned.clear();
         for budget in &seats {
             self.registry.unseat(budget, false);

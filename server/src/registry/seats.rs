@@ -1,7 +1,10 @@
 //! Budgets that come from other servers and go to them. A name is this server's from the moment that it was claimed until it is given
 //! up; nothing is made or changed under a name that is not.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, atomic::Ordering},
+};
 
 use permitd_budget::{Resumed, Time};
 
@@ -92,6 +95,17 @@ impl Registry {
         drop(index);
         cell.leave(in_order);
         Some(Some(cell))
+    }
+
+    /// Budgets are given up at once, written down or not. To be told before the store leaves them out: whoever waits until a change is
+    /// written down looks at it after that.
+    pub(crate) fn loses(&self) {
+        self.losses.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// How often that was.
+    pub(crate) fn losses(&self) -> u64 {
+        self.losses.load(Ordering::SeqCst)
     }
 
     /// Whether the name is this server's.

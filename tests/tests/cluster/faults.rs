@@ -11,13 +11,15 @@ use std::{
 };
 
 use permitd_tests::{Draws, Etcd, Proxy, Way, budget, every_kind, in_flight, until};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use crate::{
     crowd::Crowd,
     fleet::{Fleet, config},
 };
 
+/// What was acknowledged is known everywhere by then, as long as a server may take to find its owner.
+const ANSWERS_MAX: Duration = Duration::from_secs(30);
 /// Longer than a lease and its renewal: whoever is away for so long has been replaced.
 const PAST_LEASE: Duration = Duration::from_secs(4);
 const SERVERS: usize = 3;
@@ -270,7 +272,12 @@ async fn suffer_all(faults: impl IntoIterator<Item = Fault>, seed: u64) {
                 false
             }
         };
-        until("an answer about a budget", answers).await;
+        if timeout(ANSWERS_MAX, until("an answer about a budget", answers)).await.is_err() {
+            for place in 0..SERVERS {
+                println!("s{place}:\n{}", field.fleet.server(place).log());
+            }
+            panic!("{key} was acknowledged, and is not known");
+        }
         let limits = server.try_state(key).await.expect("just there").limits;
         assert_eq!(limits[0].effective_amount, *slots, "{key} as acknowledged");
     }

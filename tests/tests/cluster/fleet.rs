@@ -84,6 +84,7 @@ impl Fleet {
                 let peer = Peer::new(self.server(place).address);
                 let declared = async { peer.reach().await && peer.try_declare(budget.clone()).await.is_ok() };
                 if timeout(ANSWER_MAX, declared).await.unwrap_or(false) {
+                    println!("{} was acknowledged through server {place}", budget.key);
                     return;
                 }
             }

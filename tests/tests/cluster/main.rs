@@ -8,6 +8,7 @@ mod followed;
 mod joining;
 mod late;
 mod leaving;
+mod lost;
 mod steered;
 mod strays;
 mod together;
