@@ -62,12 +62,13 @@ impl Call {
     }
 }
 
-/// How long the n-th message of a run is on its way to the provider and how long the answer back.
-pub(super) fn ways(seed: u64, network: &Network, number: u64) -> (Nanos, Nanos) {
+/// How long the n-th message of a run is on its way to the provider, `first` on its connection or not, and how long the answer back.
+pub(super) fn ways(seed: u64, network: &Network, number: u64, first: bool) -> (Nanos, Nanos) {
     let mut random = draws::stream(seed, "network", "ways", number);
     let normal = LogNormal::new(0.0, network.sigma).expect("a checked sigma is finite and not negative");
     let mut way = |median: f64| (median * MILLISECOND * normal.sample(&mut random)) as Nanos;
-    (way(network.there_ms), way(network.back_ms))
+    let (there, back) = (way(network.there_ms), way(network.back_ms));
+    (if first { there + way(network.first_ms) } else { there }, back)
 }
 
 /// How long after the n-th call of a work that comes by chance the next one comes.

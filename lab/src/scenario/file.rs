@@ -106,13 +106,15 @@ pub struct Network {
     pub there_ms: f64,
     /// From the provider to the report, median.
     pub back_ms: f64,
-    /// The spread of both: the standard deviation of the logarithm. 0 to 3.
+    /// How much longer the first call of each worker is on its way, which opens a connection; median.
+    pub first_ms: f64,
+    /// The spread of all: the standard deviation of the logarithm. 0 to 3.
     pub sigma: f64,
 }
 
 impl Default for Network {
     fn default() -> Self {
-        Self { there_ms: 20.0, back_ms: 20.0, sigma: 0.2 }
+        Self { there_ms: 20.0, back_ms: 20.0, first_ms: 0.0, sigma: 0.2 }
     }
 }
 

@@ -222,6 +222,7 @@ impl Network {
     fn check(&self) -> Result<(), Wrong> {
         within("network.there_ms", self.there_ms, 0.0, 60_000.0)?;
         within("network.back_ms", self.back_ms, 0.0, 60_000.0)?;
+        within("network.first_ms", self.first_ms, 0.0, 60_000.0)?;
         within("network.sigma", self.sigma, 0.0, 3.0)
     }
 }

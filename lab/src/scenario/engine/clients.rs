@@ -54,8 +54,9 @@ impl Engine<'_> {
 
     pub(super) fn send(&mut self, job: u32) {
         let number = self.record.attempts.len();
-        let (there, _) = call::ways(self.seed, &self.scenario.network, number as u64);
         let entry = &mut self.jobs[job as usize];
+        let is_first = entry.is_first && entry.attempt == usize::MAX;
+        let (there, _) = call::ways(self.seed, &self.scenario.network, number as u64, is_first);
         (entry.attempt, entry.waits) = (number, false);
         self.record.attempts.push(Attempt::new(entry.work, entry.asked, self.now, &entry.call));
         self.plan(self.now + there, Event::Arrives(job));

@@ -33,6 +33,8 @@ pub(super) struct Job {
     pub(super) work: usize,
     pub(super) pool: usize,
     pub(super) call: Call,
+    /// Whether it is the first of its worker.
+    is_first: bool,
     /// When it first wanted to go.
     pub(super) asked: Nanos,
     pub(super) permit: Option<PermitKey>,
@@ -200,6 +202,7 @@ impl<'a> Engine<'a> {
             work: at,
             pool,
             call,
+            is_first: work.workers.is_some_and(|workers| number < u64::from(workers)),
             asked: self.now,
             permit: None,
             tries: 0,

@@ -54,7 +54,7 @@ impl Engine<'_> {
     /// The provider's answer leaves.
     pub(super) fn answer(&mut self, job: u32) {
         let attempt = self.jobs[job as usize].attempt;
-        let (_, back) = call::ways(self.seed, &self.scenario.network, attempt as u64);
+        let (_, back) = call::ways(self.seed, &self.scenario.network, attempt as u64, false);
         let back = if self.clients == Clients::Oracle { 0 } else { back };
         self.record.attempts[attempt].answered = self.now;
         if let Some(managed) = &mut self.managed {
