@@ -37,6 +37,7 @@ impl<W: Clone> Budget<W> {
         let set = self.touched(ended.tenant, ended.model);
         let used = match report.outcome {
             Outcome::Cancelled => Amounts::nothing(),
+            Outcome::Overloaded if self.feedback.admissions.gives_back(now) => Amounts::nothing(),
             _ => report.actual.settle(&ended.charge, self.models[ended.model].counting),
         };
         self.settle(now, permit.as_u64(), &ended, set, &used, report.outcome != Outcome::Cancelled);

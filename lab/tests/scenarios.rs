@@ -8,7 +8,7 @@ use std::{
 use permitd_lab::scenario::{Clients, Fate, Record, Scenario, judge_all, run, trace};
 
 /// Scenarios whose promises the heart does not keep yet. Whoever makes one hold takes it from this list; none that held is ever added.
-const NOT_YET: &[&str] = &["concurrency-unnamed"];
+const NOT_YET: &[&str] = &["compared-halves", "compared-quantised", "concurrency-unnamed"];
 
 /// Each scenario is played with each of these.
 const SEEDS: [u64; 1] = [1];

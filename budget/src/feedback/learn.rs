@@ -24,6 +24,9 @@ const RIGHT_PERCENT: u128 = 93;
 /// A limit of which no more than this part is left may be the one that refused.
 const LITTLE_PART: i128 = 4;
 
+/// What went through tells that a limit held if it was so many bursts: the provider may hold twice as much as declared.
+const HELD_BURSTS: u64 = 5;
+
 /// Refusals within this time have the same cause.
 const LATELY_NANOS: u64 = 10_000_000_000;
 /// A refusal of a limit that is counted in windows says nothing, if it is the first in this time, or in a window, and the rate was right.
@@ -146,6 +149,7 @@ impl<W: Clone> Budget<W> {
     fn rate_refused(&mut self, now: Time, heard: Heard<'_>, events: &mut Vec<Event<W>>) {
         let Some(tripped) = self.tripped(now, &heard, events) else { return };
         let suspects = self.suspects(now, tripped);
+        let overdrawn = self.feedback.admissions.seem_to_count(now);
         let moment = self.moment(now);
         let Self { limits, feedback, .. } = self;
         for at in members(tripped) {
@@ -159,7 +163,7 @@ impl<W: Clone> Budget<W> {
             let cost = heard.cost(rule);
             rule.traffic.uncount(heard.granted, cost);
             if news {
-                limits[at].refused(cost, moment);
+                limits[at].refused(cost, overdrawn, moment);
                 feedback.look_back_at = feedback.look_back_at.min(now.plus_nanos(BURST_NANOS));
             }
         }
@@ -271,16 +275,18 @@ impl<W: Clone> Budget<W> {
 }
 
 impl Limit {
-    /// The provider refused calls for this limit, which allowed them: one event.
-    fn refused(&mut self, cost: u64, moment: Moment) {
+    /// The provider refused calls for this limit, which allowed them: one event. `overdrawn` if what was given back counted after all: that
+    /// says nothing of the rate.
+    fn refused(&mut self, cost: u64, overdrawn: bool, moment: Moment) {
         let now = moment.time;
         let Self { rule, meter: Some(meter) } = self else { return };
         meter.advance(now);
         let at_least = rule.traffic.at_least(now, rule.per_nanos());
         let stretch = rule.traffic.refused(cost, now);
-        let explained = rule.explains(meter, stretch, cost, now);
+        let explained = overdrawn || rule.explains(meter, stretch, cost, now);
         let again = rule.was_refused_lately(now);
         rule.refused_at = now;
+        rule.pace.pay(&rule.traffic);
         if !explained {
             // Over a pause less may have gone through than could have.
             let half = rule.pace.amount() / 2;
@@ -360,9 +366,15 @@ impl Rule {
         if stretch.was_full && self.learn_burst(meter, stretch, now) || self.was_refused_lately(now) {
             return false;
         }
-        let is_right = |amount: u128| amount * 100 >= u128::from(self.pace.amount()) * RIGHT_PERCENT;
-        let right = match (self.estimate(meter, Some(stretch)), meter.window_nanos()) {
-            (Some(estimate), _) => !self.pace.is_beyond() && is_right(estimate.amount.into()),
+        let (paced, is_beyond) = (u128::from(self.pace.amount()), self.pace.is_beyond());
+        let is_right = |amount: u128| amount * 100 >= paced * RIGHT_PERCENT;
+        let estimate = self.estimate(meter, Some(stretch));
+        let is_long = stretch.carried() / HELD_BURSTS >= meter.capacity_units();
+        if is_long && estimate.is_some_and(|estimate| is_right(estimate.amount.into())) {
+            self.pace.hold();
+        }
+        let right = match (estimate, meter.window_nanos()) {
+            (Some(estimate), _) => !is_beyond && is_right(estimate.amount.into()),
             (None, None) => stretch.was_full,
             // What went through in less than a window is a part of it.
             (None, Some(window)) => {

@@ -5,7 +5,7 @@
 //! |---|---|
 //! | `learn` | the reaction to each class of outcome |
 //! | `gate` | freezes, the ladder, the probe that goes first |
-//! | `admissions` | whether a provider without capacity for some calls lets others in |
+//! | `admissions` | whether a provider without capacity for some calls lets others in, and whether those that it turned away counted |
 //! | `traffic` | what went through a limit, and the provider's rate between two refusals |
 //! | `pace` | the effective amount of a limit: down once an event, and back up |
 //! | `cushion` | what is kept back against jitter, and how much of a burst the provider takes |

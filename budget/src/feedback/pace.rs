@@ -7,9 +7,13 @@
 
 mod course;
 mod saved;
+mod tries;
 
 pub use self::course::Phase;
-use self::course::{Course, HOLD, HOLD_AT_CEILING};
+use self::{
+    course::{Course, HOLD, HOLD_AT_CEILING},
+    tries::Tries,
+};
 use super::traffic::{Estimate, Traffic};
 use crate::time::Time;
 
@@ -49,6 +53,7 @@ pub(crate) struct Pace {
     double_nanos: u64,
     /// What taught the amount last, and when.
     lesson: Option<Lesson>,
+    tries: Tries,
 }
 
 /// Where a limit collapsed.
@@ -107,7 +112,15 @@ pub(crate) struct Look {
 impl Pace {
     /// All that is configured.
     pub(crate) fn capped(cap: u64) -> Self {
-        Self { amount: cap, cap, course: None, ceiling: None, double_nanos: DOUBLE_NANOS, lesson: None }
+        Self {
+            amount: cap,
+            cap,
+            course: None,
+            ceiling: None,
+            double_nanos: DOUBLE_NANOS,
+            lesson: None,
+            tries: Tries::default(),
+        }
     }
 
     /// Nobody has told the limit: about `amount`, or with `rising` from there up until the first refusal.
@@ -158,9 +171,23 @@ impl Pace {
     /// Another authority, or another word of the same one. A raise applies at once, and so does a cut.
     pub(crate) fn set_cap(&mut self, cap: u64) {
         if cap > self.cap || cap <= self.amount {
-            *self = Self { double_nanos: self.double_nanos, ..Self::capped(cap) };
+            self.tries.forget();
+            *self = Self { double_nanos: self.double_nanos, tries: self.tries, ..Self::capped(cap) };
         }
         self.cap = cap;
+    }
+
+    /// The provider refused: that has to be paid for, `calls` after the first one.
+    pub(crate) fn pay(&mut self, traffic: &Traffic) {
+        self.tries.pay(traffic.calls);
+    }
+
+    /// What is granted went through, and for long. Only all that is configured is worth coming back to: anything less was learned, and may
+    /// be learned again.
+    pub(crate) fn hold(&mut self) {
+        if self.is_whole() {
+            self.tries.hold();
+        }
     }
 
     /// The provider refused calls that this limit allowed: one event.
@@ -191,7 +218,8 @@ impl Pace {
         self.amount = from.max(floor).min(before);
         let (from, good) = (self.amount, good.max(self.amount));
         let course = Course::new(phase, from, good, hold, self.double_nanos, traffic, now);
-        self.course = Some(Course { before, again, ..course });
+        let course = Course { before, again, ..course };
+        self.course = Some(self.tries.fall(course, self.cap, why.wait_nanos));
         self.lesson = Some(Lesson { at: now, from: Teacher::Refusals });
     }
 
@@ -266,7 +294,8 @@ impl Pace {
     /// Time has passed in which nothing was refused. Says whether the amount is another now.
     pub(crate) fn look(&mut self, traffic: &Traffic, look: &Look) -> bool {
         let Some(course) = &mut self.course else { return false };
-        if !course.look(self.amount, traffic, look) {
+        let paid = self.tries.are_paid(course, traffic.calls);
+        if !course.look(self.amount, traffic, look, paid) {
             return false;
         }
         let amount = course.amount().clamp(1, self.cap);
@@ -351,6 +380,33 @@ mod tests {
         assert_eq!(collapsed(&mut pace, 6_000, 1_000), Some(6_000 - 30 - 3));
         assert_eq!(collapsed(&mut pace, 5_600, 100), Some((4 * 5_967 + 5_544) / 5));
         assert_eq!(collapsed(&mut pace, 3_000, 1_000), Some(3_000 - 15 - 1));
+    }
+
+    /// Goal: a limit that had held and fell is tried again after two seconds of use, and is whole again where that works; one that never held
+    /// is not.
+    #[test]
+    fn what_held_returns_at_once() {
+        let at = |millis: u64| Time::from_nanos(millis * 1_000_000);
+        let returns = |held: bool| {
+            let mut traffic = Traffic::default();
+            (0..3_000).for_each(|_| traffic.grant(1, || 0, Time::ZERO, at(1)));
+            let mut pace = Pace::capped(600);
+            if held {
+                pace.hold();
+            }
+            let why =
+                Collapse { estimate: Some(Estimate { amount: 300, calls: 100 }), wait_nanos: 1_000_000_000 };
+            pace.pay(&traffic);
+            pace.collapse(why, &traffic, at(1_000));
+            (1_200..10_000).step_by(200).find(|millis| {
+                let now = at(*millis);
+                traffic.grant(1, || 0, Time::ZERO, now);
+                let look = Look { per_nanos: 60_000_000_000, capacity: 600, full: false, granted: now, now };
+                pace.look(&traffic, &look) && pace.amount() == 600
+            })
+        };
+        assert_eq!(returns(true), Some(3_000));
+        assert_eq!(returns(false), None);
     }
 
     /// Goal: refusals of one steep start make the next way up gentler once, not once each.

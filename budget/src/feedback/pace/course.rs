@@ -64,6 +64,8 @@ pub(super) struct Course {
     pub(super) before: u64,
     /// Where it had collapsed before, at nearly the same.
     pub(super) again: Option<Ceiling>,
+    /// What had held before, and is to be tried after the hold.
+    pub(super) back_to: Option<u64>,
     /// Where this phase began, and after how much use and how many calls.
     pub(super) from: u64,
     /// Time in which the limit was really used, since the phase began.
@@ -117,6 +119,7 @@ impl Course {
             good,
             before: good,
             again: None,
+            back_to: None,
             from,
             used_nanos: 0,
             calls: 0,
@@ -133,8 +136,9 @@ impl Course {
         }
     }
 
-    /// Time has passed in which nothing was refused. False if there is nothing to be said yet, or if it was hardly used.
-    pub(super) fn look(&mut self, amount: u64, traffic: &Traffic, look: &Look) -> bool {
+    /// Time has passed in which nothing was refused, and a refusal is `paid` for or not. False if there is nothing to be said yet, or if it
+    /// was hardly used.
+    pub(super) fn look(&mut self, amount: u64, traffic: &Traffic, look: &Look, paid: bool) -> bool {
         let Look { per_nanos: per, capacity, full, granted, now } = *look;
         if self.proven_from.is_some_and(|from| granted > from) {
             let next = self.proven();
@@ -157,7 +161,7 @@ impl Course {
         }
         self.used_nanos = self.used_nanos.saturating_add(span.min(LOOK_MAX_NANOS));
         self.calls = self.calls.saturating_add(calls);
-        if self.turn(amount, now) {
+        if self.turn(amount, paid, now) {
             self.begin_proof(traffic, look);
         }
         true
@@ -173,11 +177,18 @@ impl Course {
     }
 
     /// Goes on to the next phase when this one is over, and says so.
-    fn turn(&mut self, amount: u64, now: Time) -> bool {
+    fn turn(&mut self, amount: u64, paid: bool, now: Time) -> bool {
         let over = |hold: Hold| self.used_nanos >= hold.nanos && self.calls >= hold.calls;
         let next = match (self.phase, self.left) {
             (Phase::Recover, _) if self.used_nanos >= CUBIC_NANOS => Phase::Hold,
-            (Phase::Hold, _) if over(self.hold) => Phase::Probe,
+            (Phase::Hold, _) if over(self.hold) && paid => match self.back_to.take() {
+                Some(held) => {
+                    (self.good, self.hold) = (held, HOLD);
+                    self.go_on(Phase::Hold, held);
+                    return true;
+                }
+                None => Phase::Probe,
+            },
             (Phase::Probe, Some(left)) => {
                 if left < -self.call.saturating_mul(PROOF_CALLS * i128::from(FINE)) {
                     self.proven_from.get_or_insert(now);

@@ -3,6 +3,7 @@
 use super::{
     Ceiling, Lesson, Pace, Phase,
     course::{Course, Hold},
+    tries::Tries,
 };
 use crate::{
     feedback::Traffic,
@@ -15,7 +16,8 @@ impl Pace {
     pub(crate) fn saved(&self) -> Option<SavedPace> {
         let Self { amount, cap, ceiling, double_nanos, lesson, .. } = *self;
         let course = self.course.as_ref().map(Course::saved);
-        let is_news = *self != Self::capped(cap);
+        // Refusals that are paid for or not are known to this process only.
+        let is_news = *self != Self { tries: self.tries, ..Self::capped(cap) };
         let ceiling = ceiling.map(|last| last.amount);
         is_news.then_some(SavedPace { amount, ceiling, double_nanos, lesson, course })
     }
@@ -30,6 +32,7 @@ impl Pace {
             ceiling: ceiling.map(|amount| Ceiling { amount, calls: 0 }),
             double_nanos: double_nanos.max(1),
             lesson: lesson.map(|lesson| Lesson { at: back.moved(lesson.at), ..lesson }),
+            tries: Tries::default(),
         }
     }
 }
