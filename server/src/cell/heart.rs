@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use permitd_budget::{Budget, CheckedSpec, Pressure, Resumed, SavedPermit, Time};
+use permitd_budget::{Budget, CheckedSpec, Pressure, Resumed, SavedBudget, SavedPermit, Time};
 
 use crate::{inbox::Waiter, profile::Profile, store::Balance};
 
@@ -25,15 +25,35 @@ struct Source {
     back: Resumed,
     /// Whether every grant is to be covered by a write.
     is_kept: bool,
+    /// Of one that starts full: how far it is written down.
+    written: Written,
     /// Nothing is granted from then on.
     end: Time,
+}
+
+/// What a new heart may grant before its next write is the same whenever that was written down, so it can be done while it sleeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Written {
+    No,
+    UnderWay,
+    Yes,
+}
+
+/// What has to be written down of a heart that is asleep.
+pub(super) enum Asleep {
+    /// As it is, or as it was.
+    Nothing,
+    /// What it may grant once it is awake.
+    New(SavedBudget),
+    /// It never granted what was set aside.
+    Full,
 }
 
 impl Heart {
     /// One that has granted nothing yet.
     pub(super) fn new(spec: CheckedSpec, profile: Arc<Profile>, now: Time, is_kept: bool) -> Self {
-        let (balance, back, end) = (None, Resumed::at(now), Time::MAX);
-        Self { awake: None, made_of: Source { spec, profile, balance, back, is_kept, end } }
+        let (balance, back, end, written) = (None, Resumed::at(now), Time::MAX, Written::No);
+        Self { awake: None, made_of: Source { spec, profile, balance, back, is_kept, written, end } }
     }
 
     /// One that goes on where an earlier process left it. One with permits is awake, since they end by themselves; so is one that was
@@ -46,7 +66,8 @@ impl Heart {
     ) -> Self {
         let holds_back = balance.as_ref().is_some_and(Balance::holds_back);
         let is_awake = holds_back || !permits.is_empty() || back.by_old_clock != back.now;
-        let made_of = Source { spec, profile, balance, back: *back, is_kept: true, end: Time::MAX };
+        let (back, is_kept, written, end) = (*back, true, Written::No, Time::MAX);
+        let made_of = Source { spec, profile, balance, back, is_kept, written, end };
         let mut heart = Self { awake: None, made_of };
         if is_awake {
             heart.awake = Some(Box::new(heart.made_of.make(permits, waiter)));
@@ -76,6 +97,35 @@ impl Heart {
             Some(heart) => look(heart),
             None => look(&mut self.made_of.make(Vec::new(), &Waiter::nobody())),
         }
+    }
+
+    /// Writes down one that is asleep, for the `last` time if nothing is to be granted after it. Whether that succeeded is told by
+    /// [`Heart::saved_asleep`].
+    pub(super) fn save_asleep(&mut self, last: bool) -> Asleep {
+        let made_of = &mut self.made_of;
+        match made_of.written {
+            _ if !made_of.is_kept || made_of.balance.is_some() => Asleep::Nothing,
+            Written::Yes | Written::UnderWay if last => Asleep::Full,
+            Written::No if !last => {
+                let saved = made_of.make(Vec::new(), &Waiter::nobody()).save(made_of.back.now, false).0;
+                made_of.written = Written::UnderWay;
+                Asleep::New(saved)
+            }
+            _ => Asleep::Nothing,
+        }
+    }
+
+    /// What became of that.
+    pub(super) fn saved_asleep(&mut self, is_durable: bool) {
+        let written = &mut self.made_of.written;
+        if *written == Written::UnderWay {
+            *written = if is_durable { Written::Yes } else { Written::No };
+        }
+    }
+
+    /// Whether something is set aside for when it is awake.
+    pub(super) fn has_set_aside(&self) -> bool {
+        self.made_of.written != Written::No
     }
 
     /// When one that is asleep stops granting.
@@ -109,6 +159,10 @@ impl Source {
         };
         if self.is_kept && self.balance.is_none() {
             heart.keep();
+            if self.written == Written::Yes {
+                let _ = heart.save(self.back.now, false);
+                heart.saved(self.back.now, &mut Vec::new());
+            }
         }
         if self.end != Time::MAX {
             heart.grant_until(self.back.now, self.end, &mut Vec::new());

@@ -4,7 +4,7 @@ use std::mem;
 
 use permitd_budget::{Budget, Event, PermitChange, Pressure, Time};
 
-use super::{Cell, Life, State};
+use super::{Cell, Life, State, heart::Asleep};
 use crate::{
     inbox::Waiter,
     store::{StoredBudget, Write, rows},
@@ -43,8 +43,12 @@ impl Cell {
             return CellSave { declared_anew, permits: Vec::new() };
         }
         rows.extend(stored.map(|stored| rows::put_budget(self.id, &stored)));
-        // What was asked nothing is as it was written down, or full.
         let Some(heart) = state.heart.if_awake() else {
+            match state.heart.save_asleep(last) {
+                Asleep::Nothing => {}
+                Asleep::New(balance) => rows.push(rows::write_balance(self.id, &balance)),
+                Asleep::Full => rows.push(rows::remove_balance(self.id)),
+            }
             return CellSave { declared_anew, permits: Vec::new() };
         };
         let (balance, permits) = heart.save(self.footing.clock.now(), last);
@@ -56,21 +60,26 @@ impl Cell {
 
     /// What was saved last is durable.
     pub(crate) fn saved(&self) {
-        self.after_save(|heart, now, events| heart.saved(now, events));
+        self.after_save(true, |heart, now, events| heart.saved(now, events));
     }
 
     /// What was saved last is not durable, and has to be told again.
     pub(crate) fn not_saved(&self, save: CellSave) {
         self.footing.contention.lock(&self.state).declared_anew |= save.declared_anew;
-        self.after_save(|heart, now, events| heart.not_saved(now, &save.permits, events));
+        self.after_save(false, |heart, now, events| heart.not_saved(now, &save.permits, events));
         self.note(&mut self.footing.contention.lock(&self.state));
     }
 
     /// Changes nothing that would have to be saved, unless somebody got what he waited for, or waits for more than was set aside.
-    fn after_save(&self, call: impl FnOnce(&mut Budget<Waiter>, Time, &mut Vec<Event<Waiter>>)) {
+    fn after_save(
+        &self,
+        is_durable: bool,
+        call: impl FnOnce(&mut Budget<Waiter>, Time, &mut Vec<Event<Waiter>>),
+    ) {
         let mut state = self.footing.contention.lock(&self.state);
         let now = self.footing.clock.now();
         let State { heart, events, .. } = &mut *state;
+        heart.saved_asleep(is_durable);
         let Some(heart) = heart.if_awake() else { return };
         let mut events = mem::take(events);
         call(heart, now, &mut events);
@@ -92,7 +101,8 @@ impl Cell {
     /// Tells the keeper, if it does not know yet. Under the lock, so that what is told is never older than what is saved.
     pub(super) fn note(&self, state: &mut State) {
         let Some(keeper) = &self.footing.keeper else { return };
-        if !state.heart.is_awake() && !state.declared_anew {
+        let is_asleep = !state.heart.is_awake() && !(state.is_away() && state.heart.has_set_aside());
+        if is_asleep && !state.declared_anew {
             return;
         }
         let pressure = Some(state.heart.pressure());
@@ -108,13 +118,16 @@ impl Cell {
 mod tests {
     use std::sync::Arc;
 
-    use permitd_budget::{BudgetSpec, LimitSpec, Outcome, PermitKey, Report};
+    use permitd_budget::{
+        Acquired, BudgetSpec, LimitSpec, Outcome, PermitKey, Priority, Report, Request, Usage,
+    };
 
     use crate::{
         alarm::Alarms,
         cell::{Cell, Declared, Footing, Source},
         clock::Clock,
-        store::Keeper,
+        inbox::Waiter,
+        store::{Keeper, Table, Write},
     };
 
     /// Goal: a budget that was given away is written down once more, and not again when somebody asks it for anything: that would be
@@ -136,8 +149,8 @@ mod tests {
             cell.saved();
             rows.len()
         };
-        // Nobody has asked it for anything: there is its declaration, once.
-        assert!(save() == 1 && !is_noted());
+        // Nobody has asked it for anything: there is its declaration and what it may grant, once.
+        assert!(save() == 2 && !is_noted() && save() == 0);
         cell.pause();
         cell.resume();
         assert!(save() > 1);
@@ -150,5 +163,56 @@ mod tests {
         let saved = cell.save(false, &mut Vec::new());
         cell.not_saved(saved);
         assert!(is_noted());
+    }
+
+    /// Goal: what a new budget may grant before its next write is set aside while it sleeps, so that its first request waits for none;
+    /// and given up, or at the end, one that nobody asked is full.
+    #[test]
+    fn sets_aside_while_it_sleeps() {
+        let clock = Clock::start();
+        let (alarms, _thread) = Alarms::start("alarms", clock).expect("a thread");
+        let footing = Arc::new(Footing { keeper: Some(Arc::default()), ..Footing::in_memory(clock, alarms) });
+        let new = |id| {
+            let spec = BudgetSpec { limits: vec![LimitSpec::in_flight(100)], ..BudgetSpec::default() };
+            let spec = spec.check().expect("a sound spec");
+            let declared = Declared { spec, etag: "1".to_owned(), source: Source::Admin };
+            let cell = Cell::new(id, "p/k".parse().expect("a name"), declared, &footing);
+            let mut rows = Vec::new();
+            let save = cell.save(false, &mut rows);
+            (cell, save, rows)
+        };
+        let acquire = |cell: &Cell| {
+            let request = Request {
+                tenant: "t",
+                model: "",
+                priority: Priority::Standard,
+                estimate: Usage::default(),
+                count: 1,
+                max_wait: None,
+                gives_up: None,
+                waiter: Waiter::nobody(),
+            };
+            cell.acquire(request).expect("taken")
+        };
+        let is_balance = |row: &Write| matches!(row, Write::Put(Table::Balances, ..));
+        let (written, _, rows) = new(1);
+        assert!(rows.iter().any(is_balance));
+        written.saved();
+        assert!(matches!(acquire(&written), Acquired::Granted(_)));
+        // Not before it is durable; and again, where it was not.
+        let (under_way, _, _) = new(2);
+        assert!(matches!(acquire(&under_way), Acquired::Waiting(_)));
+        let (failed, save, _) = new(3);
+        failed.not_saved(save);
+        let mut again = Vec::new();
+        failed.save(false, &mut again);
+        assert!(again.iter().any(is_balance));
+        // Nothing of it was granted.
+        let (given_up, _, _) = new(4);
+        given_up.saved();
+        given_up.leave(true);
+        let mut last = Vec::new();
+        given_up.save(false, &mut last);
+        assert!(matches!(last[..], [Write::Remove(Table::Balances, _)]), "{last:?}");
     }
 }

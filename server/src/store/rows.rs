@@ -20,7 +20,7 @@ use crate::{
     wire::{budget, encode},
 };
 
-pub(crate) use balance::{Balance, write_balance};
+pub(crate) use balance::{Balance, remove_balance, write_balance};
 pub(super) use declarations::Declarations;
 
 pub(super) const SEAL: &[u8] = b"seal";

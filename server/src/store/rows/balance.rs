@@ -151,6 +151,11 @@ pub(crate) fn write_balance(id: u32, saved: &SavedBudget) -> Write {
     Write::Put(Table::Balances, id.to_be_bytes().to_vec(), row.encode_to_vec())
 }
 
+/// A budget of which nothing is taken.
+pub(crate) fn remove_balance(id: u32) -> Write {
+    Write::Remove(Table::Balances, id.to_be_bytes().to_vec())
+}
+
 /// What is left of a budget as it was written, and found to make sense. It takes a part of the room that it takes when it is read, and
 /// is needed only when somebody asks the budget for something.
 #[derive(Clone, Debug)]
