@@ -279,8 +279,13 @@ async fn callers(channel: Channel, counted: Arc<Counted>) -> Result<(), Error> {
 pub(crate) async fn unary(channel: Channel) -> Result<(), Error> {
     let mut client = PermitServiceClient::new(channel);
     let mut answers = client.acquire(acquire(0, 1)).await?.into_inner();
-    let Some(Event::Granted(permit)) = answers.message().await?.and_then(|answer| answer.event) else {
-        return Err("not granted".into());
+    let permit = loop {
+        match answers.message().await?.and_then(|answer| answer.event) {
+            Some(Event::Granted(permit)) => break permit,
+            // For a write, where it is the first after a start.
+            Some(Event::Queued(_)) => {}
+            _ => return Err("not granted".into()),
+        }
     };
     client.report(report(permit.permit_id)).await?;
     Ok(())

@@ -101,8 +101,9 @@ impl Cell {
     /// Tells the keeper, if it does not know yet. Under the lock, so that what is told is never older than what is saved.
     pub(super) fn note(&self, state: &mut State) {
         let Some(keeper) = &self.footing.keeper else { return };
-        let is_asleep = !state.heart.is_awake() && !(state.is_away() && state.heart.has_set_aside());
-        if is_asleep && !state.declared_anew {
+        // While it sleeps there is its declaration, and once it is given up, that nothing of what was set aside is taken.
+        let gives_up = state.is_away() && state.heart.has_set_aside();
+        if !(state.heart.is_awake() || state.declared_anew || gives_up) {
             return;
         }
         let pressure = Some(state.heart.pressure());
