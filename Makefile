@@ -15,8 +15,9 @@ static: ## The one binary without any library, for every Linux: target/x86_64-un
 	rustup target add x86_64-unknown-linux-musl
 	$(CARGO) build --release --package permitd --target x86_64-unknown-linux-musl
 
-setup: ## What the tests of clusters, alerts, the console and the benchmarks need: etcd, promtool, Chromium with its driver, and Redis
+setup: ## What the tests of clusters, alerts, the console and the benchmarks need: etcd, iproute2, promtool, Chromium with its driver, and Redis
 	@command -v etcd >/dev/null || apt-get install -y etcd-server
+	@command -v ip >/dev/null || apt-get install -y iproute2
 	@command -v promtool >/dev/null || apt-get install -y prometheus
 	@command -v redis-server >/dev/null || apt-get install -y redis-server
 	@command -v chromedriver >/dev/null || apt-get install -y --no-install-recommends chromium chromium-driver
@@ -115,7 +116,7 @@ compare: ## permitd against what people do today, on the same work; writes docs/
 	lab/compare/run run
 	lab/compare/run page
 
-soak: ## Hours, not minutes: property tests and fuzzing with many more cases, many more kills of a server under load, longer storms, an hour of the console's updates
+soak: ## Hours, not minutes: property tests and fuzzing with many more cases, many more kills of a server under load, longer storms, an hour of the console's updates; needs root, for networks that are cut
 	PERMITD_PROPTEST_CASES=20000 $(CARGO) test --release -p permitd-budget
 	PERMITD_PROPTEST_CASES=200000 $(CARGO) test --release -p permitd-server --lib fuzzing
 	PERMITD_KILLS=50 $(CARGO) test --release -p permitd-tests --test durable kills -- --nocapture
@@ -123,6 +124,7 @@ soak: ## Hours, not minutes: property tests and fuzzing with many more cases, ma
 	PERMITD_MODEL_REVISIONS=4 $(CARGO) test --release -p permitd-ownership
 	PERMITD_CONSOLE_UPDATES=3600 $(CARGO) test --release -p permitd-tests --test console grow -- --nocapture
 	PERMITD_FAULTS=200 $(CARGO) test --release -p permitd-tests --test cluster fault -- --ignored --nocapture
+	$(CARGO) test --release -p permitd-tests --test cluster namespaces -- --ignored --nocapture
 
 demo: ## A fleet of clients shares a provider, first without permitd, then with it
 	$(CARGO) run --release -- demo

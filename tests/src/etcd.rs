@@ -1,4 +1,4 @@
-//! A real etcd of several members on loopback, each in a process of its own, for what becomes of a cluster when they end, stop for a
+//! A real etcd of several members, each in a process of its own, for what becomes of a cluster when they end, stop for a
 //! while, or lose their majority.
 
 use std::{net::SocketAddr, path::PathBuf, process::Stdio, sync::Mutex};
@@ -7,12 +7,13 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
-    process::{Child, Command},
+    process::Child,
 };
 
 use crate::{
     folder::Folder,
     http::http_get,
+    network::Host,
     process::steady_port,
     wait::{soon, until},
 };
@@ -40,26 +41,35 @@ pub struct Etcd {
 #[derive(Debug)]
 struct Member {
     name: String,
+    host: Host,
     clients: SocketAddr,
     peers: SocketAddr,
     child: Mutex<Option<Child>>,
 }
 
 impl Etcd {
-    /// Starts one with so many members, and waits until it has a leader.
+    /// Starts one with so many members on loopback, and waits until it has a leader.
+    pub async fn start(members: usize) -> Self {
+        Self::start_on(&vec![Host::here(); members]).await
+    }
+
+    /// Starts one with a member on each of these hosts, and waits until it has a leader.
     ///
     /// # Panics
     /// If etcd is not installed, or does not start.
-    pub async fn start(members: usize) -> Self {
-        let address = || SocketAddr::from(([127, 0, 0, 1], steady_port()));
-        let member = |number| Member {
-            name: format!("m{number}"),
-            clients: address(),
-            peers: address(),
-            child: Mutex::new(None),
+    pub async fn start_on(hosts: &[Host]) -> Self {
+        let member = |(number, host): (usize, &Host)| {
+            let address = || SocketAddr::new(host.address, steady_port());
+            Member {
+                name: format!("m{number}"),
+                host: host.clone(),
+                clients: address(),
+                peers: address(),
+                child: Mutex::new(None),
+            }
         };
-        let etcd = Self { folder: Folder::new(), members: (0..members).map(member).collect() };
-        for number in 0..members {
+        let etcd = Self { folder: Folder::new(), members: hosts.iter().enumerate().map(member).collect() };
+        for number in 0..hosts.len() {
             etcd.restart(number);
         }
         until("a leader of etcd", async || etcd.leader().await.is_some()).await;
@@ -139,7 +149,9 @@ impl Etcd {
         let (clients, peers) = (format!("http://{}", member.clients), format!("http://{}", member.peers));
         let log = std::fs::File::options().create(true).append(true).open(self.file(number, "log"));
         let log = log.expect("room for a file");
-        let child = Command::new("etcd")
+        let child = member
+            .host
+            .command("etcd")
             .args(["--name", &member.name, "--initial-cluster", &all.join(",")])
             .args(["--listen-client-urls", &clients, "--advertise-client-urls", &clients])
             .args(["--listen-peer-urls", &peers, "--initial-advertise-peer-urls", &peers])

@@ -17,10 +17,10 @@ use std::{
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit};
 use tokio::{
     io::{AsyncBufReadExt as _, BufReader},
-    process::{Child, Command},
+    process::Child,
 };
 
-use crate::{peer::Peer, wait::soon};
+use crate::{network::Host, peer::Peer, wait::soon};
 
 /// A running `permitd serve`. Dropped, it is killed.
 #[derive(Debug)]
@@ -53,24 +53,34 @@ impl Permitd {
     /// # Panics
     /// If it can't be built or started.
     pub async fn start_at(port: u16, config: &str) -> Self {
-        Self::launch(port, "warn", config).await
+        Self::start_on(&Host::here(), port, config).await
+    }
+
+    /// Starts with this configuration on this port of that host.
+    ///
+    /// # Panics
+    /// If it can't be built or started.
+    pub async fn start_on(host: &Host, port: u16, config: &str) -> Self {
+        Self::launch(host, port, "warn", config).await
     }
 
     /// Starts with this configuration, logging what this filter lets through.
     pub async fn start_logging(filter: &str, config: &str) -> Self {
-        Self::launch(0, filter, config).await
+        Self::launch(&Host::here(), 0, filter, config).await
     }
 
-    async fn launch(port: u16, filter: &str, config: &str) -> Self {
+    async fn launch(host: &Host, port: u16, filter: &str, config: &str) -> Self {
         static FILES: AtomicU32 = AtomicU32::new(0);
         let binary = tokio::task::spawn_blocking(binary).await.expect("a binary");
         let number = FILES.fetch_add(1, Ordering::Relaxed);
         let file = env::temp_dir().join(format!("permitd-tests-{}-{number}.toml", std::process::id()));
         fs::write(&file, config).expect("a place for temporary files");
         let (read, write) = std::io::pipe().expect("a pipe");
-        let mut child = Command::new(binary)
-            .args(["serve", "--http", "127.0.0.1:0", "--workers", "2", "--log", filter, "--listen"])
-            .arg(format!("127.0.0.1:{port}"))
+        let mut child = host
+            .command(binary)
+            .args(["serve", "--workers", "2", "--log", filter])
+            .args(["--http", &format!("{}:0", host.address)])
+            .args(["--listen", &format!("{}:{port}", host.address)])
             .arg("--config")
             .arg(&file)
             // Unless the test has a place for it.

@@ -3,25 +3,18 @@
 //!
 //! `PERMITD_FAULTS=200` makes so many at random, as `make soak` does; `PERMITD_FAULT_SEED` does the same ones again.
 
-use std::{
-    env, mem,
-    net::SocketAddr,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{env, net::SocketAddr, sync::Arc, time::Duration};
 
-use permitd_tests::{Draws, Etcd, Proxy, Way, budget, every_kind, in_flight, until};
-use tokio::time::{sleep, timeout};
+use permitd_tests::{Draws, Etcd, Proxy, Way, budget, every_kind, in_flight};
+use tokio::time::sleep;
 
 use crate::{
     crowd::Crowd,
     fleet::{Fleet, config},
 };
 
-/// What was acknowledged is known everywhere by then, as long as a server may take to find its owner.
-const ANSWERS_MAX: Duration = Duration::from_secs(30);
 /// Longer than a lease and its renewal: whoever is away for so long has been replaced.
-const PAST_LEASE: Duration = Duration::from_secs(4);
+pub(crate) const PAST_LEASE: Duration = Duration::from_secs(4);
 const SERVERS: usize = 3;
 
 /// What can go wrong.
@@ -259,32 +252,11 @@ async fn suffer_all(faults: impl IntoIterator<Item = Fault>, seed: u64) {
         acknowledged.push((key, slots));
         crowd.goes_on(&format!("{fault:?}")).await;
     }
-    for (key, slots) in &acknowledged {
-        let server = field.fleet.server(0);
-        let heard = Mutex::new(String::new());
-        let answers = async || match server.try_state(key).await {
-            Ok(_) => true,
-            Err(status) => {
-                let before = mem::replace(&mut *heard.lock().expect("no panic"), status.to_string());
-                if before != status.to_string() {
-                    println!("{key}: {status}");
-                }
-                false
-            }
-        };
-        if timeout(ANSWERS_MAX, until("an answer about a budget", answers)).await.is_err() {
-            for place in 0..SERVERS {
-                println!("s{place}:\n{}", field.fleet.server(place).log());
-            }
-            panic!("{key} was acknowledged, and is not known");
-        }
-        let limits = server.try_state(key).await.expect("just there").limits;
-        assert_eq!(limits[0].effective_amount, *slots, "{key} as acknowledged");
-    }
+    field.fleet.knows(&acknowledged).await;
     crowd.end_and_judge().await;
 }
 
-fn seed() -> u64 {
+pub(crate) fn seed() -> u64 {
     let given = env::var("PERMITD_FAULT_SEED").ok();
     given.map_or(std::process::id().into(), |text| text.parse().expect("PERMITD_FAULT_SEED is a number"))
 }

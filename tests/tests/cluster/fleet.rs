@@ -1,22 +1,26 @@
 //! Servers of one cluster, each in a process of its own.
 
 use std::{
+    mem,
     sync::{Arc, Mutex},
     time::Duration,
 };
 
 use permitd_proto::v1::Budget;
-use permitd_tests::{Etcd, Peer, Permitd, soon, steady_port, until};
+use permitd_tests::{Etcd, Host, Peer, Permitd, soon, steady_port, until};
 use tokio::{net::TcpStream, time::timeout};
 
 /// A server that has not answered by then is asked no more.
 const ANSWER_MAX: Duration = Duration::from_secs(3);
 
+/// What was acknowledged is known everywhere by then, as long as a server may take to find its owner.
+const KNOWN_MAX: Duration = Duration::from_secs(30);
+
 /// Servers of one cluster. One that was replaced has the same place and address.
 pub(crate) struct Fleet {
     pub(crate) etcd: Etcd,
     configs: Vec<String>,
-    ports: Vec<u16>,
+    places: Vec<(Host, u16)>,
     servers: Vec<Mutex<Arc<Permitd>>>,
 }
 
@@ -35,11 +39,17 @@ impl Fleet {
 
     /// One server for each configuration, on that port.
     pub(crate) async fn start_on(etcd: Etcd, configs: Vec<String>, ports: Vec<u16>) -> Self {
+        let places = ports.into_iter().map(|port| (Host::here(), port)).collect();
+        Self::start_across(etcd, configs, places).await
+    }
+
+    /// One server for each configuration, on that host's port.
+    pub(crate) async fn start_across(etcd: Etcd, configs: Vec<String>, places: Vec<(Host, u16)>) -> Self {
         let mut servers = Vec::new();
-        for (config, port) in configs.iter().zip(&ports) {
-            servers.push(Mutex::new(Arc::new(Permitd::start_at(*port, config).await)));
+        for (config, (host, port)) in configs.iter().zip(&places) {
+            servers.push(Mutex::new(Arc::new(Permitd::start_on(host, *port, config).await)));
         }
-        Self { etcd, configs, ports, servers }
+        Self { etcd, configs, places, servers }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -53,12 +63,13 @@ impl Fleet {
 
     /// Where each is, as clients want it.
     pub(crate) fn urls(&self) -> Vec<String> {
-        self.ports.iter().map(|port| format!("http://127.0.0.1:{port}")).collect()
+        self.places.iter().map(|(host, port)| format!("http://{}:{port}", host.address)).collect()
     }
 
     /// Starts the server of that place anew; the old one is gone.
     pub(crate) async fn restart(&self, place: usize) {
-        let next = Permitd::start_at(self.ports[place], &self.configs[place]).await;
+        let (host, port) = &self.places[place];
+        let next = Permitd::start_on(host, *port, &self.configs[place]).await;
         *self.servers[place].lock().expect("no panic") = Arc::new(next);
     }
 
@@ -90,6 +101,32 @@ impl Fleet {
             }
         };
         soon("a declared budget", declared).await;
+    }
+
+    /// Each of these budgets is there, with so many slots as was acknowledged.
+    pub(crate) async fn knows(&self, acknowledged: &[(String, u64)]) {
+        for (key, slots) in acknowledged {
+            let server = self.server(0);
+            let heard = Mutex::new(String::new());
+            let answers = async || match server.try_state(key).await {
+                Ok(_) => true,
+                Err(status) => {
+                    let before = mem::replace(&mut *heard.lock().expect("no panic"), status.to_string());
+                    if before != status.to_string() {
+                        println!("{key}: {status}");
+                    }
+                    false
+                }
+            };
+            if timeout(KNOWN_MAX, until("an answer about a budget", answers)).await.is_err() {
+                for place in 0..self.len() {
+                    println!("s{place}:\n{}", self.server(place).log());
+                }
+                panic!("{key} was acknowledged, and is not known");
+            }
+            let limits = server.try_state(key).await.expect("just there").limits;
+            assert_eq!(limits[0].effective_amount, *slots, "{key} as acknowledged");
+        }
     }
 
     /// Waits until every server knows the budget: a change is everywhere within a second, not at once.

@@ -9,6 +9,7 @@ mod joining;
 mod late;
 mod leaving;
 mod lost;
+mod namespaces;
 mod steered;
 mod strays;
 mod together;
