@@ -185,6 +185,11 @@ impl Cluster {
         }
     }
 
+    /// Whether this server certainly has no lease: of owners it knows what it heard last. Never waits, since sessions ask who are locked.
+    pub(crate) fn lacks_lease(&self) -> bool {
+        self.standing.try_lock().is_some_and(|standing| standing.is_none())
+    }
+
     /// Whether this server takes no budgets.
     fn takes_none(&self) -> bool {
         self.is_leaving.load(Ordering::Relaxed) || self.is_drained.load(Ordering::Relaxed)

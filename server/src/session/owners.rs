@@ -13,6 +13,9 @@ const AGAIN_AFTER: Duration = Duration::from_secs(10);
 /// Budgets that were told of; beyond, all of them are told anew.
 const TOLD_MAX: usize = 10_000;
 
+/// The name of no server.
+const NOBODY: &str = "";
+
 /// What was told.
 #[derive(Debug, Default)]
 pub(super) struct Owners {
@@ -34,6 +37,13 @@ impl Owners {
         }
         let (provider, key) = (budget.provider().to_owned(), budget.key().to_owned());
         Some(Owner { provider, key, address: cluster.clients_of(owner)? })
+    }
+
+    /// What to tell of a budget that this server knows no way to while it has no lease, if it is time to: whoever came here for it
+    /// asks where else it can.
+    pub(super) fn unknown(&mut self, budget: &BudgetName, now: Time) -> Option<Owner> {
+        let (provider, key) = (budget.provider().to_owned(), budget.key().to_owned());
+        self.is_news(budget, NOBODY, now).then(|| Owner { provider, key, address: String::new() })
     }
 
     fn is_news(&mut self, budget: &BudgetName, owner: &str, now: Time) -> bool {
@@ -64,6 +74,10 @@ mod tests {
         assert!(owners.is_news(&budget(0), "b", at(9)));
         assert!(!owners.is_news(&budget(0), "b", at(18)));
         assert!(owners.is_news(&budget(0), "b", at(19)));
+        let nobody = owners.unknown(&budget(0), at(20)).expect("news");
+        assert_eq!((&*nobody.key, &*nobody.address), ("0", ""));
+        assert_eq!(owners.unknown(&budget(0), at(21)), None);
+        assert!(owners.is_news(&budget(0), "b", at(21)));
         for number in 0..3 * TOLD_MAX {
             owners.is_news(&budget(number), "a", at(20));
             assert!(owners.told.len() <= TOLD_MAX);

@@ -81,7 +81,7 @@ impl Field {
         Self { fleet, network }
     }
 
-    /// Cuts for longer than a lease, and until callers are served where that is promised, and mends.
+    /// Cuts for longer than a lease, and until callers are served if anybody can serve them, and mends.
     async fn suffer(&self, cut: Cut, who: Who, draw: &mut Draws, crowd: &Crowd) {
         let host = match who {
             Who::Owner => self.fleet.owned("k").await,
@@ -111,7 +111,7 @@ impl Field {
             }
         }
         sleep(PAST_LEASE).await;
-        if matches!(cut, Cut::Unplugged | Cut::Pair | Cut::MuteToOne | Cut::DeafToOne) {
+        if !matches!(cut, Cut::Everybody) {
             crowd.goes_on(&format!("{cut:?} of host {host}, before it was mended")).await;
         }
         network.mend();

@@ -108,7 +108,8 @@ impl Owners {
         }
         routes.budgets.remove(&budget);
         let mut new = None;
-        if owner.address != routes.home {
+        // An owner without an address is not known to who tells it.
+        if !owner.address.is_empty() && owner.address != routes.home {
             if !routes.sessions.contains_key(&owner.address) {
                 new = self.begin(&mut routes, &owner.address);
             }

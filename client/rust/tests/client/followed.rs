@@ -71,6 +71,23 @@ async fn an_owner_is_asked_while_it_is_there() {
     assert!(second.item().await.is_none());
 }
 
+/// Whoever was asked as the owner and does not know any more who it is, is not asked again: the client's own server is.
+#[tokio::test]
+async fn who_does_not_know_the_owner_is_left() {
+    let (mut home, mut owner) = (FakeServer::start(), FakeServer::start());
+    let client = Client::builder().endpoint(home.endpoint()).connect_lazy().expect("good settings");
+    let mut first = home.welcomed(false).await;
+    tell(&mut first, &owner.endpoint()).await;
+    let mut second = owner.welcomed(false).await;
+    until(|| client.owners() == [owner.endpoint()]).await;
+    let held = granted(&client, &mut second, "held").await;
+    tell(&mut second, "").await;
+    // What is answered after that was read after that.
+    settled(held, &mut second).await;
+    granted(&client, &mut first, "after").await.cancel();
+    first.report().await;
+}
+
 /// Where an owner can't be reached, is the client's own server, or is less safe than that, nothing changes; nor where it is not wanted.
 #[tokio::test]
 async fn who_can_not_be_followed_is_not() {

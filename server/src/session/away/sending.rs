@@ -73,6 +73,12 @@ impl Core {
                 Ok(Way::None) if ask.what.is_over(now) => Fault::from(Refusal::new(Reason::NotInTime)),
                 Ok(Way::None) if now.since(ask.since) > PATIENCE => no_owner(&ask.what.budget),
                 Ok(Way::None | Way::Gone) => {
+                    if let Some(owners) = &mut self.owners
+                        && cluster.lacks_lease()
+                        && let Some(nobody) = owners.unknown(&ask.what.budget, now)
+                    {
+                        self.out.owner(&nobody);
+                    }
                     away.is_stuck = true;
                     continue;
                 }
