@@ -20,7 +20,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::{Channel, Endpoint};
 
 use super::{
-    Error, Plan,
+    Error, Mix, Plan,
     cpu::{Cpu, LOAD_THREAD},
     echo,
 };
@@ -209,23 +209,36 @@ async fn session(
     // Connections begin at budgets of their own.
     let first = number * keys.len() / plan.connections;
     let mut asks = ((number as u64) << 40..).zip(keys.iter().cycle().skip(first));
-    let mut next = || asks.next().map(|(request_id, key)| acquire_of(request_id, *key)).unwrap_or_default();
+    let mut next = || {
+        let asked = asks.next().map(|(request_id, key)| acquire_of(request_id, *key));
+        plan.mix.of(&plan, asked.unwrap_or_default())
+    };
     // In several messages, so that both sides have something to do.
     for _ in 0..plan.window / MESSAGE {
         let acquire = (0..MESSAGE).map(|_| next()).collect();
         send.send(SessionRequest { acquire, ..SessionRequest::default() }).await?;
     }
+    // What is asked and not answered, and granted and not settled. At the end there is none: what nobody reports would be in the way of
+    // the next turn until it expires.
+    let (mut asked, mut held, mut is_over) = (plan.window / MESSAGE * MESSAGE, 0, false);
     while let Some(response) = responses.message().await? {
-        if let Some(refused) = response.refused.first() {
+        if let Some(refused) = response.refused.first()
+            && plan.mix != Mix::Refusing
+        {
             return Err(format!("refused: {}", refused.message).into());
         }
-        if !counted.add(response.granted.len() + response.reported.len()) {
+        let (granted, reported) = (response.granted.len(), response.reported.len());
+        let answered = granted + response.refused.len();
+        is_over |= !counted.add(answered + reported);
+        let acquire: Vec<_> = (0..if is_over { 0 } else { answered }).map(|_| next()).collect();
+        asked = asked + acquire.len() - answered;
+        held = held + granted - reported;
+        if is_over && asked + held == 0 {
             break;
         }
-        let acquire: Vec<_> = response.granted.iter().map(|_| next()).collect();
         let permits = response.granted.into_iter().filter_map(|granted| granted.permit);
         let report: Vec<_> = permits.map(|permit| report(permit.permit_id)).collect();
-        if !report.is_empty() {
+        if !acquire.is_empty() || !report.is_empty() {
             send.send(SessionRequest { acquire, report, ..SessionRequest::default() }).await?;
         }
     }
@@ -247,7 +260,9 @@ async fn echo_stream(
     let mut ids = (number as u64) << 40..;
     // What a session's client sends while it is busy: reports, and as many new acquires.
     let mut next = |items: usize| SessionRequest {
-        acquire: (0..items).map(|_| acquire(ids.next().unwrap_or_default(), plan.budgets)).collect(),
+        acquire: (0..items)
+            .map(|_| plan.mix.of(&plan, acquire(ids.next().unwrap_or_default(), plan.budgets)))
+            .collect(),
         report: (0..items).map(|_| report("p1AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA".into())).collect(),
         ..SessionRequest::default()
     };

@@ -11,6 +11,7 @@ mod cpu;
 mod echo;
 mod latency;
 mod load;
+mod mix;
 mod peers;
 mod servers;
 mod steps;
@@ -33,6 +34,7 @@ pub(crate) use crate::bench::{
     load::{PROVIDER, Place, acquire_of, connect, hello, key_of, report, unary},
 };
 pub use crate::bench::{
+    mix::Mix,
     peers::{Peer, PeerProcess},
     steps::Steps,
     summary::Summary,
@@ -51,6 +53,10 @@ pub struct Plan {
     pub window: usize,
     /// Budgets that the acquires go round.
     pub budgets: usize,
+    /// Tenants that ask, in turn.
+    pub tenants: usize,
+    /// What becomes of acquires. Where they are not all granted at once, only the session is measured, beside the echo.
+    pub mix: Mix,
     /// Only the session, and no latency: for a profiler.
     pub session_only: bool,
     /// Only latency, at so many items a second.
@@ -71,6 +77,8 @@ impl Default for Plan {
             connections: 8,
             window: 64,
             budgets: 1,
+            tenants: 1,
+            mix: Mix::Granted,
             session_only: false,
             rate: None,
             data: Data::Memory,
@@ -105,12 +113,14 @@ pub(crate) fn sessions(places: &[Place], plan: &Plan) -> Result<f64, Error> {
 /// # Errors
 /// If a server can't be started or a call fails: no figure is made up.
 pub fn run(plan: &Plan, mut progress: impl FnMut(&str)) -> Result<Summary, Error> {
-    let servers = Servers::start(0, &plan.data)?;
+    let servers = Servers::start(0, plan)?;
     let mut beside = Beside::find(plan)?;
     let mut figures = Figures::default();
     let loads = Load::ALL.into_iter().filter(|load| match plan.rate {
         Some(_) => false,
-        None => !plan.session_only || *load == Load::Session,
+        None if plan.session_only => *load == Load::Session,
+        None if plan.mix != Mix::Granted => matches!(load, Load::EchoStream | Load::Session),
+        None => true,
     });
     for round in 1..=plan.rounds {
         for load in loads.clone() {
@@ -122,7 +132,8 @@ pub fn run(plan: &Plan, mut progress: impl FnMut(&str)) -> Result<Summary, Error
     }
     let rate = plan.rate.unwrap_or_else(|| figures.median(Load::Session) / 2.0);
     let mut latencies = Latencies { rate, permitd: Vec::new(), echo: Vec::new() };
-    for round in 1..=if plan.session_only { 0 } else { plan.rounds } {
+    let waits = if plan.session_only || plan.mix != Mix::Granted { 0 } else { plan.rounds };
+    for round in 1..=waits {
         progress(&format!("round {round} of {}: latency", plan.rounds));
         latencies.permitd.push(latency::run(plan, servers.permitd, latency::Server::Permitd, rate)?);
         latencies.echo.push(latency::run(plan, servers.echo, latency::Server::Echo, rate)?);

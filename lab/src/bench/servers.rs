@@ -2,12 +2,7 @@
 
 use std::{io, net::SocketAddr, thread};
 
-use permitd_budget::{BudgetSpec, LimitSpec};
-use permitd_server::{
-    Listeners,
-    config::{Config, Data},
-};
-use std::time::Duration;
+use permitd_server::{Listeners, config::Config};
 use tokio::{
     net::{TcpListener, TcpStream},
     runtime,
@@ -16,7 +11,7 @@ use tokio::{
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Server;
 
-use super::{Error, echo::Echo, load::Load};
+use super::{Error, Mix, Plan, echo::Echo, load::Load};
 
 /// Both of them.
 pub(super) struct Servers {
@@ -28,11 +23,11 @@ pub(super) struct Servers {
 
 impl Servers {
     /// With so many workers each; 0 means one per core.
-    pub(super) fn start(workers: usize, data: &Data) -> Result<Self, Error> {
+    pub(super) fn start(workers: usize, plan: &Plan) -> Result<Self, Error> {
         let (stop, stopped) = watch::channel(false);
         let mut servers =
             Self { permitd: "127.0.0.1:0".parse()?, echo: "127.0.0.1:0".parse()?, stop, threads: Vec::new() };
-        servers.permitd = servers.start_permitd(workers, data, stopped.clone())?;
+        servers.permitd = servers.start_permitd(workers, plan, stopped.clone())?;
         servers.echo = servers.start_echo(workers, &stopped)?;
         Ok(servers)
     }
@@ -56,7 +51,7 @@ impl Servers {
     fn start_permitd(
         &mut self,
         workers: usize,
-        data: &Data,
+        plan: &Plan,
         mut stopped: watch::Receiver<bool>,
     ) -> Result<SocketAddr, Error> {
         let (tell, told) = oneshot::channel();
@@ -64,11 +59,11 @@ impl Servers {
         let mut config = Config::default();
         config.server.listen = "127.0.0.1:0".parse()?;
         config.server.http = None;
-        config.server.data = data.clone();
+        config.server.data = plan.data.clone();
         config.server.workers = workers;
         config.server.bounds.budgets = 1_000_000;
-        // Every budget of the provider "bench" is made on first use, with limits that nobody reaches.
-        config.providers.insert("bench".to_owned(), ample());
+        // Every budget is made on first use.
+        config.providers.extend(Mix::all(plan).map(|(provider, spec)| (provider.to_owned(), spec)));
         self.threads.push(thread::spawn(move || {
             runtime.block_on(async move {
                 let listeners = match Listeners::bind(&config.server).await {
@@ -108,16 +103,6 @@ impl Servers {
         }));
         Ok(address)
     }
-}
-
-fn ample() -> permitd_budget::CheckedSpec {
-    let minute = Duration::from_secs(60);
-    let limits = vec![
-        LimitSpec::rate("requests", 1 << 50, minute),
-        LimitSpec::rate("tokens", 1 << 60, minute),
-        LimitSpec::in_flight(1 << 40),
-    ];
-    BudgetSpec { limits, ..BudgetSpec::default() }.check().expect("a sound declaration")
 }
 
 async fn accept(

@@ -8,13 +8,12 @@ use permitd_budget::{
     Acquired, Budget, BudgetSpec, LimitSpec, Outcome, Priority, Report, Request, Time, Usage,
 };
 use permitd_proto::v1::{ReportRequest, SessionRequest, permit_service_client::PermitServiceClient};
-use permitd_server::config::Data;
 use tokio::{runtime, sync::mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
 
 use super::{
-    Error, echo,
+    Error, Plan, echo,
     load::{acquire, connect, hello, report as success, unary},
     servers::Servers,
 };
@@ -61,7 +60,7 @@ impl Steps {
             _ => 1,
         };
         let messages = pairs.div_ceil(MESSAGE);
-        let servers = Servers::start(1, &Data::Memory)?;
+        let servers = Servers::start(1, &Plan::default())?;
         let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(async {
             match self {

@@ -102,10 +102,12 @@ pub struct Summary {
 impl Summary {
     pub(super) fn new(plan: &Plan, figures: &Figures, latencies: &Latencies, beside: &Beside) -> Self {
         let mut lines = vec![format!(
-            "{} connections x {} under way, {} budget(s), {} rounds of {:?}, {} cores shared by servers and load; medians",
+            "{} connections x {} under way, {} budget(s), {} tenant(s), {}, {} rounds of {:?}, {} cores shared by servers and load; medians",
             plan.connections,
             plan.window,
             plan.budgets,
+            plan.tenants,
+            plan.mix,
             plan.rounds,
             plan.turn,
             thread::available_parallelism().map_or(1, usize::from),

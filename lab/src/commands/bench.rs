@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use permitd_lab::bench::{self, Peer, PeerProcess, Plan};
+use permitd_lab::bench::{self, Mix, Peer, PeerProcess, Plan};
 use permitd_server::config::Data;
 
 /// What to measure with.
@@ -18,6 +18,7 @@ Servers of others are asked for one permit at a time, with limits that nobody re
 Examples:
   permitd-lab bench
   permitd-lab bench --budgets 100000 --rounds 3
+  permitd-lab bench --mix queueing --tenants 1000
   permitd-lab bench --peer redis=redis://127.0.0.1:6379 --peer throttlecrab=http://127.0.0.1:50051
   permitd-lab bench --peer envoy=http://127.0.0.1:8081 --peer-pid envoy=4711 --peer-pid envoy=4712")]
 pub(crate) struct Arguments {
@@ -36,6 +37,12 @@ pub(crate) struct Arguments {
     /// Budgets that the acquires go round.
     #[arg(long, default_value_t = 1)]
     budgets: usize,
+    /// Tenants that ask, in turn.
+    #[arg(long, default_value_t = 1)]
+    tenants: usize,
+    /// What becomes of the acquires of sessions. Calls and waits are measured where all are granted.
+    #[arg(long, value_enum, default_value_t = Mix::Granted, conflicts_with_all = ["rate", "peers"])]
+    mix: Mix,
     /// Only permitd's session: to look at with a profiler.
     #[arg(long, conflicts_with = "rate")]
     session_only: bool,
@@ -58,8 +65,8 @@ pub(crate) struct Arguments {
 
 pub(crate) fn run(arguments: &Arguments) -> Result<(), bench::Error> {
     let turn = Duration::try_from_secs_f64(arguments.seconds)?;
-    let [rounds, connections, window, budgets] =
-        [arguments.rounds, arguments.connections, arguments.window, arguments.budgets]
+    let [rounds, connections, window, budgets, tenants] =
+        [arguments.rounds, arguments.connections, arguments.window, arguments.budgets, arguments.tenants]
             .map(|number| number.max(1));
     let plan = Plan {
         rounds,
@@ -67,6 +74,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), bench::Error> {
         connections,
         window: window.max(16),
         budgets,
+        tenants,
+        mix: arguments.mix,
         session_only: arguments.session_only,
         rate: arguments.rate.map(f64::from),
         data: arguments.data.clone(),
