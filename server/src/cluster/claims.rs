@@ -70,8 +70,12 @@ impl Cluster {
     /// just now may not be known here yet; those of this one are returned.
     async fn see_to_strays(&self, before: &BTreeSet<BudgetName>) -> BTreeSet<BudgetName> {
         let strays = self.strays();
-        for budget in strays.intersection(before) {
-            tracing::warn!(%budget, "is claimed by this server, which does not have it; sees to it");
+        let due: Vec<&BudgetName> = strays.intersection(before).collect();
+        if let Some((first, more)) = due.split_first() {
+            let more = more.len();
+            tracing::warn!(budget = %first, more, "is claimed by this server, which does not have it; sees to it");
+        }
+        for budget in due {
             if !self.takes_none() {
                 self.want(budget);
             } else if let Err(status) = self.release_stray(budget).await {

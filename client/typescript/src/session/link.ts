@@ -37,7 +37,7 @@ export class Link {
     private readonly events: LinkEvents,
   ) {
     const { name: client, tenant } = options;
-    this.#hello = { sessionId: newSessionId(), client, tenant, progress: false };
+    this.#hello = { sessionId: newSessionId(), client, tenant, progress: false, owners: false };
   }
 
   get isUp(): boolean {
