@@ -124,7 +124,7 @@ export class FakeSession {
 
   async welcome(resumed: boolean): Promise<void> {
     const { sessionId } = await this.hello;
-    this.send({ welcome: { sessionId, resumed, grace: { seconds: 10n, nanos: 0 } } });
+    this.send({ welcome: { sessionId, resumed, grace: { seconds: 10n, nanos: 0 }, address: "" } });
   }
 
   send(response: Partial<SessionResponse>): void {
@@ -182,6 +182,7 @@ const EMPTY: SessionResponse = {
   refused: [],
   reported: [],
   shares: [],
+  owners: [],
 };
 
 export function limit(unit: string, amount: bigint, burst = amount): Limit {
