@@ -1,5 +1,6 @@
 //! Pictures: SVG that can be read on light and on dark ground.
 
+use permitd_server::words::grouped;
 use plotters::{
     drawing::DrawingAreaErrorKind,
     prelude::{
@@ -124,25 +125,12 @@ impl Bars {
                 let to = Self::FROM + (f64::from(Self::TO - Self::FROM) * figure / most).round() as i32;
                 root.draw(&Text::new(name.as_str(), (16, y + 4), text(13)))?;
                 root.draw(&Rectangle::new([(Self::FROM, y), (to, y + Self::ROW - 8)], colour.filled()))?;
-                root.draw(&Text::new(grouped(*figure), (to + 8, y + 4), text(13)))?;
+                root.draw(&Text::new(grouped(figure.round() as i64), (to + 8, y + 4), text(13)))?;
             }
             root.present()?;
         }
         Ok(readable(picture))
     }
-}
-
-/// A whole number with its thousands apart.
-fn grouped(figure: f64) -> String {
-    let digits = format!("{figure:.0}");
-    let mut text = String::new();
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }
 
 /// A power of ten as people say it.

@@ -7,6 +7,8 @@ mod delivery;
 mod exemplars;
 mod heart;
 mod kept;
+#[cfg(test)]
+mod sample;
 mod state;
 mod traced;
 

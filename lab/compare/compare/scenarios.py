@@ -164,8 +164,8 @@ SCENARIOS = [
         seconds=30.0,
         changes=(Change(1 / 3, "behaviour", {"overloaded": 0.7}), Change(2 / 3, "behaviour", {"overloaded": 0.0})),
         known=False,
-        note="This provider counts no call that it refuses with 529; others do, and permitd takes it that all do. So it"
-        " makes no more calls than the limit allows, refused ones included, where the oracle makes twice as many.",
+        note="This provider counts no call that it refuses with 529; others do. permitd takes it that none does while at"
+        " least one call in five gets in, until a 429 that follows says otherwise.",
     ),
     Scenario(
         "replicas",

@@ -53,25 +53,16 @@ impl Cell {
 
 #[cfg(test)]
 mod tests {
-    use permitd_budget::{Acquired, BudgetSpec, LimitSpec, Outcome, Priority, Report, Request, Usage};
+    use permitd_budget::{Acquired, Outcome, Report, Request};
 
     use super::{
-        super::{Declared, Footing, Source},
+        super::{Footing, sample},
         *,
     };
     use crate::{alarm::Alarms, clock::Clock};
 
     fn request(inbox: &Arc<Inbox>, request_id: u64) -> Request<'static, Waiter> {
-        Request {
-            tenant: "t",
-            model: "",
-            priority: Priority::Standard,
-            estimate: Usage::default(),
-            count: 1,
-            max_wait: None,
-            gives_up: None,
-            waiter: Waiter { inbox: Arc::clone(inbox), request_id, trace: None },
-        }
+        sample::request(Waiter { inbox: Arc::clone(inbox), request_id, trace: None })
     }
 
     /// Goal: a grant that nobody takes any more goes back by itself, and on to the next in line, however many are gone.
@@ -79,11 +70,7 @@ mod tests {
     fn undeliverable_grants_go_on() {
         let clock = Clock::start();
         let (alarms, _thread) = Alarms::start("alarms", clock).expect("a thread");
-        let spec = BudgetSpec { limits: vec![LimitSpec::in_flight(1)], ..BudgetSpec::default() };
-        let spec = spec.check().expect("a sound spec");
-        let declared = Declared { spec, etag: String::new(), source: Source::Admin };
-        let footing = Arc::new(Footing::in_memory(clock, alarms));
-        let cell = Cell::new(1, "p/k".parse().expect("a name"), declared, &footing);
+        let cell = sample::cell(1, 1, &Arc::new(Footing::in_memory(clock, alarms)));
         let (gone, alive) = (Arc::new(Inbox::default()), Arc::new(Inbox::default()));
         let Ok(Acquired::Granted(first)) = cell.acquire(request(&alive, 0)) else {
             panic!("granted at once")

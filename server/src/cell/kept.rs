@@ -119,13 +119,11 @@ impl Cell {
 mod tests {
     use std::sync::Arc;
 
-    use permitd_budget::{
-        Acquired, BudgetSpec, LimitSpec, Outcome, PermitKey, Priority, Report, Request, Usage,
-    };
+    use permitd_budget::{Acquired, Outcome, PermitKey, Report};
 
     use crate::{
         alarm::Alarms,
-        cell::{Cell, Declared, Footing, Source},
+        cell::{Cell, Footing, sample},
         clock::Clock,
         inbox::Waiter,
         store::{Keeper, Table, Write},
@@ -139,10 +137,7 @@ mod tests {
         let (alarms, _thread) = Alarms::start("alarms", clock).expect("a thread");
         let keeper = Some(Arc::<Keeper>::default());
         let footing = Arc::new(Footing { keeper, ..Footing::in_memory(clock, alarms) });
-        let spec = BudgetSpec { limits: vec![LimitSpec::in_flight(1)], ..BudgetSpec::default() };
-        let spec = spec.check().expect("a sound spec");
-        let declared = Declared { spec, etag: "1".to_owned(), source: Source::Admin };
-        let cell = Cell::new(7, "p/k".parse().expect("a name"), declared, &footing);
+        let cell = sample::cell(7, 1, &footing);
         let is_noted = || cell.state.lock().noted.is_some();
         let save = || {
             let mut rows = Vec::new();
@@ -174,27 +169,12 @@ mod tests {
         let (alarms, _thread) = Alarms::start("alarms", clock).expect("a thread");
         let footing = Arc::new(Footing { keeper: Some(Arc::default()), ..Footing::in_memory(clock, alarms) });
         let new = |id| {
-            let spec = BudgetSpec { limits: vec![LimitSpec::in_flight(100)], ..BudgetSpec::default() };
-            let spec = spec.check().expect("a sound spec");
-            let declared = Declared { spec, etag: "1".to_owned(), source: Source::Admin };
-            let cell = Cell::new(id, "p/k".parse().expect("a name"), declared, &footing);
+            let cell = sample::cell(id, 100, &footing);
             let mut rows = Vec::new();
             let save = cell.save(false, &mut rows);
             (cell, save, rows)
         };
-        let acquire = |cell: &Cell| {
-            let request = Request {
-                tenant: "t",
-                model: "",
-                priority: Priority::Standard,
-                estimate: Usage::default(),
-                count: 1,
-                max_wait: None,
-                gives_up: None,
-                waiter: Waiter::nobody(),
-            };
-            cell.acquire(request).expect("taken")
-        };
+        let acquire = |cell: &Cell| cell.acquire(sample::request(Waiter::nobody())).expect("taken");
         let is_balance = |row: &Write| matches!(row, Write::Put(Table::Balances, ..));
         let (written, _, rows) = new(1);
         assert!(rows.iter().any(is_balance));

@@ -3,7 +3,7 @@
 //!
 //! `PERMITD_FAULTS=200` makes so many at random, as `make soak` does; `PERMITD_FAULT_SEED` does the same ones again.
 
-use std::{env, net::SocketAddr, sync::Arc, time::Duration};
+use std::{env, fmt::Debug, net::SocketAddr, sync::Arc, time::Duration};
 
 use permitd_tests::{Draws, Etcd, Proxy, Way, budget, every_kind, in_flight};
 use tokio::time::sleep;
@@ -235,24 +235,34 @@ async fn past_lease(ways: &[Proxy], harm: impl Fn(&Proxy)) {
 }
 
 async fn suffer_all(faults: impl IntoIterator<Item = Fault>, seed: u64) {
-    println!("seed {seed}");
     let field = Field::new().await;
-    field.fleet.declare(every_kind(Vec::new())).await;
-    let crowd = Crowd::begin(&field.fleet, seed);
+    suffer_under_load(&field.fleet, faults, seed, async |fault, draw, _| field.suffer(fault, draw).await)
+        .await;
+}
+
+/// One thing after the other happens under load, with a change while each does; then everything is judged.
+pub(crate) async fn suffer_under_load<T: Copy + Debug>(
+    fleet: &Arc<Fleet>,
+    things: impl IntoIterator<Item = T>,
+    seed: u64,
+    suffer: impl AsyncFn(T, &mut Draws, &Crowd),
+) {
+    println!("seed {seed}");
+    fleet.declare(every_kind(Vec::new())).await;
+    let crowd = Crowd::begin(fleet, seed);
     crowd.goes_on("the beginning").await;
     let mut draw = Draws(seed);
     let mut acknowledged = Vec::new();
-    for (number, fault) in faults.into_iter().enumerate() {
-        println!("{number}: {fault:?} after {} calls", crowd.calls());
+    for (number, thing) in things.into_iter().enumerate() {
+        println!("{number}: {thing:?} after {} calls", crowd.calls());
         let key = format!("live-{number}");
         let slots = 1 + draw.below(50);
-        // A change while it happens.
-        let change = field.fleet.declare(budget(&key, vec![in_flight(slots)]));
-        let ((), ()) = tokio::join!(change, field.suffer(fault, &mut draw));
+        let change = fleet.declare(budget(&key, vec![in_flight(slots)]));
+        let ((), ()) = tokio::join!(change, suffer(thing, &mut draw, &crowd));
         acknowledged.push((key, slots));
-        crowd.goes_on(&format!("{fault:?}")).await;
+        crowd.goes_on(&format!("{thing:?}")).await;
     }
-    field.fleet.knows(&acknowledged).await;
+    fleet.knows(&acknowledged).await;
     crowd.end_and_judge().await;
 }
 

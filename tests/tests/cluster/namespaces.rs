@@ -3,12 +3,12 @@
 
 use std::sync::Arc;
 
-use permitd_tests::{Draws, Etcd, Network, budget, every_kind, in_flight, steady_port};
+use permitd_tests::{Draws, Etcd, Network, steady_port};
 use tokio::time::sleep;
 
 use crate::{
     crowd::Crowd,
-    faults::{PAST_LEASE, seed},
+    faults::{PAST_LEASE, seed, suffer_under_load},
     fleet::{Fleet, config},
 };
 
@@ -122,24 +122,9 @@ impl Field {
 #[ignore = "needs root, and takes minutes: make soak runs it"]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn partitions_by_the_kernel() {
-    let seed = seed();
-    println!("seed {seed}");
     let field = Field::new().await;
-    field.fleet.declare(every_kind(Vec::new())).await;
-    let crowd = Crowd::begin(&field.fleet, seed);
-    crowd.goes_on("the beginning").await;
-    let mut draw = Draws(seed);
-    let mut acknowledged = Vec::new();
-    for (number, (cut, who)) in CUTS.into_iter().enumerate() {
-        println!("{number}: {cut:?} of {who:?} after {} calls", crowd.calls());
-        let key = format!("live-{number}");
-        let slots = 1 + draw.below(50);
-        // A change while it happens.
-        let change = field.fleet.declare(budget(&key, vec![in_flight(slots)]));
-        let ((), ()) = tokio::join!(change, field.suffer(cut, who, &mut draw, &crowd));
-        acknowledged.push((key, slots));
-        crowd.goes_on(&format!("{cut:?} of {who:?}")).await;
-    }
-    field.fleet.knows(&acknowledged).await;
-    crowd.end_and_judge().await;
+    suffer_under_load(&field.fleet, CUTS, seed(), async |(cut, who), draw, crowd| {
+        field.suffer(cut, who, draw, crowd).await;
+    })
+    .await;
 }
