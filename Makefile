@@ -64,7 +64,6 @@ test-typescript: ## The TypeScript client's tests, against a real server; needs 
 
 test-compare: ## The comparison: its linter, its arithmetic, and one scenario with two of its strategies; its figures are not judged
 	$(CARGO) build -p permitd -p permitd-lab
-	client/python/prepare
 	lab/compare/check
 
 # What makes a site of the documentation, in a place of its own.

@@ -11,21 +11,27 @@ let began = 0;
 
 const now = () => (performance.now() - began) / 1000;
 
-function recording(input, init) {
+async function recording(input, init) {
   const number = Number(new Headers(init?.headers ?? input.headers).get("x-sim-call"));
-  times[number].attempts += 1;
-  times[number].set_out = now();
-  return fetch(input, init);
+  const time = times[number];
+  time.attempts += 1;
+  time.set_out = now();
+  const response = await fetch(input, init);
+  if (!response.ok) {
+    time.refused += 1;
+    time.set_out = null;
+  }
+  return response;
 }
 
 const times = {};
 const priority = assignment.role === "interactive" ? "interactive" : "batch";
-const send = permits.fetch(assignment.budget, { priority, fetch: recording });
+const send = permits.fetch(assignment.budget, { priority, attempts: 11, fetch: recording });
 
 async function make(number) {
   const job = assignment.jobs[number];
   const input_tokens = Math.floor(job.prompt_chars / 4);
-  times[number] = { wanted: now(), set_out: null, ended: null, failed: false, attempts: 0, input_tokens };
+  times[number] = { wanted: now(), set_out: null, ended: null, failed: false, attempts: 0, refused: 0, input_tokens };
   record.jobs.push(times[number]);
   const content = "word ".repeat(job.prompt_chars / 5 + 1).slice(0, job.prompt_chars);
   const headers = { "content-type": "application/json", "x-api-key": "compare" };

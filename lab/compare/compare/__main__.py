@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import fcntl
 import itertools
 import json
+import os
+import random
+import signal
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Optional
 
-from . import cell, figures, page, strategies
+from . import build, cell, figures, page, strategies
 from .processes import Missing
 from .scenarios import SCENARIOS, scenario
 
@@ -27,9 +32,12 @@ def main() -> int:
         if arguments.command == "page":
             page.write(_finished(arguments.results))
         else:
-            asyncio.run(_run(arguments))
+            asyncio.run(_until_told(arguments))
     except Missing as missing:
         print(f"compare: {missing}", file=sys.stderr)
+        return 1
+    except asyncio.CancelledError:
+        print("compare: stopped; what was finished is kept, and the same command goes on from there", file=sys.stderr)
         return 1
     return 0
 
@@ -38,7 +46,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="compare", description="permitd against what people do today, on the same work.")
     parser.add_argument("--results", type=Path, default=RESULTS, help="the file of runs, a line each (default: %(default)s)")
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("page", help="write docs/comparison.md and its plots of the runs in the file")
+    commands.add_parser("page", help="write docs/comparison.md, its plots, and the figures in README.md, of the runs in the file")
     run = commands.add_parser("run", help="run what the file does not hold yet, and add it")
     run.add_argument("--scenario", nargs="*", choices=[each.name for each in SCENARIOS], help="default: all")
     run.add_argument("--strategy", nargs="*", choices=[each.name for each in strategies.ENTRIES], help="default: all")
@@ -51,6 +59,19 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+async def _until_told(arguments: argparse.Namespace) -> None:
+    """Ends what it started when it is told to end, as it does on Ctrl-C."""
+    running = asyncio.current_task()
+    assert running is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, running.cancel)
+    with arguments.results.open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Missing(f"another run writes to {arguments.results}: end it, or name another file with --results") from None
+        await _run(arguments)
+
+
 async def _run(arguments: argparse.Namespace) -> None:
     names, ways, seeds = QUICK if arguments.quick else (arguments.scenario, arguments.strategy, arguments.seeds)
     done = set() if arguments.quick else {(run["scenario"], run["strategy"], run["seed"]) for run in _kept(arguments.results)}
@@ -61,25 +82,30 @@ async def _run(arguments: argparse.Namespace) -> None:
             break
         left = len(wanted) - len(finished)
         print(f"{left} to go: {batch[0].scenario.title}, seed {batch[0].seed}", flush=True)
-        for digest in await _together(batch):
+        digests, failure = await _together(batch)
+        for digest in digests:
             print(f"  {_line(digest)}", flush=True)
             finished.append(digest)
             if not arguments.quick:
                 with arguments.results.open("a") as file:
                     file.write(json.dumps(digest) + "\n")
+        if failure is not None:
+            raise failure
     if arguments.quick:
         _check(finished)
 
 
 def _cells(names: list | None, ways: list | None, seeds: list[int]) -> list[cell.Cell]:
-    """All of one seed and scenario, then of the next."""
-    return [
-        cell.Cell(scenario(name), way, seed)
-        for seed in seeds
-        for name in names or [each.name for each in SCENARIOS]
-        for way in ways or [each.name for each in strategies.ENTRIES]
-        if _belongs(name, way)
-    ]
+    """All of one seed and scenario, then of the next. Strategies have other neighbours with every seed."""
+    cells = []
+    for seed in seeds:
+        for name in names or [each.name for each in SCENARIOS]:
+            played = scenario(name)
+            entries = [strategies.entry(way) for way in ways] if ways else strategies.ENTRIES
+            some = [cell.Cell(played, entry.name, seed) for entry in entries if played.is_for(entry.name, is_openai=entry.openai)]
+            random.Random(f"{seed}/{name}").shuffle(some)
+            cells += some
+    return cells
 
 
 def _batches(wanted: list[cell.Cell], at_once: int) -> Iterator[list[cell.Cell]]:
@@ -92,18 +118,20 @@ def _batches(wanted: list[cell.Cell], at_once: int) -> Iterator[list[cell.Cell]]
         yield from ([each] for each in alone)
 
 
-def _belongs(name: str, way: str) -> bool:
-    played = scenario(name)
-    return (not played.only or way in played.only) and not (played.anthropic_only and strategies.entry(way).openai)
-
-
-async def _together(batch: list[cell.Cell]) -> list[dict]:
+async def _together(batch: list[cell.Cell]) -> tuple[list[dict], Optional[BaseException]]:
+    """What those told that went well, and why the first one did not that went wrong."""
     together = asyncio.Barrier(len(batch))
     ran = await asyncio.gather(*(cell.run(each, together) for each in batch), return_exceptions=True)
-    failed = [each for each in ran if isinstance(each, BaseException) and not isinstance(each, asyncio.BrokenBarrierError)]
-    if failed:
-        raise failed[0]
-    return [figures.digest(each.scenario, each.strategy, each.seed, result) for each, result in zip(batch, ran)]
+    digests = [
+        figures.digest(each.scenario, each.strategy, each.seed, result)
+        | {"build": build.of(each.scenario, each.strategy), "together": len(batch), "cores": os.cpu_count()}
+        for each, result in zip(batch, ran)
+        if isinstance(result, dict)
+    ]
+    failed = [each for each in ran if isinstance(each, BaseException)]
+    # That the others did not come to the start is no news.
+    failed.sort(key=lambda each: isinstance(each, asyncio.BrokenBarrierError))
+    return digests, failed[0] if failed else None
 
 
 def _line(digest: dict) -> str:
@@ -133,7 +161,16 @@ def _finished(path: Path) -> list[dict]:
 
 
 def _kept(path: Path) -> list[dict]:
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    """The runs in the file that were made with what is there now."""
+    lines = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    runs = [run for run in lines if run.get("build") == build.of(scenario(run["scenario"]), run["strategy"])]
+    if len(runs) < len(lines):
+        print(
+            f"{len(lines) - len(runs)} runs in {path} were made with other programs or settings, and are left out",
+            file=sys.stderr,
+        )
+    # Of two that are the same, the later.
+    return list({(run["scenario"], run["strategy"], run["seed"]): run for run in runs}.values())
 
 
 if __name__ == "__main__":

@@ -41,7 +41,6 @@ class Running:
     client: jobs.Client
     process: asyncio.subprocess.Process
     cpu_before: float = 0.0
-    began_at: float = 0.0
     has_begun: bool = False
 
 
@@ -56,12 +55,11 @@ async def run(cell: Cell, together: asyncio.Barrier) -> dict:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="permitd-compare-")))
             server = await _server(entry, scenario, folder, stack)
             everybody = jobs.fleet(cell.seed, scenario.seconds, scenario.max_tokens, scenario.jobs_of)
-            started = [_start(client, cell, entry, provider, server, stack) for client in everybody]
             if any(change.what == "replicas" for change in scenario.changes):
-                more = [
+                everybody += [
                     jobs.batch("worker-1", jobs.SLOTS, cell.seed, scenario.max_tokens, replica=n + 1) for n in range(REPLICAS)
                 ]
-                started += [_start(client, cell, entry, provider, server, stack) for client in more]
+            started = [_start(at, client, cell, entry, provider, server, stack) for at, client in enumerate(everybody)]
             clients = await asyncio.gather(*started)
         except BaseException:
             await together.abort()
@@ -87,6 +85,7 @@ async def _server(
 
 
 async def _start(
+    place: int,
     client: jobs.Client,
     cell: Cell,
     entry: strategies.Entry,
@@ -109,6 +108,7 @@ async def _start(
         "budget": Permitd.BUDGET,
         "limits": cell.scenario.known_limits(),
         "clients": jobs.WORKERS + 2,
+        "place": place,
         "latency_mean": behaviour["latency_median_ms"] / 1000 * math.exp(behaviour["latency_sigma"] ** 2 / 2),
     }
     pipes = {"stdin": asyncio.subprocess.PIPE, "stdout": asyncio.subprocess.PIPE}
@@ -146,7 +146,7 @@ async def _measure(cell: Cell, provider: Providers, server: Optional[Permitd | R
     first = clients[: jobs.WORKERS + 2]
     idle_before, all_before = _processors()
     for client in first:
-        _go(client, 0.0)
+        _go(client)
     meanwhile = [asyncio.create_task(_change(change, began, cell, provider, server, clients)) for change in cell.scenario.changes]
     samples = []
     while (at := loop.time() - began) < seconds:
@@ -157,24 +157,31 @@ async def _measure(cell: Cell, provider: Providers, server: Optional[Permitd | R
     ended = loop.time() - began
     idle, everything = _processors()
     going = [client for client in clients if client.has_begun]
-    cpu = sum(_cpu(client.process.pid) - client.cpu_before for client in going)
+    cpu = sum(_cpu(client) - client.cpu_before for client in going)
     records = await asyncio.gather(*(_stop(client) for client in going))
     rest = (idle - idle_before) / (everything - all_before)
     return {"seconds": ended, "samples": samples, "cpu_seconds": cpu, "idle_share": rest, "records": records}
 
 
-def _go(client: Running, at: float) -> None:
-    client.cpu_before, client.began_at, client.has_begun = _cpu(client.process.pid), at, True
+def _go(client: Running) -> None:
+    client.cpu_before, client.has_begun = _cpu(client), True
     _tell(client.process, "go")
 
 
 async def _stop(client: Running) -> dict:
-    _tell(client.process, "stop")
-    async with asyncio.timeout(RECORD_WITHIN):
-        line = await client.process.stdout.readline()
+    try:
+        _tell(client.process, "stop")
+        async with asyncio.timeout(RECORD_WITHIN):
+            line = await client.process.stdout.readline()
+    except TimeoutError:
+        raise Missing(f"{client.client.name} did not say within {RECORD_WITHIN:.0f} s what it did") from None
     if not line:
-        raise Missing(f"{client.client.name} ended before it was told to: what it said stands above")
-    return {"name": client.client.name, "role": client.client.role, "began_at": client.began_at} | json.loads(line)
+        raise _ended_early(client)
+    return {"role": client.client.role} | json.loads(line)
+
+
+def _ended_early(client: Running) -> Missing:
+    return Missing(f"{client.client.name} ended before it was told to: what it said stands above")
 
 
 async def _change(
@@ -184,7 +191,7 @@ async def _change(
     await asyncio.sleep(began + change.at * cell.scenario.seconds - loop.time())
     if change.what == "replicas":
         for client in clients[jobs.WORKERS + 2 :]:
-            _go(client, loop.time() - began)
+            _go(client)
     elif change.what == "restart":
         if server is not None:
             await server.end()
@@ -199,7 +206,10 @@ def _processors() -> tuple[int, int]:
     return ticks[3] + ticks[4], sum(ticks)
 
 
-def _cpu(pid: int) -> float:
-    """Seconds of processor time that a process has used, in user and kernel."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+def _cpu(client: Running) -> float:
+    """Seconds of processor time that a client has used, in user and kernel."""
+    try:
+        fields = Path(f"/proc/{client.process.pid}/stat").read_text().rpartition(")")[2].split()
+    except FileNotFoundError:
+        raise _ended_early(client) from None
     return (int(fields[11]) + int(fields[12])) / CLOCK_TICKS

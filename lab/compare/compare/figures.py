@@ -10,9 +10,7 @@ from . import strategies
 from .jobs import WORKERS
 from .scenarios import WARM_UP, Scenario
 
-#: An attempt that left so shortly before the end may still be answered; one before that was refused, and its job waits.
-UNDER_WAY = 1.5
-#: A strategy has adapted when, over so many seconds, it delivers so much of what is possible with so few refusals.
+#: A strategy has adapted when it delivers, in every stretch of so many seconds, so much of what is possible with so few refusals.
 ADAPTED_SECONDS, ADAPTED_SHARE, ADAPTED_REFUSALS = 3.0, 0.9, 0.05
 
 
@@ -22,12 +20,13 @@ def digest(scenario: Scenario, strategy: str, seed: int, ran: dict) -> dict:
     first = next(sample for sample in samples if sample["at"] >= WARM_UP)
     total = _total(samples[-1])
     every_job = [job for record in ran["records"] for job in record["jobs"]]
+    is_openai = strategies.entry(strategy).openai
     return {
         "scenario": scenario.name,
         "strategy": strategy,
         "seed": seed,
         "seconds": round(ran["seconds"], 3),
-        "share": _share(first, samples[-1], strategies.entry(strategy).openai),
+        "share": _share(first, samples[-1], is_openai),
         "answered_per_second": (total["ok"] - _total(first)["ok"]) / (samples[-1]["at"] - first["at"]),
         "answered": total["ok"],
         "limited": total["limited"],
@@ -40,7 +39,7 @@ def digest(scenario: Scenario, strategy: str, seed: int, ran: dict) -> dict:
         "reasons": sorted({failure for record in ran["records"] for failure in record["failures"]})[:3],
         "cpu_ms_per_answer": ran["cpu_seconds"] * 1000 / total["ok"] if total["ok"] else None,
         "idle_share": round(ran["idle_share"], 3),
-        "adapted_after": [_adapted_after(samples, begins, ends) for begins, ends in _stretches(scenario)],
+        "adapted_after": [_adapted_after(samples, begins, ends, is_openai) for begins, ends in _stretches(scenario)],
         "course": _course(samples),
     }
 
@@ -73,8 +72,8 @@ def _share(first: dict, last: dict, is_openai: bool) -> float:
 def _wasted(every_job: list[dict]) -> float:
     """Tokens sent in attempts that were refused, as a share of all that were sent."""
     sent = sum(job["attempts"] * job["input_tokens"] for job in every_job)
-    useful = sum(min(1, job["attempts"]) * job["input_tokens"] for job in every_job if not job["failed"])
-    return (sent - useful) / sent if sent else 0.0
+    wasted = sum(job["refused"] * job["input_tokens"] for job in every_job)
+    return wasted / sent if sent else 0.0
 
 
 def _jain(scenario: Scenario, first: dict, last: dict) -> Optional[float]:
@@ -89,37 +88,43 @@ def _jain(scenario: Scenario, first: dict, last: dict) -> Optional[float]:
 
 
 def _waits(ran: dict) -> list[float]:
-    """Milliseconds from wanting to call until the call that was answered set out; what the end cut off counts until then."""
+    """Milliseconds from wanting to call until the call that was answered set out, or was given up, or the end cut it off."""
     jobs = [job for record in ran["records"] if record["role"] == "interactive" for job in record["jobs"]]
     return [round(1000 * _wait(job, ran["seconds"]), 1) for job in jobs if job["wanted"] >= WARM_UP]
 
 
 def _wait(job: dict, ended: float) -> float:
-    is_under_way = job["set_out"] is not None and job["set_out"] >= ended - UNDER_WAY
-    if not job["failed"] and (job["ended"] is not None or is_under_way):
+    if not job["failed"] and job["set_out"] is not None:
         return job["set_out"] - job["wanted"]
     return (ended if job["ended"] is None else job["ended"]) - job["wanted"]
 
 
 def _stretches(scenario: Scenario) -> list[tuple[float, float]]:
-    """From each moment at which something else holds than was known, to the next."""
+    """From each moment at which something else holds than was known, to the next. The first burst hides what holds at first."""
     changes = [change.at * scenario.seconds for change in scenario.changes if change.what == "limits"]
-    begins = changes or ([] if scenario.known or scenario.changes else [0.0])
+    begins = changes or ([] if scenario.known or scenario.changes else [WARM_UP])
     return list(zip(begins, [*begins[1:], scenario.seconds]))
 
 
-def _adapted_after(samples: list[dict], begins: float, ends: float) -> Optional[float]:
+def _adapted_after(samples: list[dict], begins: float, ends: float, is_openai: bool) -> Optional[float]:
+    """Seconds from the beginning to the first stretch from which on all are good until the end; ``None`` if the last is not."""
     inside = [sample for sample in samples if begins <= sample["at"] <= ends + 0.1]
-    for first in inside:
+    adapted = None
+    for first in reversed(inside):
         last = next((sample for sample in inside if sample["at"] >= first["at"] + ADAPTED_SECONDS), None)
         if last is None:
-            return None
-        before, after = _total(first), _total(last)
-        attempts = after["requests"] - before["requests"]
-        refused = after["limited"] - before["limited"]
-        if attempts and refused <= ADAPTED_REFUSALS * attempts and _share(first, last, is_openai=False) >= ADAPTED_SHARE:
-            return round(first["at"] - begins, 1)
-    return None
+            continue
+        if not _is_adapted(first, last, is_openai):
+            break
+        adapted = round(first["at"] - begins, 1)
+    return adapted
+
+
+def _is_adapted(first: dict, last: dict, is_openai: bool) -> bool:
+    before, after = _total(first), _total(last)
+    attempts = after["requests"] - before["requests"]
+    refused = after["limited"] - before["limited"]
+    return attempts > 0 and refused < ADAPTED_REFUSALS * attempts and _share(first, last, is_openai) >= ADAPTED_SHARE
 
 
 def _course(samples: list[dict]) -> list[list[float]]:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import os
+from collections.abc import Callable
 from statistics import median
 from typing import Optional
 
-from . import goals, plots, strategies
+from . import better, goals, plots, strategies
 from .jobs import GREEDY_SLOTS, INTERACTIVE_RATE, SLOTS, WORKERS
 from .processes import REPOSITORY
-from .scenarios import PER_SECOND, SCENARIOS, WARM_UP, Scenario, scenario
-from .summary import Figure, Summary, summaries
+from .scenarios import BEHAVIOUR, LIMITS, PER_SECOND, SCENARIOS, WARM_UP, Scenario, scenario
+from .summary import Figure, Summary, few, milliseconds, percent, summaries
 
 DOCS = REPOSITORY / "docs"
 PLOTS = DOCS / "comparison"
@@ -49,13 +49,18 @@ def write(runs: list[dict]) -> None:
         greedy=GREEDY_SLOTS,
         interactive=f"{INTERACTIVE_RATE:g}",
         per_second=PER_SECOND,
-        cores=os.cpu_count(),
-        idle=f"{median(run['idle_share'] for run in runs):.0%}".replace("%", " %"),
+        cores=" or ".join(str(cores) for cores in sorted({run["cores"] for run in runs})),
+        idle=percent(median(run["idle_share"] for run in runs), 0),
+        idle_least=percent(min(run["idle_share"] for run in runs), 0),
+        together=max(run["together"] for run in runs),
+        latency=BEHAVIOUR["latency_median_ms"],
+        limits=_limits(),
+        seeds=len({run["seed"] for run in runs}),
         warm_up=f"{WARM_UP:g}",
         strategies=_strategies(),
         scenarios="\n\n".join(_scenario(scenario(name), of) for name, of in played.items()),
         goals=goals.table(played),
-        better=goals.better(played),
+        better=better.told(played),
         missing=_missing(played),
     )
     (DOCS / "comparison.md").write_text(text)
@@ -76,14 +81,23 @@ def _opening(of: dict[str, Summary]) -> str:
     """The four numbers with which the README opens, beside what people do today."""
     shown = [strategies.entry(name) for name in OPENING if name in of]
     figures = [
-        ("share of what the key allows", lambda one: f"{100 * min(one.share.middle, 1.0):.0f} %"),
-        ("429s for each answer", lambda one: f"{one.limited_per_answer.middle:.2f}".replace("0.00", "0")),
+        ("share of what the key allows", lambda one: percent(min(one.share.middle, 1.0), 0)),
+        ("429s for each answer", lambda one: few(one.limited_per_answer.middle)),
         ("fairness between services (Jain's index)", lambda one: "-" if one.jain is None else f"{one.jain.middle:.3f}"),
-        ("99th percentile of the wait at a screen", lambda one: _milliseconds(one.wait(0.99))),
+        ("99th percentile of the wait at a screen", lambda one: milliseconds(one.wait(0.99))),
     ]
     lines = ["| | " + " | ".join(entry.title for entry in shown) + " |", "|---|" + "---:|" * len(shown)]
     lines += [f"| {what} | " + " | ".join(figure(of[entry.name]) for entry in shown) + " |" for what, figure in figures]
     return "\n".join(lines)
+
+
+def _limits() -> str:
+    rows = [
+        f"| {unit.replace('_', ' ')} | {limit['per_minute']:,} | {limit['burst']:,} |"
+        for unit, limit in LIMITS.items()
+        if unit != "tokens"
+    ]
+    return "\n".join(["| limit | in a minute | at once |", "|---|---:|---:|", *rows])
 
 
 def _strategies() -> str:
@@ -111,44 +125,42 @@ def _scenario(played: Scenario, of: dict[str, Summary]) -> str:
 def _cells(of: Summary) -> list[str]:
     return [
         _percent(of.share),
-        _spread(of.limited_per_answer, "{:.2f}"),
+        _spread(of.limited_per_answer, few),
         _percent(of.wasted),
-        _spread(of.jain, "{:.3f}"),
-        *(_milliseconds(of.wait(part)) for part in (0.5, 0.95, 0.99)),
-        _spread(of.failed, "{:.0f}"),
-        _spread(of.cpu_ms, "{:.1f} ms"),
-        *("not" if adapted is None else _spread(adapted, "{:.1f} s") for adapted in of.adapted),
+        _spread(of.jain, "{:.3f}".format),
+        *(milliseconds(of.wait(part)) for part in (0.5, 0.95, 0.99)),
+        _spread(of.failed, "{:.0f}".format),
+        _spread(of.cpu_ms, "{:.1f} ms".format),
+        *("not" if adapted is None else _spread(adapted, "{:.1f} s".format) for adapted in of.adapted),
     ]
 
 
 def _percent(figure: Figure) -> str:
-    return _spread(Figure(100 * figure.middle, 100 * figure.least, 100 * figure.most), "{:.1f} %")
+    return _spread(figure, percent)
 
 
-def _spread(figure: Optional[Figure], form: str) -> str:
+def _spread(figure: Optional[Figure], form: Callable[[float], str]) -> str:
     if figure is None:
         return "-"
-    middle, least, most = (form.format(value) for value in (figure.middle, figure.least, figure.most))
-    return middle if least == most else f"{middle} ({least.split()[0]} to {most.split()[0]})"
+    middle, least, most = (form(value) for value in (figure.middle, figure.least, figure.most))
+    return middle if least == most else f"{middle} ({least.removesuffix(_unit(least))} to {most.removesuffix(_unit(most))})"
 
 
-def _milliseconds(wait: Optional[float]) -> str:
-    if wait is None:
-        return "-"
-    return f"{wait:.0f} ms" if wait < 1_000 else f"{wait / 1_000:.1f} s"
+def _unit(text: str) -> str:
+    return next((unit for unit in (" %", " ms", " s") if text.endswith(unit)), "")
 
 
 def _missing(played: dict[str, dict[str, Summary]]) -> str:
     gone = [f"- Not measured yet: {each.title.lower()}." for each in SCENARIOS if each.name not in played]
     for name, of in played.items():
-        absent = [entry.title for entry in strategies.ENTRIES if entry.name not in of and _belongs(scenario(name), entry)]
+        entries = [entry for entry in strategies.ENTRIES if scenario(name).is_for(entry.name, is_openai=entry.openai)]
+        absent = [entry.title for entry in entries if entry.name not in of]
         if absent:
             gone.append(f"- {scenario(name).title}: not measured for {', '.join(absent)}.")
+        fewer = [entry.title for entry in entries if entry.name in of and of[entry.name].seeds < of["oracle"].seeds]
+        if fewer:
+            gone.append(f"- {scenario(name).title}: fewer seeds of {', '.join(fewer)}.")
     return "".join(f"{line}\n" for line in gone)
-
-
-def _belongs(played: Scenario, entry: strategies.Entry) -> bool:
-    return (not played.only or entry.name in played.only) and not (played.anthropic_only and entry.openai)
 
 
 def _plots(played: dict[str, dict[str, Summary]]) -> None:
@@ -156,6 +168,7 @@ def _plots(played: dict[str, dict[str, Summary]]) -> None:
         _known(played["known"])
     if "halves" in played:
         _halves(scenario("halves"), played["halves"])
+    _everywhere(played)
 
 
 def _known(of: dict[str, Summary]) -> None:
@@ -182,6 +195,21 @@ def _halves(played: Scenario, of: dict[str, Summary]) -> None:
     shown = [entry for name in COURSES for entry in [strategies.entry(name)] if name in of]
     lines = [(entry.title, [(at, through) for at, through, _ in of[entry.name].course if at > WARM_UP]) for entry in shown]
     _save(played.name, plots.course("Calls a second that got through, and what the limit allowed", limit, lines))
+
+
+def _everywhere(played: dict[str, dict[str, Summary]]) -> None:
+    rows = []
+    for name, of in played.items():
+        dots = [(_kind(entry), of[entry.name]) for entry in strategies.ENTRIES if entry.name in of]
+        values = [
+            [(kind, 100 * one.share.middle) for kind, one in dots],
+            [(kind, one.limited_per_answer.middle) for kind, one in dots],
+        ]
+        rows.append((scenario(name).title, values))
+    most = max(value for _, (_, refused) in rows for _, value in refused)
+    panels = [("share of the possible", "{:.0f} %", 110.0), ("429s for each answer", "{:.1f}", max(most, 1.0))]
+    kinds = [("permitd", "ours"), ("the oracle", "best"), ("what people do today", "other")]
+    _save("everywhere", plots.dots("In every scenario", panels, kinds, rows))
 
 
 def _kind(entry: strategies.Entry) -> str:

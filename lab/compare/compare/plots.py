@@ -66,6 +66,39 @@ def ranges(title: str, rows: list[tuple[str, str, list[float]]]) -> str:
     return _svg(width, height, title, parts)
 
 
+def dots(
+    title: str,
+    panels: list[tuple[str, str, float]],
+    kinds: list[tuple[str, str]],
+    rows: list[tuple[str, list[list[tuple[str, float]]]]],
+) -> str:
+    """A row for each scenario, in each panel of it a dot (class, value) for each strategy; classes named first lie on top."""
+    left, span = 350, 250
+    width, height = left + len(panels) * (span + GAP), TOP + ROW * len(rows) + 34
+    order = [kind for _, kind in kinds]
+    parts = [f'<text class="title" x="8" y="20">{escape(title)}</text>']
+    for at, (name, kind) in enumerate(kinds):
+        x = left + at * 130
+        parts.append(
+            f'<circle class="{kind}" cx="{x}" cy="16" r="5"/><text class="small" x="{x + 10}" y="20">{escape(name)}</text>'
+        )
+    for at, (heading, form, most) in enumerate(panels):
+        x = left + at * (span + GAP)
+        parts.append(f'<text class="small" x="{x}" y="{TOP - 10}">{escape(heading)}</text>')
+        for tick in (0.0, 0.5, 1.0):
+            here, label = x + tick * span, escape(form.format(tick * most))
+            parts.append(f'<line class="grid" x1="{here}" y1="{TOP - 4}" x2="{here}" y2="{height - 26}"/>')
+            parts.append(f'<text class="small" x="{here}" y="{height - 10}" text-anchor="middle">{label}</text>')
+        for row, (_, values) in enumerate(rows):
+            y = TOP + ROW * row + 8
+            for kind, value in sorted(values[at], key=lambda dot: order.index(dot[0]), reverse=True):
+                place = x + min(value / most, 1.0) * span
+                parts.append(f'<circle class="{kind}" cx="{place:.1f}" cy="{y}" r="5" fill-opacity="0.75"/>')
+    for row, (name, _) in enumerate(rows):
+        parts.append(f'<text x="{left - 14}" y="{TOP + ROW * row + 13}" text-anchor="end">{escape(name)}</text>')
+    return _svg(width, height, title, parts)
+
+
 def course(title: str, limit: list[tuple[float, float]], lines: list[tuple[str, list[tuple[float, float]]]]) -> str:
     """Calls a second over time: what the limit allows, dashed, and what each of up to four strategies got through."""
     width, height, left, bottom = 900, 340, 48, 36

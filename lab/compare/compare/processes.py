@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+import random
 import re
 import shutil
 import signal
@@ -18,6 +19,12 @@ from typing import Any, Optional
 REPOSITORY = Path(__file__).resolve().parents[3]
 #: Seconds that a program may take until it is ready, on a busy machine.
 READY_WITHIN = 120.0
+#: Ports for servers that are started again.
+PORTS = range(20_000, 30_000)
+
+
+#: No proxy stands before this machine's own ports.
+_DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 class Missing(Exception):
@@ -64,7 +71,7 @@ class Provider:
     def _ask(self, method: str, what: str, sent: Optional[dict]) -> bytes:
         data = None if sent is None else json.dumps(sent).encode()
         request = urllib.request.Request(f"{self.url}/sim/{what}", data, method=method)
-        with urllib.request.urlopen(request, timeout=30) as response:
+        with _DIRECT.open(request, timeout=30) as response:
             return response.read()
 
 
@@ -160,10 +167,12 @@ class Redis:
 
 
 def free_port() -> int:
-    """One that nobody uses at the moment."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
+    """One that nobody uses at the moment, below those that connections go out from: it has to be free after a restart, too."""
+    for port in random.sample(PORTS, len(PORTS)):
+        with socket.socket() as listener, contextlib.suppress(OSError):
+            listener.bind(("127.0.0.1", port))
+            return port
+    raise Missing(f"no port of {PORTS.start} to {PORTS.stop - 1} is free")
 
 
 @contextlib.asynccontextmanager
@@ -193,7 +202,10 @@ async def announced(process: asyncio.subprocess.Process, pattern: str) -> str:
                 return found.group(1)
         raise Missing(f"a program ended with {await process.wait()} before it was ready")
 
-    ready = await asyncio.wait_for(until_ready(), READY_WITHIN)
+    try:
+        ready = await asyncio.wait_for(until_ready(), READY_WITHIN)
+    except TimeoutError:
+        raise Missing(f"a program was not ready after {READY_WITHIN:.0f} s") from None
     task = asyncio.create_task(_forget(process.stdout))
     _FORGETTING.add(task)
     task.add_done_callback(_FORGETTING.discard)

@@ -28,17 +28,22 @@ class Record:
             "ended": None,
             "failed": False,
             "attempts": 0,
+            "refused": 0,
             "input_tokens": self._input_tokens[number],
         }
 
-    def sets_out(self, number: int) -> None:
+    def attempted(self, number: int) -> None:
         """An attempt leaves for the provider."""
         self._times[number]["attempts"] += 1
-        self.admitted(number)
 
-    def admitted(self, number: int) -> None:
-        """The last attempt waited until now."""
+    def set_out(self, number: int) -> None:
+        """The latest attempt has waited until now, unless it is refused."""
         self._times[number]["set_out"] = self._now()
+
+    def refused(self, number: int) -> None:
+        """The latest attempt came to nothing: the job still waits."""
+        self._times[number]["refused"] += 1
+        self._times[number]["set_out"] = None
 
     def ended(self, number: int, failure: Optional[str] = None) -> None:
         """It was answered, or given up for the reason given."""

@@ -45,7 +45,7 @@ class Scenario:
     behaviour: dict = field(default_factory=dict)
     #: What everybody is told; what is enforced, where this is empty.
     told: dict = field(default_factory=dict)
-    #: The same in permitd's own words, for what the others cannot express.
+    #: The same in permitd's own words, where a bucket does not say it.
     permitd: Optional[list[str]] = None
     changes: tuple[Change, ...] = ()
     max_tokens: int = 1_024
@@ -61,6 +61,10 @@ class Scenario:
     note: str = ""
     #: Whether OpenAI's shape makes it another question: it counts tokens at the start of a call.
     anthropic_only: bool = False
+
+    def is_for(self, strategy: str, *, is_openai: bool) -> bool:
+        """Whether a strategy has something to show in it."""
+        return (not self.only or strategy in self.only) and not (self.anthropic_only and is_openai)
 
     def known_limits(self) -> dict:
         """What everybody is told."""
@@ -110,8 +114,8 @@ SCENARIOS = [
         told=LIMITS,
         behaviour={"limit_headers": False},
         known=False,
-        note="permitd finds the limit by three or four refusals. In half a minute that is more than one call in 200; it"
-        " is as many in a day.",
+        note="permitd finds the limit by refusals: one that may be chance, and one that tells the rate. Each asks everybody to"
+        " wait for a second, and in half a minute that is more than one wait of a hundred at the screen.",
     ),
     Scenario(
         "halves",
@@ -124,8 +128,9 @@ SCENARIOS = [
             Change(2 / 3, "limits", {"requests": _requests(PER_SECOND)}),
         ),
         known=False,
-        note="When the limit has returned, permitd feels its way back for up to a minute, at the price of a refusal or "
-        "two; the run ends before. Who never slowed down is there at once, and was refused all the time.",
+        note="Nothing says that a limit has returned but calls that are not refused. permitd tries what had held two seconds"
+        " after the fall, and then again as often as the calls pay for it: no more than one refusal in 200 of them. In a fall of"
+        " twelve seconds that is twice. Who never slowed down is there at once, and was refused all the time.",
     ),
     Scenario(
         "output",
@@ -154,8 +159,8 @@ SCENARIOS = [
             f"input_tokens={LIMITS['input_tokens']['per_minute']}/1m,burst={LIMITS['input_tokens']['burst'] // 2}",
             f"output_tokens={LIMITS['output_tokens']['per_minute']}/1m,burst={LIMITS['output_tokens']['burst'] // 2}",
         ],
-        note="permitd's refusals are those of one second, the second: the first calls of new processes are longer on "
-        "their way than the next, and what was let go in two seconds arrives in one.",
+        note="The first calls of new processes are longer on their way than the next: what was let go in two seconds may arrive"
+        " in one.",
     ),
     Scenario(
         "storm",
@@ -186,7 +191,7 @@ SCENARIOS = [
         "pooled",
         "Three providers pooled",
         "Three providers of one model have a half, a third and a sixth of the limits. permitd has a pool of three budgets, "
-        "LiteLLM three deployments; the others take turns. The oracle sends each its part.",
+        "LiteLLM three deployments; the others go by these parts. The oracle sends each its part.",
         parts=(1 / 2, 1 / 3, 1 / 6),
         only=("oracle", "permitd-python", "naive", "backoff", "litellm"),
     ),

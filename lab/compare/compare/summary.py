@@ -58,7 +58,9 @@ def summaries(runs: list[dict], is_concurrency_bound: bool) -> dict[str, Summary
     def share(run: dict) -> float:
         return run["answered_per_second"] / oracle[run["seed"]] if is_concurrency_bound else run["share"]
 
-    return {name: _summary(some, [share(run) for run in some]) for name, some in by_strategy.items()}
+    # What there is no oracle for can't be compared.
+    fit = {name: [run for run in some if run["seed"] in oracle] for name, some in by_strategy.items()}
+    return {name: _summary(some, [share(run) for run in some]) for name, some in fit.items() if some}
 
 
 def _summary(runs: list[dict], shares: list[float]) -> Summary:
@@ -76,3 +78,20 @@ def _summary(runs: list[dict], shares: list[float]) -> Summary:
         adapted=[Figure.of([run["adapted_after"][at] for run in runs]) for at in range(changes)],
         course=runs[0]["course"],
     )
+
+
+def few(value: float) -> str:
+    """A small figure: 0 is none at all."""
+    return "0" if value == 0 else "< 0.01" if value < 0.01 else f"{value:.2f}"
+
+
+def percent(value: float, digits: int = 1) -> str:
+    """A part of one, as a reader sees it."""
+    return f"{100 * value:.{digits}f} %"
+
+
+def milliseconds(value: Optional[float]) -> str:
+    """A wait, as a reader sees it."""
+    if value is None:
+        return "-"
+    return f"{value:.0f} ms" if value < 1_000 else f"{value / 1_000:.1f} s"

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from compare import figures, goals, jobs, plots
+from compare import better, figures, goals, jobs, plots
 from compare.processes import added
 from compare.scenarios import SCENARIOS, Change, Scenario, scenario
-from compare.summary import Figure, summaries
+from compare.summary import Figure, few, summaries
 
 NOTHING = {
     "requests": 0,
@@ -31,8 +31,9 @@ def sample(at, admitted, limited=0, possible=None):
     return {"at": at, "clients": counters, "possible": amounts}
 
 
-def job(wanted, set_out, ended, *, failed=False, attempts=1):
-    return {"wanted": wanted, "set_out": set_out, "ended": ended, "failed": failed, "attempts": attempts, "input_tokens": 100}
+def job(wanted, set_out, ended, *, failed=False, attempts=1, refused=0):
+    told = {"wanted": wanted, "set_out": set_out, "ended": ended, "failed": failed}
+    return told | {"attempts": attempts, "refused": refused, "input_tokens": 100}
 
 
 def digest(samples, every_job=(), of=None):
@@ -58,17 +59,16 @@ def test_waits_end_when_the_answered_call_sets_out():
     """Goal: answered, given up, cut off while it waits, under way at the end, and one before the first burst was over."""
     every_job = [
         job(3.0, 3.5, 4.0),
-        job(3.0, 3.5, 4.0, failed=True),
-        job(4.0, None, None),
-        job(5.0, 5.1, None, attempts=3),
+        job(3.0, None, 4.0, failed=True, refused=1),
+        job(4.0, None, None, attempts=0),
+        job(5.0, None, None, attempts=3, refused=3),
         job(9.0, 9.5, None),
         job(1.0, 1.9, 2.0),
     ]
     found = digest([sample(0, {}), sample(2, {"greedy": 1}), sample(10, {"greedy": 2})], every_job)
     assert found["waits"] == [500.0, 500.0, 1000.0, 5000.0, 6000.0]
     assert found["failed"] == 1
-    # Of eight attempts two were refused for sure, and the one that was given up.
-    assert found["wasted_share"] == pytest.approx(3 / 8)
+    assert found["wasted_share"] == pytest.approx(4 / 7)
 
 
 def test_adapting_is_judged_from_each_change_of_the_limit_to_the_next():
@@ -76,7 +76,7 @@ def test_adapting_is_judged_from_each_change_of_the_limit_to_the_next():
     played = Scenario("x", "x", "x", seconds=30.0, changes=(Change(1 / 3, "limits"), Change(2 / 3, "limits")), known=False)
     total, refused, samples = 0, 0, []
     for at in range(31):
-        total += 10 if at < 20 else 5
+        total += 10 if at <= 20 else 5
         refused += 5 if 10 <= at < 12 else 0
         samples.append(sample(at, {"greedy": total}, refused))
     assert digest(samples, of=played)["adapted_after"] == [1.0, None]
@@ -98,8 +98,24 @@ def test_goals_and_who_is_better_are_told_from_the_figures():
     runs = [run("oracle", 1.0, 0, [10.0]), run("permitd-python", 0.98, 1, [30.0]), run("backoff", 1.0, 90, [5.0])]
     played = {"known": summaries(runs, is_concurrency_bound=False)}
     told = goals.table(played).splitlines()[-1]
-    assert told.split(" | ")[1:] == ["**missed**: 98.0 %", "**missed**: 1.00 %", "met: 1.000", "**missed**: 30 ms of 10 ms |"]
-    assert goals.better(played) == "- Limits known: backoff with jitter (share of the possible, median wait, p99 of the wait)."
+    missed = ["**missed**: 98.0 %", "**missed**: 1.00 %", "met: 1.000", "**missed**: 30 ms of 10 ms", "met: 0 |"]
+    assert told.split(" | ")[1:] == missed
+    found = [line for line in better.told(played).splitlines() if line.startswith(("**", "-"))]
+    assert [line.split(".**")[0] for line in found[::2]] == [
+        "**Share of the possible",
+        "**Median wait at a screen",
+        "**P99 of the wait at a screen",
+    ]
+    assert found[1] == "- Limits known, permitd 98.0 %: backoff with jitter 100.0 % (0.90 429s per answer)."
+
+
+def test_one_refusal_in_one_seed_is_a_miss_and_no_zero():
+    """Goal: where limits are known there are none at all, and what is little is not rounded away."""
+    runs = [run("oracle", 1.0, 0, [10.0], seed) for seed in (1, 2, 3)]
+    runs += [run("permitd-python", 1.0, 1 if seed == 2 else 0, [10.0], seed) for seed in (1, 2, 3)]
+    told = goals.table({"known": summaries(runs, is_concurrency_bound=False)}).splitlines()[-1]
+    assert "**missed**: 0.00 % (at most 1.00 %)" in told
+    assert [few(value) for value in (0, 0.003, 0.25)] == ["0", "< 0.01", "0.25"]
 
 
 def test_figures_of_several_seeds_are_a_median_and_its_spread():
@@ -129,6 +145,15 @@ def test_plots_follow_the_readers_colours_and_escape_names():
     assert "a &lt; b" in drawn
     assert "x &amp; y" in drawn
     assert drawn.count("<rect") == 1
+
+
+def test_ours_lies_on_top():
+    """Goal: where permitd and others have the same figure, permitd's dot is seen."""
+    values = [[("ours", 1.0), ("other", 1.0)]]
+    drawn = plots.dots("all", [("share", "{:.0f}", 2.0)], [("permitd", "ours"), ("others", "other")], [("x & y", values)])
+    last = [line for line in drawn.splitlines() if "fill-opacity" in line]
+    assert ["ours" in line for line in last] == [False, True]
+    assert "x &amp; y" in drawn
 
 
 def test_several_providers_are_counted_together_and_have_their_parts():

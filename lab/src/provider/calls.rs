@@ -119,12 +119,14 @@ fn streamed(running: Running, shape: &'static dyn Shape, id: &str, wanted: &Want
     let shared = Arc::clone(&running.shared);
     let events = shape.events(&answer(&running, id, wanted), PIECES);
     let pause = running.call.latency / u32::try_from(events.len()).unwrap_or(1);
-    let begun = (events.into_iter(), running);
-    let body = stream::unfold(begun, move |(mut events, mut running)| async move {
+    let begun = (events.into_iter(), running, tokio::time::Instant::now());
+    let body = stream::unfold(begun, move |(mut events, mut running, before)| async move {
         let event = events.next()?;
-        tokio::time::sleep(pause).await;
+        // From when it was due, or each piece would end later by what a timer is late.
+        let due = before + pause;
+        tokio::time::sleep_until(due).await;
         running.answered = events.len() == 0;
-        Some((Ok::<_, std::convert::Infallible>(Bytes::from(event)), (events, running)))
+        Some((Ok::<_, std::convert::Infallible>(Bytes::from(event)), (events, running, due)))
     });
     let mut response = Response::new(Body::from_stream(body));
     decorate(&shared, shape, &mut response, id, &ask.key, "text/event-stream");

@@ -101,17 +101,17 @@ impl World {
             }
             return Err(Refusal::Limited(limited));
         }
-        let service = service_at_start(&limits, &ask.cost);
+        let number = ask.number.unwrap_or(sequence);
+        let (latency, output) = draws::work(self.seed, &ask.client, number, &self.behaviour);
+        let service_time = u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX);
+        let latency = latency + Duration::from_nanos(account.wait_inside(now, service_time));
+        let service = service_at_start(&limits, &ask.cost, service_time);
         count(&|counters| {
             counters.admitted += 1;
             counters.input_tokens += ask.input_tokens;
             counters.tokens += ask.cost.tokens.unwrap_or(0);
             counters.service_ns += service;
         });
-        let number = ask.number.unwrap_or(sequence);
-        let (latency, output) = draws::work(self.seed, &ask.client, number, &self.behaviour);
-        let service_time = u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX);
-        let latency = latency + Duration::from_nanos(account.wait_inside(now, service_time));
         Ok(Admitted {
             generation: self.generation,
             key: ask.key.clone(),
@@ -203,8 +203,9 @@ impl World {
 }
 
 /// How long a call keeps the limit busy that it needs longest, as far as its start tells.
-fn service_at_start(limits: &Limits, cost: &Cost) -> Nanos {
+fn service_at_start(limits: &Limits, cost: &Cost, service_time: Nanos) -> Nanos {
     let needs = [
+        limits.concurrency.map_or(0, |slots| service_time / u64::from(slots)),
         busy(limits.requests, 1),
         busy(limits.input_tokens, cost.input_tokens.unwrap_or(0)),
         busy(limits.tokens, cost.tokens.unwrap_or(0)),

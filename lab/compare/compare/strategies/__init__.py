@@ -47,10 +47,18 @@ class Entry:
 _LITTLE = "calls at the same time = rate x mean latency (Little's law), from the limits that are told"
 
 ENTRIES = [
-    Entry("oracle", "oracle", "oracle:Oracle", "calls wait inside the provider for their turn: the best that can be done"),
+    Entry("oracle", "oracle", "oracle:Oracle", "calls wait inside the provider for their turn"),
     Entry("permitd-python", "permitd, Python", "permits:Guards", "limits declared as told, half of the burst", server="permitd"),
-    Entry("permitd-sdk", "permitd, adapted SDK", "permits_sdk:Adapted", "the anthropic package and one line", server="permitd"),
-    Entry("permitd-typescript", "permitd, TypeScript", "typescript", "`client.fetch`, the adapter", server="permitd"),
+    Entry(
+        "permitd-sdk",
+        "permitd, adapted SDK",
+        "permits_sdk:Adapted",
+        "the anthropic package with `max_retries=10`, and permitd's transport with as many attempts",
+        server="permitd",
+    ),
+    Entry(
+        "permitd-typescript", "permitd, TypeScript", "typescript", "`client.fetch`, the adapter, 11 attempts", server="permitd"
+    ),
     Entry("permitd-rust", "permitd, Rust", "rust", "acquire, call, report", server="permitd"),
     Entry("sequential", "one after the other", "sequential:Sequential", "a loop in each process; waits as long as refusals say"),
     Entry("naive", "try again after a second", "naive:Naive", "what is written first; never gives up"),
@@ -58,25 +66,33 @@ ENTRIES = [
         "backoff",
         "backoff with jitter",
         "backoff:Backoff",
-        "the SDKs' numbers, 0.5 s doubling to 8 s, full jitter; never gives up",
+        "after the wait that a refusal asks for, 0.5 s doubling to 8 s as in the SDKs, with full jitter; never gives up",
     ),
     Entry("semaphore", "semaphore, whole limit", "semaphores:whole", f"{_LITTLE}; then backoff"),
     Entry("semaphore-share", "semaphore, limit / N", "semaphores:share", f"{_LITTLE}, divided by eight; then backoff"),
-    Entry("aiolimiter", "aiolimiter, limit / N", "aio_limiter:Limited", "requests by the second, tokens by five; then backoff"),
+    Entry(
+        "aiolimiter",
+        "aiolimiter, limit / N",
+        "aio_limiter:Limited",
+        "requests by the second, tokens by five; every attempt takes; then backoff",
+    ),
     Entry("anthropic", "anthropic SDK", "sdk_anthropic:plain", "`max_retries=10`, five times the default; its own backoff"),
     Entry("openai", "openai SDK", "sdk_openai:plain", "`max_retries=10`, five times the default; its own backoff", openai=True),
     Entry(
         "parallel",
         "parallel processor",
         "parallel:Processor",
-        "the pattern of OpenAI's cookbook: buckets of limit / N in each process, five attempts, a pause of 15 s after a refusal",
+        "the pattern of OpenAI's cookbook: buckets of limit / N and burst / N in each process, what was refused goes first,"
+        " five attempts, a pause of 15 s after a refusal",
     ),
-    Entry("adaptive", "adaptive, cubic", "adaptive:Adaptive", "the constants of AWS's adaptive retry mode: 0.7 down, 0.4 cubic"),
+    Entry(
+        "adaptive", "adaptive, cubic", "adaptive:Adaptive", "botocore's own limiter of AWS's adaptive retry mode; then backoff"
+    ),
     Entry(
         "redis",
         "token bucket in Redis",
         "redis_bucket:Shared",
-        "a script takes from all buckets or none, polled every 50 ms",
+        "a script takes from all buckets or none, half of the burst, polled every 50 ms; every attempt takes; then backoff",
         server="redis",
     ),
     Entry(

@@ -1,50 +1,67 @@
-"""A rate that each process finds by itself: down at a refusal, up again along a cubic, as TCP does and as AWS's SDKs do."""
+"""A rate that each process finds by itself: AWS's adaptive retry mode, down at a refusal and up again along a cubic."""
 
 from __future__ import annotations
 
 import asyncio
-import time
+
+from botocore.exceptions import CapacityNotAvailableError
+from botocore.retries.adaptive import ClientRateLimiter, RateClocker
+from botocore.retries.bucket import TokenBucket
+from botocore.retries.throttling import CubicCalculator
 
 from ..record import Record
 from .calls import Calls, is_answered, pause
 
-DECREASE = 0.7
-SCALE = 0.4
-#: Calls in a second before anything is known, and the least.
-FIRST_RATE, LEAST_RATE = 2.0, 0.5
+#: How long is slept at the most before the rate is looked at again.
+LOOK_EVERY = 0.1
+
+
+class LoopClock:
+    """The event loop's time."""
+
+    def current_time(self) -> float:
+        """In seconds."""
+        return asyncio.get_running_loop().time()
+
+
+class Refusals:
+    """Tells botocore's limiter which answers are refusals."""
+
+    def is_throttling_error(self, *, status: int) -> bool:
+        """As its own detector does, of which 429 is one."""
+        return status == 429
 
 
 class Adaptive:
-    """A bucket of one call at the rate of the moment."""
+    """botocore's limiter around plain calls. It begins with the first refusal; calls wait in line."""
 
     def __init__(self, assignment: dict, record: Record) -> None:
         self._calls = Calls(assignment, record)
-        self._rate = self._best = FIRST_RATE
-        self._since = self._next = time.monotonic()
+        self._line, self._is_limited = asyncio.Lock(), False
+        clock = LoopClock()
+        self._bucket = TokenBucket(max_rate=1, clock=clock)
+        cubic = CubicCalculator(starting_max_rate=0, start_time=clock.current_time())
+        self._limiter = ClientRateLimiter(cubic, RateClocker(clock), self._bucket, Refusals(), clock)
 
     async def make(self, number: int, job: dict) -> None:
         refusals = 0
         while True:
             await self._turn()
             response = await self._calls.send(number, job)
+            self._is_limited |= response.status_code == 429
+            self._limiter.on_receiving_response(status=response.status_code)
             if is_answered(response):
-                return self._grow()
-            self._shrink()
+                return
             await asyncio.sleep(pause(response, refusals))
             refusals += 1
 
     async def _turn(self) -> None:
-        now = time.monotonic()
-        self._next = max(now, self._next) + 1 / self._rate
-        await asyncio.sleep(self._next - now - 1 / self._rate)
-
-    def _shrink(self) -> None:
-        now = time.monotonic()
-        # Refusals of calls that were under way together are one piece of news.
-        if now - self._since > 1 or self._rate == self._best:
-            self._best, self._rate, self._since = self._rate, max(LEAST_RATE, self._rate * DECREASE), now
-
-    def _grow(self) -> None:
-        passed = time.monotonic() - self._since
-        plateau = (self._best * (1 - DECREASE) / SCALE) ** (1 / 3)
-        self._rate = max(LEAST_RATE, min(2 * self._rate, SCALE * (passed - plateau) ** 3 + self._best))
+        async with self._line:
+            while self._is_limited:
+                try:
+                    self._bucket.acquire(block=False)
+                except CapacityNotAvailableError:
+                    missing = 1 - self._bucket.available_capacity
+                    await asyncio.sleep(min(LOOK_EVERY, max(0.001, missing / self._bucket.max_rate)))
+                else:
+                    return

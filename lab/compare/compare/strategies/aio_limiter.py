@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import AsyncIterator
 
 from aiolimiter import AsyncLimiter
 
 from ..record import Record
 from .backoff import Backoff
 from .calls import Expected
+from .semaphores import part_of
 
 #: Seconds over which each limit is kept. What is taken at once has to fit, and a shorter span makes smaller bursts.
 SPANS = {"requests": 1, "input_tokens": 5, "output_tokens": 5}
@@ -26,10 +28,15 @@ class Limited(Backoff):
             unit: AsyncLimiter(limits[unit]["per_minute"] / 60 * span / clients, span) for unit, span in SPANS.items()
         }
         together = limits.get("concurrency")
-        self._room = asyncio.Semaphore(max(1, together // clients)) if together else contextlib.nullcontext()
+        self._room = asyncio.Semaphore(part_of(together, assignment)) if together else contextlib.nullcontext()
 
     async def make(self, number: int, job: dict) -> None:
+        self._expected.learn(await self.answer(number, job))
+
+    @contextlib.asynccontextmanager
+    async def allowed(self, job: dict) -> AsyncIterator[None]:
+        """Every attempt takes from the limiters."""
         async with self._room:
             for unit, amount in self._expected.of(job).items():
                 await self._limiters[unit].acquire(min(amount, self._limiters[unit].max_rate))
-            self._expected.learn(await self.answer(number, job))
+            yield

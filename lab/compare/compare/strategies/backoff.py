@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import AsyncIterator
 
 import httpx2
 
@@ -22,7 +24,16 @@ class Backoff:
     async def answer(self, number: int, job: dict) -> httpx2.Response:
         """The answer, however long it takes."""
         refusals = 0
-        while not is_answered(response := await self._calls.send(number, job)):
+        while True:
+            async with self.allowed(job):
+                response = await self._calls.send(number, job)
+            if is_answered(response):
+                return response
             await asyncio.sleep(pause(response, refusals))
             refusals += 1
-        return response
+
+    @contextlib.asynccontextmanager
+    async def allowed(self, job: dict) -> AsyncIterator[None]:
+        """What an attempt waits for, and holds while it lasts: nothing."""
+        del job
+        yield

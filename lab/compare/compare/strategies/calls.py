@@ -28,16 +28,22 @@ def headers(number: int) -> dict[str, str]:
     return {"x-sim-call": str(number)}
 
 
-def recording(http: Any, record: Record) -> Any:
-    """A transport of ``http`` (httpx or httpx2) that notes each attempt at the moment at which it leaves."""
+def recording(http: Any, record: Record, *, waits_inside: bool = False) -> Any:
+    """A transport of ``http`` (httpx or httpx2) that notes each attempt, and when it leaves, unless it still waits after that."""
 
     class Recording(http.AsyncBaseTransport):
         def __init__(self) -> None:
             self._inner = http.AsyncHTTPTransport(limits=http.Limits(max_connections=None, max_keepalive_connections=100))
 
         async def handle_async_request(self, request: Any) -> Any:
-            record.sets_out(int(request.headers["x-sim-call"]))
-            return await self._inner.handle_async_request(request)
+            number = int(request.headers["x-sim-call"])
+            record.attempted(number)
+            if not waits_inside:
+                record.set_out(number)
+            response = await self._inner.handle_async_request(request)
+            if response.status_code >= 400:
+                record.refused(number)
+            return response
 
         async def aclose(self) -> None:
             await self._inner.aclose()
@@ -46,23 +52,29 @@ def recording(http: Any, record: Record) -> Any:
 
 
 class Calls:
-    """Plain HTTP to the provider."""
+    """Plain HTTP to the provider. Of several, each gets its part of the calls."""
 
-    def __init__(self, assignment: dict, record: Record, extra: Optional[dict[str, str]] = None) -> None:
-        always = {"x-api-key": KEY, "x-sim-client": assignment["name"], **(extra or {})}
+    def __init__(self, assignment: dict, record: Record, turn: str = "") -> None:
+        always = {"x-api-key": KEY, "x-sim-client": assignment["name"]} | ({"x-sim-turn": turn} if turn else {})
         self._urls = [f"{url}/v1/messages" for url in assignment["providers"]]
-        self._attempts = 0
-        self._http = httpx2.AsyncClient(headers=always, timeout=120, transport=recording(httpx2, record))
+        self._parts, self._sent = assignment["parts"], [0] * len(assignment["parts"])
+        transport = recording(httpx2, record, waits_inside=bool(turn))
+        self._http = httpx2.AsyncClient(headers=always, timeout=120, transport=transport)
 
     async def send(self, number: int, job: dict, provider: Optional[int] = None) -> httpx2.Response:
-        """One attempt; at the next provider in turn, where it is not said at which."""
-        self._attempts += 1
-        at = self._attempts % len(self._urls) if provider is None else provider
+        """One attempt; at the provider whose turn it is, where it is not said at which."""
+        at = self._next() if provider is None else provider
         return await self._http.post(self._urls[at], json=body(job), headers=headers(number))
 
-    def stream(self, number: int, asked: dict, provider: int) -> AbstractAsyncContextManager[httpx2.Response]:
+    def stream(self, number: int, asked: dict) -> AbstractAsyncContextManager[httpx2.Response]:
         """One attempt, of which the answer can be watched as it comes."""
-        return self._http.stream("POST", self._urls[provider], json=asked, headers=headers(number))
+        return self._http.stream("POST", self._urls[self._next()], json=asked, headers=headers(number))
+
+    def _next(self) -> int:
+        """The provider that has had least of its part."""
+        at = min(range(len(self._parts)), key=lambda at: (self._sent[at] + 1) / self._parts[at])
+        self._sent[at] += 1
+        return at
 
 
 def is_answered(response: httpx2.Response) -> bool:
@@ -78,9 +90,10 @@ def is_answered(response: httpx2.Response) -> bool:
 
 
 def pause(response: httpx2.Response, refusals: int) -> float:
-    """Exponential backoff with full jitter, and at least the wait that the provider asks for."""
+    """The wait that the provider asks for, and exponential backoff with full jitter on top of it: what was refused together comes
+    back one by one."""
     ceiling = min(LONGEST, FIRST * 2 ** min(refusals, 10))
-    return max(random.uniform(0, ceiling), float(response.headers.get("retry-after", 0)))
+    return float(response.headers.get("retry-after", 0)) + random.uniform(0, ceiling)
 
 
 class Expected:

@@ -9,7 +9,7 @@ from permitd.httpx2 import AsyncPermitTransport
 from ..record import Record
 from .calls import recording
 from .permits import request
-from .sdk_anthropic import Sdk
+from .sdk_anthropic import RETRIES, Sdk
 
 
 class Adapted:
@@ -21,7 +21,7 @@ class Adapted:
     async def ready(self) -> None:
         """Connects."""
         permits = await permitd.aio.connect(self._assignment["permitd"])
-        transport = AsyncPermitTransport(permits, request(self._assignment), inner=self._inner)
+        transport = AsyncPermitTransport(permits, request(self._assignment), attempts=RETRIES + 1, inner=self._inner)
         self._sdk = Sdk(self._assignment, transport)
 
     async def make(self, number: int, job: dict) -> None:

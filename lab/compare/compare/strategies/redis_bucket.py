@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import AsyncIterator
 
 import redis.asyncio
 from redis.exceptions import RedisError
@@ -14,20 +16,28 @@ from .calls import Expected
 POLL_EVERY = 0.05
 UNITS = ("requests", "input_tokens", "output_tokens")
 
-# KEYS: a bucket each. ARGV: for each its amount per second, its burst and what is wanted of it.
+# KEYS: a limit each. ARGV: for each its amount per second, its burst, what is wanted of it, and the seconds of its window; a
+# bucket has 0 of these, and a window its whole amount when it begins.
 TAKE = """
 local clock = redis.call('TIME')
 local now = clock[1] + clock[2] / 1e6
-local left = {}
+local left, at = {}, {}
 local fits = 1
 for i, key in ipairs(KEYS) do
-  local rate, burst, wanted = tonumber(ARGV[3*i-2]), tonumber(ARGV[3*i-1]), tonumber(ARGV[3*i])
+  local rate, burst, wanted, window = tonumber(ARGV[4*i-3]), tonumber(ARGV[4*i-2]), tonumber(ARGV[4*i-1]), tonumber(ARGV[4*i])
   local known = redis.call('HMGET', key, 'left', 'at')
-  left[i] = math.min(burst, (tonumber(known[1]) or burst) + (now - (tonumber(known[2]) or now)) * rate)
+  local before, since = tonumber(known[1]), tonumber(known[2])
+  if window > 0 then
+    at[i] = math.floor(now / window)
+    left[i] = since == at[i] and before or rate * window
+  else
+    at[i] = now
+    left[i] = math.min(burst, (before or burst) + (now - (since or now)) * rate)
+  end
   if left[i] < wanted then fits = 0 end
 end
 for i, key in ipairs(KEYS) do
-  redis.call('HSET', key, 'left', left[i] - fits * tonumber(ARGV[3*i]), 'at', now)
+  redis.call('HSET', key, 'left', left[i] - fits * tonumber(ARGV[4*i-1]), 'at', at[i])
 end
 return fits
 """
@@ -45,10 +55,15 @@ class Shared(Backoff):
         self._together = self._limits.get("concurrency")
 
     async def make(self, number: int, job: dict) -> None:
+        self._expected.learn(await self.answer(number, job))
+
+    @contextlib.asynccontextmanager
+    async def allowed(self, job: dict) -> AsyncIterator[None]:
+        """Every attempt takes from the buckets."""
         while not await self._granted(job):
             await asyncio.sleep(POLL_EVERY)
         try:
-            self._expected.learn(await self.answer(number, job))
+            yield
         finally:
             if self._together:
                 await self._redis.decr("running")
@@ -56,8 +71,9 @@ class Shared(Backoff):
     async def _granted(self, job: dict) -> bool:
         wanted, arguments = self._expected.of(job), []
         for unit in UNITS:
-            rate = self._limits[unit]["per_minute"] / 60
-            arguments += [rate, self._limits[unit].get("burst", rate) / 2, wanted[unit]]
+            limit = self._limits[unit]
+            rate = limit["per_minute"] / 60
+            arguments += [rate, limit.get("burst", rate) / 2, wanted[unit], limit.get("quantum_ms", 0) / 1000]
         try:
             if self._together and await self._redis.incr("running") > self._together:
                 await self._redis.decr("running")

@@ -54,6 +54,7 @@ struct Times {
     ended: Option<f64>,
     failed: bool,
     attempts: u32,
+    refused: u32,
     input_tokens: u64,
 }
 
@@ -69,7 +70,15 @@ impl Record {
     /// A job is wanted from now on; answers its place.
     pub(crate) fn wanted(&mut self, input_tokens: u64) -> usize {
         let wanted = self.began.elapsed().as_secs_f64();
-        let times = Times { wanted, set_out: None, ended: None, failed: false, attempts: 0, input_tokens };
+        let times = Times {
+            wanted,
+            set_out: None,
+            ended: None,
+            failed: false,
+            attempts: 0,
+            refused: 0,
+            input_tokens,
+        };
         self.jobs.push(times);
         self.jobs.len() - 1
     }
@@ -77,6 +86,12 @@ impl Record {
     pub(crate) fn sets_out(&mut self, place: usize) {
         self.jobs[place].attempts += 1;
         self.jobs[place].set_out = Some(self.began.elapsed().as_secs_f64());
+    }
+
+    /// The latest attempt came to nothing: the job still waits.
+    pub(crate) fn refused(&mut self, place: usize) {
+        self.jobs[place].refused += 1;
+        self.jobs[place].set_out = None;
     }
 
     /// The job is over, for the reason given if it failed.

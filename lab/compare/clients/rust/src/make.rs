@@ -67,6 +67,9 @@ impl Caller {
             locked(record).sets_out(place);
             let response = self.send(number, job).await?;
             let status = response.status();
+            if !status.is_success() {
+                locked(record).refused(place);
+            }
             let (report, body) = report(response).await?;
             let advice = guard.report(report).await?;
             if status.is_success() {
