@@ -3,6 +3,7 @@
 
 mod configured;
 mod error;
+mod losses;
 mod pools;
 mod seats;
 mod specs;
@@ -16,7 +17,7 @@ use std::{
     ops::Bound,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
 };
 
@@ -24,7 +25,7 @@ use dashmap::DashMap;
 use parking_lot::{Mutex, RwLock};
 use permitd_budget::{CheckedSpec, Time};
 
-use specs::Specs;
+use self::{losses::Losses, specs::Specs};
 
 use crate::{
     cell::{Cell, Declared, Footing, Source},
@@ -46,8 +47,8 @@ pub struct Registry {
     draining: AtomicBool,
     /// Whether other servers own budgets too.
     is_clustered: bool,
-    /// How often budgets were given up of which something may not be written down.
-    losses: AtomicU64,
+    /// Budgets that were given up, of which something may not be written down.
+    losses: Losses,
     /// Taken for every change: the sorted index, and what makes ids and etags unique.
     index: Mutex<Index>,
 }
@@ -100,7 +101,7 @@ impl Registry {
         let index = Mutex::new(index);
         let (by_name, by_id) = (DashMap::default(), DashMap::default());
         let draining = AtomicBool::new(false);
-        let (file, is_clustered, losses) = (RwLock::default(), false, AtomicU64::new(0));
+        let (file, is_clustered, losses) = (RwLock::default(), false, Losses::default());
         let footing = Arc::new(footing);
         Self { footing, budgets_max, file, by_name, by_id, draining, is_clustered, losses, index }
     }

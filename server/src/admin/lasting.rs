@@ -10,12 +10,12 @@ pub(super) struct Begun {
 }
 
 impl Admin {
-    /// Refuses a change while nothing can be written down: it would not outlast the process.
+    /// Refuses a change while nothing can be written down, as it would not outlast the process, or while budgets are given up, as it might
+    /// go with them.
     pub(super) fn can_last(&self) -> Result<Begun, Fault> {
-        match self.registry.keeper() {
-            Some(keeper) if keeper.is_failing() => Err(Fault::store_unavailable("nothing was changed")),
-            _ => Ok(Begun { losses: self.registry.losses() }),
-        }
+        let is_failing = self.registry.keeper().is_some_and(|keeper| keeper.is_failing());
+        let losses = self.registry.losses().count().filter(|_| !is_failing);
+        losses.map(|losses| Begun { losses }).ok_or_else(|| Fault::store_unavailable("nothing was changed"))
     }
 
     /// Waits until everything is written down that was changed since then.
@@ -25,7 +25,7 @@ impl Admin {
             tracing::error!(%error, "a change by an administrator is in force, but not written down yet");
             Fault::store_unavailable("the change is in force, but would not outlast the server")
         })?;
-        if self.registry.losses() == begun.losses {
+        if self.registry.losses().count() == Some(begun.losses) {
             return Ok(());
         }
         // What was given up meanwhile is left out of what is written, and nothing fails.

@@ -112,7 +112,7 @@ impl Cluster {
         for budget in self.owned.take_lost() {
             tracing::error!(%budget, "was another server's; gives it up");
             let _standing = self.standing.lock();
-            self.registry.loses();
+            let _giving_up = self.registry.losses().begin();
             self.owned.released([&budget]);
             self.registry.unseat(&budget, false);
         }

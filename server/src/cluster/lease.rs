@@ -100,11 +100,12 @@ impl Cluster {
         self.registry.grant_until(Time::ZERO);
         let seats = self.registry.seats();
         tracing::error!(budgets = seats.len(), why, "gives up its budgets until etcd gives it another lease");
-        self.registry.loses();
+        let giving_up = self.registry.losses().begin();
         self.owned.clear();
         for budget in &seats {
             self.registry.unseat(budget, false);
         }
+        drop(giving_up);
         drop(standing);
         self.tell_change();
     }

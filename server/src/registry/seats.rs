@@ -1,14 +1,11 @@
 //! Budgets that come from other servers and go to them. A name is this server's from the moment that it was claimed until it is given
 //! up; nothing is made or changed under a name that is not.
 
-use std::{
-    collections::BTreeSet,
-    sync::{Arc, atomic::Ordering},
-};
+use std::{collections::BTreeSet, sync::Arc};
 
 use permitd_budget::{Resumed, Time};
 
-use super::{Index, Registry, RegistryError};
+use super::{Index, Losses, Registry, RegistryError};
 use crate::{
     cell::{Cell, Source},
     config::BudgetName,
@@ -97,15 +94,9 @@ impl Registry {
         Some(Some(cell))
     }
 
-    /// Budgets are given up at once, written down or not. To be told before the store leaves them out: whoever waits until a change is
-    /// written down looks at it after that.
-    pub(crate) fn loses(&self) {
-        self.losses.fetch_add(1, Ordering::SeqCst);
-    }
-
-    /// How often that was.
-    pub(crate) fn losses(&self) -> u64 {
-        self.losses.load(Ordering::SeqCst)
+    /// Budgets that are given up at once, and maybe changes with them.
+    pub(crate) fn losses(&self) -> &Losses {
+        &self.losses
     }
 
     /// Whether the name is this server's.
