@@ -43,7 +43,9 @@ pub mod bounds {
 /// As somebody wrote it: [`BudgetSpec::check`] makes it usable.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct BudgetSpec {
-    /// What a call has to fit, all of it at the same time. At most [`bounds::LIMITS`]; none means that nothing throttles.
+    /// What a call has to fit, all of it at the same time. At most [`bounds::LIMITS`]. None means those that the provider's profile has for
+    /// every key; where it has none either, the limit is found: it starts with 60 requests a minute, 10 at once, and doubles while it is
+    /// used, until the provider refuses or its headers tell.
     pub limits: Vec<LimitSpec>,
     /// How requests wait.
     pub queue: QueueSpec,

@@ -20,8 +20,8 @@ pub(super) struct Local {
     /// Keep the budget in this process, for this run alone. Others who use the same key are not seen.
     #[arg(help_heading = HEADING, long)]
     pub(super) local: bool,
-    /// A limit of the budget, as `permitd budgets set` takes it. Can be repeated. Without any, nothing but the
-    /// provider's refusals and --concurrency holds calls back.
+    /// A limit of the budget, as `permitd budgets set` takes it. Can be repeated. Without any, the limit is
+    /// found, as with `permitd budgets set --unlimited`.
     #[arg(help_heading = HEADING, long = "limit", value_name = "LIMIT", value_parser = limit, requires = "local")]
     limits: Vec<LimitSpec>,
     /// Take the budget from a server's configuration instead.

@@ -28,7 +28,8 @@ pub(crate) struct Declaration {
     tier: Option<String>,
     #[command(flatten)]
     profiles: Files,
-    /// No limits at all: permits are counted, and nothing waits.
+    /// No declared limits. Where the provider's profile has none for every key either, the limit is found: it starts with 60 requests a
+    /// minute, 10 at once, and doubles while it is used, until the provider refuses or its headers tell.
     #[arg(long, conflicts_with_all = ["limits", "tier"])]
     unlimited: bool,
     /// A tenant with a weight other than 1, and perhaps a bound on its waiting requests, the part that it is guaranteed of each limit
@@ -80,7 +81,7 @@ impl Declaration {
         Ok(limits)
     }
 
-    /// Whether it says that there are no limits at all.
+    /// Whether it says that no limits are declared.
     pub(crate) fn is_unlimited(&self) -> bool {
         self.unlimited
     }

@@ -80,8 +80,7 @@ fn condition(state: &v1::BudgetState, first: Option<&v1::LimitState>) -> String 
     if !halted.is_empty() {
         return halted.join(", ");
     }
-    let unlimited = state.limits.is_empty().then(|| "no limits".to_owned());
-    first.and_then(remark).or(unlimited).unwrap_or_default()
+    first.and_then(remark).unwrap_or_default()
 }
 
 fn exhausted(state: &v1::BudgetState) -> Option<String> {
@@ -223,7 +222,7 @@ mod tests {
         let until = Some(prost_types::Timestamp { seconds: 1, nanos: 0 });
         let exhausted = v1::BudgetState { exhausted: true, ..v1::BudgetState::default() };
         for (state, word) in [
-            (v1::BudgetState::default(), "no limits"),
+            (v1::BudgetState::default(), ""),
             (exhausted.clone(), "exhausted"),
             (v1::BudgetState { paused: true, ..exhausted.clone() }, "paused, exhausted"),
             (v1::BudgetState { exhausted_until: until, ..exhausted }, "exhausted until 1970-01-01T00:00:01Z"),

@@ -84,10 +84,9 @@ fn short(facts: &Facts<'_>, name: &str, held: Held) -> Finding {
 }
 
 fn nothing(facts: &Facts<'_>) -> String {
-    match (facts.snapshot.limits.is_empty(), facts.snapshot.waiting) {
-        (true, 0) => "It has no limits: everybody is granted at once.".to_owned(),
-        (false, 0) => "Nothing holds it back: whoever asks and fits is granted at once.".to_owned(),
-        (_, waiting) => {
+    match facts.snapshot.waiting {
+        0 => "Nothing holds it back: whoever asks and fits is granted at once.".to_owned(),
+        waiting => {
             let requests = counted(waiting.into(), "request waits", "requests wait");
             format!("{requests} for their turn: no limit by itself is short.")
         }

@@ -92,7 +92,7 @@ export function tables() {
   ];
   const table = (caption, columns, key, empty) => new Table({ caption, columns, key, empty });
   return {
-    limits: table("Limits", limits, (limit) => limit.name, "There are no limits: permits are counted, and nothing waits."),
+    limits: table("Limits", limits, (limit) => limit.name, "There are no limits."),
     lines: table("Who waits", lines, (line) => JSON.stringify([line.tenant, line.priority, line.limit, line.model]), "Nobody waits."),
     tenants: table("Tenants", tenants, (tenant) => tenant.tenant, "Nobody has asked yet."),
     refusals: table("Refused", refusals, (refusal) => JSON.stringify([refusal.first_at, refusal.reason, refusal.tenant, refusal.limit]), "Nobody was refused."),
