@@ -195,7 +195,7 @@ type Limit struct {
 	Amount uint64 `protobuf:"varint,2,opt,name=amount,proto3" json:"amount,omitempty"`
 	// The window: 1 ms to 366 days. Absent for in_flight.
 	Per *durationpb.Duration `protobuf:"bytes,3,opt,name=per,proto3" json:"per,omitempty"`
-	// What may be taken at once after idle time, for WINDOW_BUCKET. 0 means the amount, until profiles exist.
+	// What may be taken at once after idle time, for WINDOW_BUCKET. 0 means what the provider's profile says, else the amount.
 	Burst  uint64 `protobuf:"varint,4,opt,name=burst,proto3" json:"burst,omitempty"`
 	Window Window `protobuf:"varint,5,opt,name=window,proto3,enum=permitd.v1.Window" json:"window,omitempty"`
 	// A glob over models; empty means all.
@@ -323,7 +323,7 @@ type Budget struct {
 	Queue  *Queue   `protobuf:"bytes,4,opt,name=queue,proto3" json:"queue,omitempty"`
 	// Tenants that differ from the default (weight 1), by name.
 	Tenants map[string]*Tenant `protobuf:"bytes,5,rep,name=tenants,proto3" json:"tenants,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	// How long a permit lives unreported: 1 s to 24 h. Absent or 0 means 10 min, until profiles exist.
+	// How long a permit lives unreported: 1 s to 24 h. Absent or 0 means what the provider's profile says, else 10 min.
 	PermitTtl *durationpb.Duration `protobuf:"bytes,6,opt,name=permit_ttl,json=permitTtl,proto3" json:"permit_ttl,omitempty"`
 	// Changes with every change. In SetBudget: empty is unconditional, else it has to match (ABORTED).
 	Etag string `protobuf:"bytes,7,opt,name=etag,proto3" json:"etag,omitempty"`
