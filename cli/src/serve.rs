@@ -46,7 +46,7 @@ pub(crate) struct Serve {
     /// Where to serve gRPC. Default: 127.0.0.1:7110.
     #[arg(long, value_name = "ADDRESS")]
     listen: Option<SocketAddr>,
-    /// Where to serve /healthz, /readyz and /metrics, or `off`. Default: 127.0.0.1:7111.
+    /// Where to serve the web console, /healthz, /readyz and /metrics, or `off`. Default: 127.0.0.1:7111.
     #[arg(long, value_name = "ADDRESS", value_parser = http)]
     http: Option<Http>,
     /// Where state is kept: a folder, which no other server may use, or `none` to lose it with the process. Default: permitd-data.
