@@ -21,6 +21,8 @@ from .processes import Missing
 from .scenarios import SCENARIOS, scenario
 
 RESULTS = Path(__file__).resolve().parents[1] / "results.jsonl"
+#: A run uses a tenth of two cores: so many are no crowd.
+AT_ONCE_PER_CORE = 4
 #: What `--quick` runs: enough to see that everything works together.
 QUICK = (["known"], ["oracle", "permitd-python"], [1])
 
@@ -52,7 +54,11 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--strategy", nargs="*", choices=[each.name for each in strategies.ENTRIES], help="default: all")
     run.add_argument("--seeds", nargs="*", type=int, default=[1, 2, 3], help="default: 1 2 3")
     run.add_argument(
-        "--at-once", type=int, default=4, metavar="N", help="runs at the same time, begun together (default: %(default)s)"
+        "--at-once",
+        type=int,
+        default=AT_ONCE_PER_CORE * (os.cpu_count() or 1),
+        metavar="N",
+        help="runs at the same time, begun together (default here: %(default)s)",
     )
     run.add_argument("--stop-after", type=float, metavar="SECONDS", help="begin no further runs after this time")
     run.add_argument("--quick", action="store_true", help="two strategies in one scenario, checked and not kept")

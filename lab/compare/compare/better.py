@@ -9,7 +9,7 @@ from typing import Optional
 from . import strategies
 from .goals import OURS
 from .scenarios import scenario
-from .summary import Summary, milliseconds, percent
+from .summary import Summary, few, milliseconds, percent
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Aspect:
 
 
 def _refusals(of: Summary) -> str:
-    return f"{of.limited_per_answer.middle:.2f} 429s per answer"
+    return f"{few(of.limited_per_answer.middle)} 429s per answer"
 
 
 ASPECTS = (
