@@ -119,7 +119,7 @@ pub(crate) struct Permit<W> {
     /// What its tenant's tag was charged for it.
     pub(crate) worth: Ticks,
     /// And its guarantee, in nanoseconds; nothing without one.
-    pub(crate) owed_nanos: u64,
+    pub(crate) owed_nanos: Option<u64>,
     /// Whether it went first since its tenant was due its part, and moved no tag.
     pub(crate) is_due: bool,
 }

@@ -88,24 +88,28 @@ impl<W: Clone> Budget<W> {
             .is_none_or(|owed| amounts.all(|amount| u64::from(tenant.in_flight) < owed.slots(amount)))
     }
 
-    /// A permit of the tenant is granted; says what its guarantee is charged.
-    pub(crate) fn serve_guarantee(&mut self, now: Time, tenant: u32, set: LimitSet, charge: &Amounts) -> u64 {
-        if self.tenants[tenant].guarantee.is_none() {
-            return 0;
-        }
+    /// A permit of the tenant is granted; says what its guarantee is charged, if it has one.
+    pub(crate) fn serve_guarantee(
+        &mut self,
+        now: Time,
+        tenant: u32,
+        set: LimitSet,
+        charge: &Amounts,
+    ) -> Option<u64> {
+        self.tenants[tenant].guarantee?;
         let nanos = self.time_taken(set, charge);
         if let Some(owed) = &mut self.tenants[tenant].guarantee {
             owed.serve(now, nanos);
         }
-        nanos
+        Some(nanos)
     }
 
     /// Nanoseconds of the limit that `charge` takes most of, at the rate that is granted now; nothing where only slots are bounded.
     pub(crate) fn time_taken(&self, set: LimitSet, charge: &Amounts) -> u64 {
         let rates = shared(&self.limits, set).map(|limit| &limit.rule).filter(|rule| rule.is_rate());
         let nanos = rates.map(|rule| {
-            let units = u128::from(rule.cost(charge)) * u128::from(rule.per_nanos());
-            units / u128::from(rule.amount().max(1))
+            let units = u128::from(rule.weighed(rule.cost(charge))) * u128::from(rule.per_nanos());
+            (units / u128::from(rule.amount().max(1))).min(rule.worth_most_nanos())
         });
         u64::try_from(nanos.max().unwrap_or(0)).unwrap_or(u64::MAX)
     }

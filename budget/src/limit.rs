@@ -250,8 +250,24 @@ impl Rule {
     }
 
     /// How much of the limit's time `cost` is worth.
+    #[inline]
     pub(crate) fn ticks(&self, cost: u64) -> Ticks {
-        self.ticks_per_unit.of(cost)
+        self.ticks_per_unit.of(self.weighed(cost))
+    }
+
+    /// As much of `cost` as counts between those who share the limit: a call takes a full meter at the most, and a debt of one window, so
+    /// a report of more puts nobody further back than that.
+    #[inline]
+    pub(crate) fn weighed(&self, cost: u64) -> u64 {
+        let amount = self.pace.amount().max(self.spec.amount);
+        cost.min(amount.saturating_mul(2).saturating_add(self.spec.burst))
+    }
+
+    /// The same as time, however slowly the limit is granted now.
+    pub(crate) fn worth_most_nanos(&self) -> u128 {
+        let burst = u128::from(burst_of(&self.spec)) * u128::from(self.per_nanos())
+            / u128::from(self.spec.amount.max(1));
+        burst + 2 * u128::from(self.per_nanos())
     }
 
     /// What the administrator and the provider's headers allow; `u64::MAX` if neither says anything.
@@ -446,9 +462,8 @@ mod tests {
     /// Goal: service is measured alike from one a year to the largest rates.
     #[test]
     fn service_is_cost_over_rate() {
-        let ticks = |amount, per, cost| {
-            Rule::new(&LimitSpec::rate("requests", amount, per), Source::Declared).ticks(cost)
-        };
+        let rule = |amount, per| Rule::new(&LimitSpec::rate("requests", amount, per), Source::Declared);
+        let ticks = |amount, per, cost| rule(amount, per).ticks_per_unit.of(cost);
         let second = 1_000_000_000_u128 << TICKS_PER_NANO_BITS;
         let day = Duration::from_secs(86_400);
         assert_eq!(ticks(1, day, 1), second * 86_400);
@@ -462,6 +477,11 @@ mod tests {
             assert!(expected - found <= expected >> 60, "{cost} of {amount}/1m is {found}, not {expected}");
         }
         assert!(ticks(u64::MAX, Duration::from_millis(1), u64::MAX) <= second);
+        assert_eq!(
+            rule(60, minute).ticks(u64::MAX),
+            second * 120,
+            "no more than a full meter and a debt of one window"
+        );
     }
 
     /// Goal: members come back in order.

@@ -149,7 +149,8 @@ impl<W: Clone> Budget<W> {
                 rule.traffic.correct(ended.granted, i128::from(used) - i128::from(held));
             }
             if used < held {
-                meter.give_back(charged, held - used);
+                // No more was taken than there can be, so no more of it comes back.
+                meter.give_back(charged, held.min(meter.most_units()).saturating_sub(used));
             } else {
                 meter.take(debited, used - held);
             }
@@ -174,12 +175,10 @@ impl<W: Clone> Budget<W> {
 
     /// Of a permit that was granted while its tenant had a guarantee.
     fn correct_guarantee(&mut self, ended: &Permit<W>, set: LimitSet, used: &Amounts, sent: bool) {
-        if ended.owed_nanos == 0 || *used == ended.charge {
-            return;
-        }
+        let Some(charged) = ended.owed_nanos.filter(|_| *used != ended.charge) else { return };
         let actual = if sent { self.time_taken(set, used) } else { 0 };
         if let Some(owed) = &mut self.tenants[ended.tenant].guarantee {
-            owed.correct(ended.owed_nanos, actual);
+            owed.correct(charged, actual);
         }
     }
 

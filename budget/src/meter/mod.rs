@@ -108,6 +108,17 @@ impl Meter {
         }
     }
 
+    /// The most that can be taken of a full one: all of it, and a debt of one window.
+    pub(crate) fn most_units(&self) -> u64 {
+        let used_max = match &self.kind {
+            Kind::Bucket(bucket) => return bucket.burst.saturating_add(bucket.debt_max),
+            Kind::Fixed(fixed) => fixed.used_max,
+            Kind::Sliding(sliding) => sliding.used_max,
+            Kind::Slots(_) => return u64::MAX,
+        };
+        u64::try_from(used_max).unwrap_or(u64::MAX)
+    }
+
     /// So many units in parts.
     pub(crate) fn parts(&self, units: u64) -> i128 {
         match &self.kind {

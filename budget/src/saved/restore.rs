@@ -123,7 +123,7 @@ impl<W: Clone> Budget<W> {
             model,
             class: saved.priority,
             open_output: saved.open_output,
-            owed_nanos: 0,
+            owed_nanos: None,
             is_due: false,
         }
     }

@@ -3,6 +3,7 @@
 //! Runs are deterministic. `PERMITD_PROPTEST_CASES=20000` soaks, `PERMITD_PROPTEST_SEED=7` draws other histories; what fails is kept
 //! in `proptest-regressions/` and tried first from then on.
 
+mod absurd;
 mod bounds;
 mod demands;
 mod fairness;
