@@ -259,18 +259,25 @@ impl Cell {
     /// Ends the budget for everybody who waits; reports are still taken. With `leaves_a_mark`, what is written of it says so after it
     /// is gone.
     pub(crate) fn delete(&self, leaves_a_mark: bool) {
-        self.with(|state, _, _| (state.declared_anew, state.leaves_a_mark) = (true, leaves_a_mark));
-        self.end(Life::Deleted, Reason::Deleted);
+        // At once: what is saved in between would say that it lives, and nothing would be left to be said after that.
+        self.end(Life::Deleted, Reason::Deleted, |state| {
+            (state.declared_anew, state.leaves_a_mark) = (true, leaves_a_mark);
+        });
+    }
+
+    /// Nothing is written any more of that it was deleted.
+    pub(crate) fn leave_no_mark(&self) {
+        self.footing.contention.lock(&self.state).leaves_a_mark = false;
     }
 
     /// Ends the waiting of everybody; reports are still taken.
     pub(crate) fn drain(&self) {
-        self.end(Life::Draining, Reason::Draining);
+        self.end(Life::Draining, Reason::Draining, |_| {});
     }
 
     /// The budget is another server's from now on, or nobody's. `in_order`: everything of it is still to be written down.
     pub(crate) fn leave(&self, in_order: bool) {
-        self.end(Life::Away { in_order }, Reason::Moved);
+        self.end(Life::Away { in_order }, Reason::Moved, |_| {});
     }
 
     /// Grants nothing from `end` on, until that is moved.
@@ -291,8 +298,14 @@ impl Cell {
         self.deliver(events);
     }
 
-    fn end(&self, life: Life, reason: Reason) {
+    /// What is deleted or another server's stays so; only how it went can be told again.
+    fn end(&self, life: Life, reason: Reason, mark: impl FnOnce(&mut State)) {
         self.with(|state, _, events| {
+            let is_over = state.life == Life::Deleted || state.is_away();
+            if is_over && !(state.is_away() && matches!(life, Life::Away { .. })) {
+                return;
+            }
+            mark(state);
             state.life = life;
             if let Some(heart) = state.heart.if_awake() {
                 heart.refuse_waiting(reason, None, events);

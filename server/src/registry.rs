@@ -155,6 +155,23 @@ impl Registry {
         Err(RegistryError::Unknown { name: name.clone() })
     }
 
+    /// Does something to the budget of that name while nobody else changes it, deletes it or gives it up.
+    ///
+    /// # Errors
+    /// `Unknown`, `IsPool`.
+    pub(crate) fn steer(
+        &self,
+        name: &BudgetName,
+        act: impl FnOnce(&Cell),
+    ) -> Result<Arc<Cell>, RegistryError> {
+        let index = self.index.lock();
+        self.check_seat(&index, name)?;
+        self.check_no_pool(name)?;
+        let cell = index.sorted.get(name).ok_or_else(|| RegistryError::Unknown { name: name.clone() })?;
+        act(cell);
+        Ok(Arc::clone(cell))
+    }
+
     /// The budget of that name, made from its provider's defaults if nobody declared it.
     ///
     /// # Errors

@@ -98,8 +98,7 @@ impl Admin {
     ) -> Result<(), Fault> {
         let begun = self.can_last()?;
         let made = self.trail.make(|| {
-            let cell = self.registry.find(name)?;
-            act(&cell);
+            let cell = self.registry.steer(name, act)?;
             let declared = Some(cell.declared());
             Ok(((), self.entry(caller, name, what, declared.clone(), declared, reason)))
         });

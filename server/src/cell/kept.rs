@@ -161,6 +161,35 @@ mod tests {
         assert!(is_noted());
     }
 
+    /// Goal: what is deleted is written as deleted, also if the server begins to end at that moment; and once its name is another budget's,
+    /// nothing is written that would say of that one that it was deleted.
+    #[test]
+    fn what_is_deleted_stays_deleted() {
+        let clock = Clock::start();
+        let (alarms, _thread) = Alarms::start("alarms", clock).expect("a thread");
+        let footing = Arc::new(Footing { keeper: Some(Arc::default()), ..Footing::in_memory(clock, alarms) });
+        let save = |cell: &Cell| {
+            let mut rows = Vec::new();
+            let save = cell.save(false, &mut rows);
+            let of_budgets = rows.into_iter().filter_map(|row| match row {
+                Write::Put(Table::Budgets, ..) => Some("put"),
+                Write::Remove(Table::Budgets, _) => Some("removed"),
+                _ => None,
+            });
+            (of_budgets.collect::<Vec<_>>(), save)
+        };
+        let (drained, renamed) = (sample::cell(1, 1, &footing), sample::cell(2, 1, &footing));
+        drained.delete(true);
+        drained.drain();
+        assert_eq!(save(&drained).0, ["removed", "put"], "it is gone, and a mark is left");
+        renamed.delete(true);
+        let (rows, failed) = save(&renamed);
+        assert_eq!(rows, ["removed", "put"]);
+        renamed.leave_no_mark();
+        renamed.not_saved(failed);
+        assert_eq!(save(&renamed).0, ["removed"], "no mark behind what has the name now");
+    }
+
     /// Goal: what a new budget may grant before its next write is set aside while it sleeps, so that its first request waits for none;
     /// and given up, or at the end, one that nobody asked is full.
     #[test]

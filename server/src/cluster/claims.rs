@@ -113,8 +113,9 @@ impl Cluster {
             tracing::error!(%budget, "was another server's; gives it up");
             let _standing = self.standing.lock();
             let _giving_up = self.registry.losses().begin();
-            self.owned.released([&budget]);
+            // In this order: between the two nothing of it is taken for written.
             self.registry.unseat(&budget, false);
+            self.owned.released([&budget]);
         }
         self.tell_change();
     }

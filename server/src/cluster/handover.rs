@@ -48,8 +48,11 @@ impl Cluster {
     /// Gives budgets up: to the unit, with their permits. Nothing happens to those that are not this server's, or on their way already.
     async fn hand_over(&self, budgets: &[BudgetName]) {
         let claim = |budget: &BudgetName| Some((budget.clone(), self.owned.revision(budget)?));
-        let claims: Vec<(BudgetName, i64)> = budgets.iter().filter_map(claim).collect();
-        self.on_their_way.lock().extend(claims.iter().map(|(budget, _)| budget.clone()));
+        let mut claims: Vec<(BudgetName, i64)> = budgets.iter().filter_map(claim).collect();
+        {
+            let mut on_their_way = self.on_their_way.lock();
+            claims.retain(|(budget, _)| on_their_way.insert(budget.clone()));
+        }
         let (mut given_up, mut cells) = (Vec::with_capacity(claims.len()), Vec::new());
         for (budget, revision) in &claims {
             // Whoever unseats it, and nobody else, releases the claim: what is left has to be written down before.
@@ -58,7 +61,9 @@ impl Cluster {
                 cells.extend(cell);
             }
         }
-        self.write_down(&cells).await;
+        if !given_up.is_empty() {
+            self.write_down(&cells).await;
+        }
         self.release(&given_up).await;
         let mut on_their_way = self.on_their_way.lock();
         for (budget, _) in &claims {
@@ -66,9 +71,9 @@ impl Cluster {
         }
     }
 
-    /// Writes down to the unit what was given up.
+    /// Writes down to the unit what was given up; of names without a budget, that it was deleted.
     async fn write_down(&self, cells: &[Arc<Cell>]) {
-        let Some(keeper) = self.registry.keeper().filter(|_| !cells.is_empty()) else { return };
+        let Some(keeper) = self.registry.keeper() else { return };
         let mut is_written = false;
         for _ in 0..SAVES_MAX {
             is_written = keeper.flush().await.is_ok();

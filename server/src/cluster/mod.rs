@@ -51,6 +51,8 @@ use crate::{
 /// How long a request may be without a server that answers for its budget before it is refused: a failover by far, and no more than
 /// people wait.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+/// How long etcd may take to tell of a new budget.
+pub(crate) const NEWS_MAX: Duration = Duration::from_secs(1);
 /// Between two tries to find one, where nothing tells that there is one.
 pub(crate) const RETRY_EVERY: Duration = Duration::from_millis(50);
 /// Budgets that are waited for at once. Further ones are asked for again by whoever waits.
@@ -198,6 +200,19 @@ impl Cluster {
     /// The budget of that id, if there is one.
     pub(crate) fn name_of(&self, id: u32) -> Option<BudgetName> {
         self.directory.read().name(id).cloned()
+    }
+
+    /// Whether there is a budget of that id, as far as this server hears: one that is new, and all while etcd is read anew, may have to be
+    /// told of yet.
+    pub(crate) async fn hears_of(&self, id: u32) -> bool {
+        let end = Instant::now() + NEWS_MAX;
+        while self.registry.by_id(id).is_none() && self.name_of(id).is_none() {
+            if Instant::now() > end {
+                return false;
+            }
+            self.change().await;
+        }
+        true
     }
 
     /// Where clients reach this server; empty if they are not told.

@@ -107,7 +107,11 @@ impl ClusterService for Service {
         cluster.can_enter()?;
         let what = if undo { What::Undrain } else { What::Drain };
         tracing::info!(what = what.name(), who = caller.name(), "whether this server takes budgets");
-        cluster.drain(undo).await;
+        // It goes on when nobody waits for it any more: what is half given up would be nobody's.
+        let draining = Arc::clone(cluster);
+        tokio::spawn(async move { draining.drain(undo).await })
+            .await
+            .map_err(|error| Status::internal(error.to_string()))?;
         cluster.enter_steered(&caller, what, None, &server).await?;
         if !undo {
             cluster.until("the budgets", |cluster| cluster.registry.seats().is_empty()).await?;

@@ -51,6 +51,10 @@ impl Cluster {
         let Some(standing) = standing.filter(|_| !self.takes_none()) else { return };
         let due: Vec<_> = due.iter().filter(|(budget, _)| !self.registry.is_seated(budget)).collect();
         let Some((first, _)) = due.first() else { return };
+        // Some of these may have to be made.
+        if let Err(status) = self.need_ids().await {
+            tracing::warn!(error = status.message(), "can't get ids for new budgets");
+        }
         // What was to be written of them under an earlier claim is written or dropped by then, so that it never is under this one.
         let written = async {
             if let Some(keeper) = self.registry.keeper() {
@@ -167,12 +171,17 @@ impl Cluster {
                 unwanted.push((budget, hold.revision));
                 continue;
             }
-            let back = self.resumed(&loaded);
+            let (back, revision) = (self.resumed(&loaded), hold.revision);
             self.owned.claimed(budget.clone(), hold, is_doubted, &loaded.rows);
             // Before it can be given up again.
             self.directory.write().owner_is(budget.clone(), self.name.clone());
             if let Err(error) = self.registry.seat(&budget, kept, &back, asked) {
                 tracing::error!(%budget, %error, "can't be owned here");
+                if !self.registry.is_seated(&budget) {
+                    self.owned.released([&budget]);
+                    self.directory.write().owner_left(&budget, &self.name);
+                    unwanted.push((budget, revision));
+                }
             }
         }
         unwanted

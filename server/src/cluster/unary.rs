@@ -187,10 +187,16 @@ impl Acquiring {
         stream: impl Stream<Item = Result<AcquireResponse, Status>>,
     ) -> Result<(), Status> {
         let mut stream = std::pin::pin!(stream);
+        let mut is_granted = false;
         while let Some(answer) = stream.next().await {
-            let answer = answer?;
+            let answer = match answer {
+                // All of it is here: to ask again, as a broken connection else would, would be for one more.
+                Err(_) if is_granted => return Ok(()),
+                answer => answer?,
+            };
             if matches!(answer.event, Some(Event::Granted(_))) {
                 self.request.count = self.request.count.max(1) - 1;
+                is_granted = self.request.count == 0;
             }
             if self.answers.send(Ok(answer)).await.is_err() {
                 return Ok(());
@@ -223,6 +229,9 @@ pub(crate) async fn report_anywhere(
 ) -> Result<Answered, Status> {
     let here = || shared.report(caller.holder(), &request).map_err(Fault::into_status);
     let Some((id, _)) = shared.permit_ids.read(&request.permit_id, caller.holder()) else { return here() };
+    if !cluster.hears_of(id).await {
+        return here();
+    }
     let Some(budget) = cluster.name_of(id) else { return here() };
     let owner = cluster.at_owner(&budget, Errand::Use, caller, |peer| {
         let (client, request) = (cluster.peers().permits(&peer), on_behalf(caller, request.clone()));

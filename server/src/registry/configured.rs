@@ -202,7 +202,12 @@ impl Registry {
 
     /// A budget that was deleted although the configuration declares it is there again, or not declared any more.
     pub(super) fn unmark(&self, index: &mut Index, name: &BudgetName) {
-        if let (Some(id), Some(keeper)) = (index.deleted.remove(name), self.keeper()) {
+        let Some(id) = index.deleted.remove(name) else { return };
+        // If it is not written yet, or that fails, it is not to come behind what has the name now.
+        if let Some(cell) = self.by_id(id) {
+            cell.leave_no_mark();
+        }
+        if let Some(keeper) = self.keeper() {
             keeper.push(rows::remove_budget(id));
         }
     }

@@ -73,7 +73,12 @@ impl Registry {
         };
         if let Some(spec) = spec {
             let declared = index.declared(spec, Source::Config);
-            self.make(&mut index, name, declared)?;
+            let made = self.make(&mut index, name, declared);
+            if made.is_err() && asked {
+                // Whoever asks for names that nobody declared leaves nothing behind.
+                index.seats.remove(name);
+            }
+            made?;
         }
         Ok(())
     }

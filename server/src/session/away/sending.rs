@@ -1,13 +1,13 @@
 //! What has no server yet goes to the one that owns its budget, is this server's own, or is refused.
 
-use std::{mem, time::Duration};
+use std::mem;
 
 use permitd_budget::{Reason, Refusal, Time};
 use permitd_proto::v1::{AcquireRequest, Hello, ReportRequest, SessionRequest};
 
 use super::{Away, Pending, elsewhere, no_owner, unknown_budget};
 use crate::{
-    cluster::{Cluster, Errand, PATIENCE, Route, peers::Peer},
+    cluster::{Cluster, Errand, NEWS_MAX, PATIENCE, Route, peers::Peer},
     config::BudgetName,
     session::{
         core::{Core, permit_unknown},
@@ -16,9 +16,6 @@ use crate::{
     shared::Shared,
     status::Fault,
 };
-
-/// How long etcd may take to tell of a new budget.
-const NEWS_MAX: Duration = Duration::from_secs(1);
 
 /// What turns out to be this server's own.
 #[derive(Default)]
