@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from statistics import median
 from typing import Optional
@@ -206,8 +207,8 @@ def _everywhere(played: dict[str, dict[str, Summary]]) -> None:
             [(kind, one.limited_per_answer.middle) for kind, one in dots],
         ]
         rows.append((scenario(name).title, values))
-    most = max(value for _, (_, refused) in rows for _, value in refused)
-    panels = [("share of the possible", "{:.0f} %", 110.0), ("429s for each answer", "{:.1f}", max(most, 1.0))]
+    most = math.ceil(max(value for _, (_, refused) in rows for _, value in refused) / 1.1)
+    panels = [("share of the possible", "{:.0f} %", [0, 50, 100]), ("429s for each answer", "{:.0f}", [*range(max(most, 1) + 1)])]
     kinds = [("permitd", "ours"), ("the oracle", "best"), ("what people do today", "other")]
     _save("everywhere", plots.dots("In every scenario", panels, kinds, rows))
 

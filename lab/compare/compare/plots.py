@@ -68,12 +68,15 @@ def ranges(title: str, rows: list[tuple[str, str, list[float]]]) -> str:
 
 def dots(
     title: str,
-    panels: list[tuple[str, str, float]],
+    panels: list[tuple[str, str, list[float]]],
     kinds: list[tuple[str, str]],
     rows: list[tuple[str, list[list[tuple[str, float]]]]],
 ) -> str:
-    """A row for each scenario, in each panel of it a dot (class, value) for each strategy; classes named first lie on top."""
-    left, span = 350, 250
+    """A row for each scenario, in each panel of it a dot (class, value) for each strategy; classes named first lie on top.
+
+    A panel is a heading, a format and its ticks, of which the last is a tenth from its end.
+    """
+    left, span = 385, 240
     width, height = left + len(panels) * (span + GAP), TOP + ROW * len(rows) + 34
     order = [kind for _, kind in kinds]
     parts = [f'<text class="title" x="8" y="20">{escape(title)}</text>']
@@ -82,11 +85,11 @@ def dots(
         parts.append(
             f'<circle class="{kind}" cx="{x}" cy="16" r="5"/><text class="small" x="{x + 10}" y="20">{escape(name)}</text>'
         )
-    for at, (heading, form, most) in enumerate(panels):
-        x = left + at * (span + GAP)
+    for at, (heading, form, ticks) in enumerate(panels):
+        x, most = left + at * (span + GAP), 1.1 * ticks[-1]
         parts.append(f'<text class="small" x="{x}" y="{TOP - 10}">{escape(heading)}</text>')
-        for tick in (0.0, 0.5, 1.0):
-            here, label = x + tick * span, escape(form.format(tick * most))
+        for tick in ticks:
+            here, label = x + tick / most * span, escape(form.format(tick))
             parts.append(f'<line class="grid" x1="{here}" y1="{TOP - 4}" x2="{here}" y2="{height - 26}"/>')
             parts.append(f'<text class="small" x="{here}" y="{height - 10}" text-anchor="middle">{label}</text>')
         for row, (_, values) in enumerate(rows):

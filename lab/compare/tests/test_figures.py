@@ -150,7 +150,7 @@ def test_plots_follow_the_readers_colours_and_escape_names():
 def test_ours_lies_on_top():
     """Goal: where permitd and others have the same figure, permitd's dot is seen."""
     values = [[("ours", 1.0), ("other", 1.0)]]
-    drawn = plots.dots("all", [("share", "{:.0f}", 2.0)], [("permitd", "ours"), ("others", "other")], [("x & y", values)])
+    drawn = plots.dots("all", [("share", "{:.0f}", [0, 2])], [("permitd", "ours"), ("others", "other")], [("x & y", values)])
     last = [line for line in drawn.splitlines() if "fill-opacity" in line]
     assert ["ours" in line for line in last] == [False, True]
     assert "x &amp; y" in drawn

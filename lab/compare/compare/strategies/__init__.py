@@ -82,8 +82,8 @@ ENTRIES = [
         "parallel",
         "parallel processor",
         "parallel:Processor",
-        "the pattern of OpenAI's cookbook: buckets of limit / N and burst / N in each process, what was refused goes first,"
-        " five attempts, a pause of 15 s after a refusal",
+        "the pattern of OpenAI's cookbook: buckets of 75 % of limit / N, and of burst / N, in each process, what was refused"
+        " first, five attempts, a pause of 15 s after a refusal",
     ),
     Entry(
         "adaptive", "adaptive, cubic", "adaptive:Adaptive", "botocore's own limiter of AWS's adaptive retry mode; then backoff"
