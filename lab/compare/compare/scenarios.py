@@ -114,8 +114,9 @@ SCENARIOS = [
         told=LIMITS,
         behaviour={"limit_headers": False},
         known=False,
-        note="permitd finds the limit by refusals: one that may be chance, and one that tells the rate. Each asks everybody to"
-        " wait for a second, and in half a minute that is more than one wait of a hundred at the screen.",
+        note="permitd finds the limit by refusals: one that may be chance, and one that tells the rate to a call in thirty, of"
+        " which it takes the lower end. To know better costs another refusal, which half a minute of calls does not pay for. Each"
+        " asks everybody to wait for a second: in half a minute that is more than one wait of a hundred at the screen.",
     ),
     Scenario(
         "halves",
@@ -141,7 +142,7 @@ SCENARIOS = [
         max_tokens=2_048,
         anthropic_only=True,
         note="The provider takes calls as long as anything is left, whatever they use in the end: who always has a call"
-        " at the door, as the oracle has, ends in debt. permitd lets go what is likely to fit.",
+        " at the door, as the oracle has, ends in debt, and that is what it has more. permitd lets go what is likely to fit.",
     ),
     Scenario(
         "concurrency",
@@ -185,6 +186,8 @@ SCENARIOS = [
         "After a third of the time, what the clients share their limits by is killed and started again: permitd, or Redis.",
         seconds=24.0,
         changes=(Change(1 / 3, "restart"),),
+        note="Whoever asks while the server is away waits until it is back and the client has found it again: some tenths of a"
+        " second, in which one call in a hundred of these comes.",
         only=("redis", "permitd-python", "permitd-sdk", "permitd-typescript", "permitd-rust", "oracle"),
     ),
     Scenario(
