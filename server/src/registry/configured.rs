@@ -98,11 +98,7 @@ impl Registry {
             self.remove(&mut index, &cell);
         }
         for cell in index.sorted.values().cloned().collect::<Vec<_>>() {
-            let declared = cell.declared();
-            let Some(spec) = file.get(cell.name()) else { continue };
-            if declared.source == Source::Config && declared.spec != *spec {
-                cell.declare(index.declared(spec.clone(), Source::Config));
-            }
+            Self::catch_up(&mut index, &cell, &file);
         }
         for name in new {
             let declared = index.declared(file.budgets[&name].clone(), Source::Config);
@@ -114,6 +110,15 @@ impl Registry {
             self.unmark(&mut index, &name);
         }
         Ok(())
+    }
+
+    /// What was declared by a configuration is as this one has it.
+    pub(super) fn catch_up(index: &mut Index, cell: &Cell, file: &File) {
+        let declared = cell.declared();
+        let Some(spec) = file.get(cell.name()) else { return };
+        if declared.source == Source::Config && declared.spec != *spec {
+            cell.declare(index.declared(spec.clone(), Source::Config));
+        }
     }
 
     /// Goes back to what the configuration declares, by name or as the provider's default. An empty etag is unconditional.

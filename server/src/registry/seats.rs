@@ -61,7 +61,9 @@ impl Registry {
             }
             let cell = self.revive(id, stored, (balance, permits), back, &waiter);
             cell.grant_until(index.end);
-            self.insert(&mut index, cell);
+            self.insert(&mut index, Arc::clone(&cell));
+            // Who had it before may have had another configuration. What this one does not declare stays: it may be an older one.
+            Self::catch_up(&mut index, &cell, &self.file.read());
         }
         if index.sorted.contains_key(name) {
             return Ok(());

@@ -1,5 +1,6 @@
 //! Several servers as one, on a real etcd.
 
+mod configured;
 mod crowd;
 mod encrypted;
 mod faults;
