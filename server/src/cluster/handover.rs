@@ -1,15 +1,23 @@
 //! Budgets that this server gives up in good order: each is written down to the unit first, with its permits, and whoever waits is passed on
 //! to the next owner.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Instant,
+};
 
 use futures_util::stream::{self, StreamExt as _};
+use tonic::Code;
 
 use super::{
-    Cluster,
+    Cluster, PATIENCE,
     etcd::{WITHIN_TXN_MAX, delete, made_at, messages::TxnRequest, within_txn},
 };
-use crate::{cell::Cell, config::BudgetName};
+use crate::{
+    cell::Cell,
+    config::BudgetName,
+    status::{DRAINING_HINT, Fault},
+};
 
 /// Budgets given to others between two looks, so that what moves is a small part of what goes on.
 const MOVES_MAX: usize = 4;
@@ -121,11 +129,40 @@ impl Cluster {
     }
 
     /// Gives everything up, and takes nothing until that is undone.
-    pub(super) async fn drain(&self, undo: bool) {
+    ///
+    /// # Errors
+    /// `SERVER_DRAINED` if others began to drain at the same time, so that nobody would take anything; `NOT_MOVED` if they could not be
+    /// told. Nothing is given up then.
+    pub(super) async fn drain(&self, undo: bool) -> Result<(), Fault> {
         self.is_drained.store(!undo, Ordering::Relaxed);
+        if !undo && let Err(fault) = self.is_one_who_can_go().await {
+            self.is_drained.store(false, Ordering::Relaxed);
+            self.give_all().await;
+            return Err(fault);
+        }
         self.give_all().await;
         // There may be something to claim now.
         self.tell_change();
+        Ok(())
+    }
+
+    /// Tells the others that this server takes no budgets any more, and looks who still does: once it has heard of itself, it has heard of
+    /// everybody who said the same before, so of several that say it at once, one stays.
+    async fn is_one_who_can_go(&self) -> Result<(), Fault> {
+        let end = Instant::now() + PATIENCE;
+        let is_told = || self.directory.read().member(&self.name).is_some_and(|row| row.leaving);
+        let standing = *self.standing.lock();
+        if let Some(standing) = standing {
+            let _ = self.tell_of_itself(&standing).await;
+        }
+        while !is_told() {
+            if Instant::now() > end {
+                let message = "the others could not be told, so this server goes on taking budgets";
+                return Err(Fault::new(Code::Unavailable, "NOT_MOVED", message).after(DRAINING_HINT));
+            }
+            self.change().await;
+        }
+        self.check_others_take()
     }
 
     /// Tells the others whether this server takes budgets, and gives all up if it does not.

@@ -111,7 +111,7 @@ impl ClusterService for Service {
         let draining = Arc::clone(cluster);
         tokio::spawn(async move { draining.drain(undo).await })
             .await
-            .map_err(|error| Status::internal(error.to_string()))?;
+            .map_err(|error| Status::internal(error.to_string()))??;
         cluster.enter_steered(&caller, what, None, &server).await?;
         if !undo {
             cluster.until("the budgets", |cluster| cluster.registry.seats().is_empty()).await?;
@@ -218,7 +218,7 @@ impl Cluster {
     }
 
     /// Refuses to be the last that takes budgets.
-    fn check_others_take(&self) -> Result<(), Fault> {
+    pub(super) fn check_others_take(&self) -> Result<(), Fault> {
         let directory = self.directory.read();
         if directory.members().any(|(name, row)| name != self.name && !row.leaving) {
             return Ok(());

@@ -230,3 +230,18 @@ async fn a_new_budget_is_found_at_once() {
     let unknown = fleet.server(0).refused(ask("nobody declared")).await;
     assert_eq!(unknown.code, Code::NotFound);
 }
+
+/// Goal: of servers that are all told to drain at once, one goes on taking budgets and says so.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_stays() {
+    let fleet = Fleet::start(2, 1).await;
+    let (one, other) = (fleet.server(0), fleet.server(1));
+    one.set("k", vec![rate("requests", 10, DAY)]).await;
+    fleet.is_known("k").await;
+    let names = [&one, &other].map(|server| server.address.to_string());
+    let (first, second) = tokio::join!(drained(&one, &names[0], false), drained(&other, &names[1], false));
+    let refused = [first, second].into_iter().filter_map(Result::err).map(|status| facts(&status).reason);
+    let refused: Vec<String> = refused.collect();
+    assert!(!refused.is_empty() && refused.iter().all(|reason| reason == "SERVER_DRAINED"), "{refused:?}");
+    until("a budget that somebody has", async || one.try_granted_now(ask("k")).await.is_ok()).await;
+}
