@@ -114,7 +114,7 @@ pub use saved::{
 };
 pub use schedule::{DAY_SECONDS, Hours, Scheduled};
 pub use shadow::ShadowSnapshot;
-pub use snapshot::{LimitSnapshot, Snapshot, TenantSnapshot};
+pub use snapshot::{LimitSnapshot, Snapshot, TENANTS_TOLD, TenantSnapshot};
 pub use spec::{
     Adapt, BudgetSpec, CheckedSpec, DEFAULT_MAX_WAITING, DEFAULT_PERMIT_TTL, DEFAULT_QUANTUM, LimitSpec,
     Overflow, QueueSpec, SpecError, TenantSpec, Window, bounds, check_name,

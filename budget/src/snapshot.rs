@@ -1,6 +1,6 @@
 //! A look at a whole budget.
 
-use std::time::Duration;
+use std::{cmp::Reverse, time::Duration};
 
 use crate::{
     budget::Budget,
@@ -12,8 +12,12 @@ use crate::{
     shadow::ShadowSnapshot,
     spec::LimitSpec,
     tally::{LimitTally, Waits},
+    tenant::Tenant,
     time::Time,
 };
+
+/// Tenants that one look tells. Callers make up names, and a look has to fit a message whatever they do.
+pub const TENANTS_TOLD: usize = 1_000;
 
 /// A budget at one instant.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,7 +34,8 @@ pub struct Snapshot {
     pub exhausted: bool,
     /// When the quota is there again, if that is known.
     pub exhausted_until: Option<Time>,
-    /// Tenants with something to tell, by name.
+    /// Tenants with something to tell, by name; of more than [`TENANTS_TOLD`] those that wait, those that have permits, those that are
+    /// declared, and those that were granted most, in this order.
     pub tenants: Vec<TenantSnapshot>,
     /// Permits ever granted.
     pub granted_total: u64,
@@ -101,18 +106,35 @@ impl<W: Clone> Budget<W> {
     pub fn snapshot(&mut self, now: Time) -> Snapshot {
         let now = self.now.max(now);
         let limits = (0..self.limits.len()).map(|at| self.limit_snapshot(at, now)).collect();
-        let mut tenants: Vec<_> = self
-            .tenants
-            .iter()
-            .map(|(name, tenant)| TenantSnapshot {
-                tenant: name.to_owned(),
-                waiting: tenant.waiting,
-                in_flight: tenant.in_flight,
-                granted_total: tenant.granted_total,
-            })
-            .collect();
+        let mut tenants = self.tenants_told();
         tenants.sort_by(|a, b| a.tenant.cmp(&b.tenant));
         Snapshot { limits, tenants, ..self.outline(now) }
+    }
+
+    /// All tenants, or the busiest of them.
+    fn tenants_told(&self) -> Vec<TenantSnapshot> {
+        let mut tenants: Vec<_> = self.tenants.iter().collect();
+        if tenants.len() > TENANTS_TOLD {
+            let declared = &self.spec.tenants;
+            let mut by_use: Vec<_> = tenants
+                .into_iter()
+                .map(|(name, tenant)| {
+                    let Tenant { waiting, in_flight, granted_total, .. } = *tenant;
+                    let busy = (waiting, in_flight, declared.contains_key(name), granted_total);
+                    ((Reverse(busy), name), (name, tenant))
+                })
+                .collect();
+            by_use.select_nth_unstable_by(TENANTS_TOLD, |(one, _), (other, _)| one.cmp(other));
+            by_use.truncate(TENANTS_TOLD);
+            tenants = by_use.into_iter().map(|(_, tenant)| tenant).collect();
+        }
+        let told = |(name, tenant): (&str, &Tenant)| TenantSnapshot {
+            tenant: name.to_owned(),
+            waiting: tenant.waiting,
+            in_flight: tenant.in_flight,
+            granted_total: tenant.granted_total,
+        };
+        tenants.into_iter().map(told).collect()
     }
 
     /// The same without its limits and its tenants, however many there are.
@@ -183,7 +205,7 @@ impl<W: Clone> Budget<W> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Acquired, BudgetSpec, LimitSpec, Report, Request, Usage, Window};
+    use crate::{Acquired, BudgetSpec, LimitSpec, Report, Request, TenantSpec, Usage, Window};
 
     fn ask() -> Request<'static, ()> {
         let (priority, estimate) = (Priority::Standard, Usage::default());
@@ -261,5 +283,42 @@ mod tests {
         assert_eq!((whole.limits.len(), whole.tenants.len(), outline.granted_total), (1, 1, 1));
         assert_eq!((outline.waiting, outline.in_flight), (1, 1));
         assert_eq!(Snapshot { limits: Vec::new(), tenants: Vec::new(), ..whole }, outline);
+    }
+
+    /// Goal: however many names callers make up, a look tells a bounded number of tenants: those that wait or have permits, those that are
+    /// declared, and of the others those that were granted most.
+    #[test]
+    fn tenants_are_bounded() {
+        const NAMES: usize = 65_536;
+        let requests = LimitSpec::rate("requests", 2, Duration::from_secs(60));
+        let spec = BudgetSpec {
+            limits: vec![requests],
+            tenants: [("declared".to_owned(), TenantSpec::default())].into(),
+            ..BudgetSpec::default()
+        };
+        let (mut budget, now) = (Budget::new(&spec.check().expect("makes sense"), Time::ZERO), Time::ZERO);
+        let mut asks = |tenant: &str, max_wait| {
+            let asked = budget.acquire(now, Request { tenant, max_wait, ..ask() }, &mut Vec::new());
+            asked.ok().map(|acquired| match acquired {
+                Acquired::Granted(grant) => Some(grant.permit),
+                Acquired::Waiting(_) => None,
+            })
+        };
+        let no_wait = Some(Duration::ZERO);
+        let reported = asks("was granted", None).flatten().expect("the first");
+        assert!(asks("z has a permit", None).flatten().is_some());
+        assert_eq!(asks("z waits", None), Some(None));
+        for name in ["declared".to_owned()].into_iter().chain((4..NAMES).map(|at| format!("name {at:05}"))) {
+            assert_eq!(asks(&name, no_wait), None, "it can't be in time");
+        }
+        budget.report(now, reported, &Report::new(Outcome::Success), &mut Vec::new());
+
+        let snapshot = budget.snapshot(now);
+        let names: Vec<_> = snapshot.tenants.iter().map(|tenant| &*tenant.tenant).collect();
+        assert_eq!((names.len(), snapshot.waiting, snapshot.in_flight), (TENANTS_TOLD, 1, 1));
+        assert!(names.is_sorted());
+        for told in ["declared", "was granted", "z has a permit", "z waits"] {
+            assert!(names.contains(&told), "{told}");
+        }
     }
 }

@@ -1,7 +1,9 @@
 //! Floods: of requests, of connections, of bytes that trickle. Whoever is not part of one is served all the same, and memory is bounded.
 
-use permitd_proto::v1::AcquireRequest;
-use permitd_tests::{Permitd, Proxy, acquires, ask, raise_open_files, soon};
+use std::time::Duration;
+
+use permitd_proto::v1::{AcquireRequest, ExplainBudgetRequest, ListBudgetsRequest};
+use permitd_tests::{Permitd, Proxy, acquires, ask, raise_open_files, soon, span};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
@@ -85,6 +87,38 @@ async fn connections_that_are_all_taken() {
     assert!(heard.is_ok(), "{heard:?}");
     drop(last);
     soon("a new connection", server.granted_now(ask("k"))).await;
+    server.stop().await;
+}
+
+/// Goal: tenants by the thousand, whose names are as long as can be and who got nothing, keep a budget from being seen by nobody.
+#[tokio::test]
+async fn tenants_that_are_made_up() {
+    let server =
+        Permitd::start("[server]\ndrain = \"0s\"\n[budgets.\"p/k\"]\nlimits = [\"in_flight=1\"]\n").await;
+    let held = server.granted_now(AcquireRequest { tenant: "holds".to_owned(), ..ask("k") }).await;
+    let (_call, _) = server.waiting(AcquireRequest { tenant: "waits".to_owned(), ..ask("k") }).await;
+    let made_up = |request_id| {
+        let tenant = format!("{request_id:0>256}");
+        AcquireRequest { request_id, tenant, max_wait: span(Duration::ZERO), ..ask("k") }
+    };
+    let mut session = server.session("").await;
+    for first in (1..=20_000_u64).step_by(1_000) {
+        session.send(acquires((first..first + 1_000).map(made_up).collect())).await;
+        session.barrier().await;
+    }
+    assert_eq!(session.next_refused().await.reason, "NOT_IN_TIME");
+
+    let state = server.state("k").await;
+    assert_eq!(state.tenants.len(), 1_000);
+    for told in ["holds", "waits"] {
+        assert!(state.tenants.iter().any(|tenant| tenant.tenant == told), "{told}");
+    }
+    let mut admin = server.admin().await;
+    let listed = soon("a list", admin.list_budgets(ListBudgetsRequest::default())).await.expect("a page");
+    assert_eq!(listed.into_inner().states.len(), 1);
+    let explain = ExplainBudgetRequest { provider: "p".to_owned(), key: "k".to_owned() };
+    soon("why", admin.explain_budget(explain)).await.expect("explained");
+    server.settle(&held).await;
     server.stop().await;
 }
 
