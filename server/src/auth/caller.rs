@@ -201,7 +201,10 @@ impl Caller {
 
     /// Whether they see every budget that there can be.
     pub(crate) fn may_see_all(&self) -> bool {
-        self.known().is_none_or(|known| known.rules.budgets.is_empty())
+        self.known().is_none_or(|known| {
+            let budgets = &known.rules.budgets;
+            budgets.is_empty() || budgets.iter().any(Glob::matches_all)
+        })
     }
 
     /// Whether they may use a budget of this name, if it exists.
@@ -210,6 +213,18 @@ impl Caller {
             return Ok(());
         }
         let message = format!("{} may not use {budget}; whoever runs the server can allow it", self.name());
+        Err(Fault::new(Code::PermissionDenied, "BUDGET_DENIED", message))
+    }
+
+    /// Whether they may have what tells of every budget.
+    pub(super) fn check_all_budgets(&self) -> Result<(), Fault> {
+        if self.may_see_all() {
+            return Ok(());
+        }
+        let message = format!(
+            "{} may not see every budget, and this tells of all; whoever runs the server can allow it",
+            self.name()
+        );
         Err(Fault::new(Code::PermissionDenied, "BUDGET_DENIED", message))
     }
 

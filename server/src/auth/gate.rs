@@ -114,11 +114,13 @@ impl Gate {
         Ok(caller)
     }
 
-    /// Whether whoever asks so may read metrics.
+    /// Whether whoever asks so may read metrics, which tell of all budgets.
     pub(crate) fn admit_to_metrics(&self, headers: &HeaderMap) -> Result<(), Fault> {
         match &self.keeper {
             Some(keeper) if !keeper.known.read().metrics_open => {
-                keeper.authenticate(headers, None)?.check_access(Some(METRICS))
+                let caller = keeper.authenticate(headers, None)?;
+                caller.check_access(Some(METRICS))?;
+                caller.check_all_budgets()
             }
             _ => Ok(()),
         }

@@ -27,7 +27,7 @@ const PRIORITIES: [(&str, Priority); 3] =
 /// Who may do what.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AuthConfig {
-    /// Whether anybody may read metrics, which tell names of budgets, or only whoever may observe.
+    /// Whether anybody may read metrics, which tell names of budgets, or only whoever may observe all of them.
     pub metrics_open: bool,
     /// How JWTs are checked; `None` takes none.
     pub jwt: Option<JwtConfig>,

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use permitd_server::auth::Role;
-use permitd_tests::{Peer, Server, call_with_bytes, facts, http_get};
+use permitd_server::{auth::Role, config::IdentityConfig};
+use permitd_tests::{Peer, Server, call_with_bytes, facts, http_get, in_flight};
 use prost::Message as _;
 use tonic::{Code, Request, Status, metadata::MetadataMap};
 
@@ -161,6 +161,22 @@ async fn what_is_open() {
         assert_eq!(shown, status == "200 OK", "one call and three scrapes were turned away: {answer}");
         assert_eq!(answer.contains("www-authenticate: Bearer"), status.starts_with("401"), "{answer}");
     }
+    server.stop().await;
+
+    // They tell of every budget, so whoever may see some only may not read them.
+    let server = known(|config| {
+        for (name, budgets) in [("some", &["p/mine"][..]), ("all", &["*"])] {
+            let budgets = budgets.iter().map(|&budget| budget.to_owned()).collect();
+            let watcher = IdentityConfig { budgets, ..holder(name, &[Role::Observe]) };
+            config.auth.identities.insert(name.to_owned(), watcher);
+        }
+    })
+    .await;
+    server.with_token(ADMIN).set("others", vec![in_flight(1)]).await;
+    let answer = http_get(server.http, "/metrics", Some("some")).await;
+    assert!(answer.starts_with("HTTP/1.1 403") && !answer.contains("others"), "{answer}");
+    let answer = http_get(server.http, "/metrics", Some("all")).await;
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("others"), "{answer}");
     server.stop().await;
 
     let server = known(|config| config.auth.metrics_open = true).await;
