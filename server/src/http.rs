@@ -2,23 +2,25 @@
 //! people the console.
 
 mod guard;
+mod place;
 
 use std::{future::Future, io, sync::Arc};
 
 use axum::{
     Router,
-    extract::State,
+    extract::{ConnectInfo, Request, State},
     http::{
         HeaderMap, StatusCode,
         header::{CONTENT_TYPE, WWW_AUTHENTICATE},
     },
+    middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::get,
 };
 use tokio::{net::TcpListener, sync::watch, task};
 use tonic::Code;
 
-use self::guard::Guard;
+use self::{guard::Guard, place::Place};
 use crate::{auth::Gate, metrics::Metrics, shared::Shared, status::Fault, tls::Tls};
 
 /// What the server is up to.
@@ -68,8 +70,16 @@ pub(crate) async fn serve(
         .route("/readyz", get(readyz))
         .route("/metrics", get(render_metrics))
         .with_state(world)
-        .merge(console);
-    axum::serve(Guard::new(listener, tls), router).with_graceful_shutdown(shutdown).await
+        .merge(console)
+        .layer(middleware::from_fn(answer));
+    let service = router.into_make_service_with_connect_info::<Place>();
+    axum::serve(Guard::new(listener, tls), service).with_graceful_shutdown(shutdown).await
+}
+
+/// Tells the connection's place that a request's head is there, and when it is answered.
+async fn answer(ConnectInfo(place): ConnectInfo<Place>, request: Request, next: Next) -> Response {
+    let _under_way = place.begin();
+    next.run(request).await
 }
 
 async fn healthz() -> &'static str {
@@ -113,51 +123,143 @@ fn denied(fault: &Fault) -> Response {
 
 #[cfg(test)]
 mod tests {
-    use std::net::SocketAddr;
+    use std::{net::SocketAddr, time::Duration};
 
     use tokio::{
         io::{AsyncReadExt as _, AsyncWriteExt as _},
         net::TcpStream,
+        task::{JoinHandle, yield_now},
+        time::{Instant, sleep},
     };
 
     use super::*;
     use crate::{alarm::Alarms, cell::Footing, clock::Clock, config::AuthConfig, registry::Registry};
 
-    async fn ask(address: SocketAddr, path: &str) -> String {
-        let mut stream = TcpStream::connect(address).await.expect("it listens");
-        let request = format!("GET {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n");
-        stream.write_all(request.as_bytes()).await.expect("it reads");
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.expect("it answers");
-        answer
+    const HEALTHZ: &[u8] = b"GET /healthz HTTP/1.1\r\nhost: test\r\n\r\n";
+
+    /// What serves, until it drains.
+    struct Serving {
+        address: SocketAddr,
+        phase: watch::Sender<Phase>,
+        ended: JoinHandle<io::Result<()>>,
+    }
+
+    impl Serving {
+        async fn start() -> Self {
+            let clock = Clock::start();
+            let (alarms, _) = Alarms::start("test", clock).expect("a thread");
+            let registry = Arc::new(Registry::new(Footing::in_memory(clock, alarms), 10));
+            let metrics = Arc::new(Metrics::new(registry, 10));
+            let (phase, phases) = watch::channel(Phase::Starting);
+            let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+            let address = listener.local_addr().expect("bound");
+            let mut stops = phases.clone();
+            let stopped = async move { drop(stops.wait_for(|phase| *phase == Phase::Draining).await) };
+            let (gate, _) = Gate::load(&AuthConfig::default()).expect("open");
+            let world = World { phase: phases, metrics, gate };
+            let ended = tokio::spawn(serve(listener, None, world, Router::new(), stopped));
+            Self { address, phase, ended }
+        }
+
+        async fn connect(&self) -> TcpStream {
+            TcpStream::connect(self.address).await.expect("it listens")
+        }
+
+        async fn ask(&self, path: &str) -> String {
+            let mut stream = self.connect().await;
+            let request = format!("GET {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n");
+            stream.write_all(request.as_bytes()).await.expect("it reads");
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await.expect("it answers");
+            answer
+        }
+
+        async fn stop(self) {
+            self.phase.send_replace(Phase::Draining);
+            self.ended.await.expect("no panic").expect("ends well");
+        }
+    }
+
+    /// Where time is paused: waits for what happens without any of it passing.
+    async fn at_once<T>(what: impl Future<Output = T>) -> T {
+        let awake = async {
+            loop {
+                yield_now().await;
+            }
+        };
+        tokio::select! {
+            done = what => done,
+            () = awake => unreachable!("it goes on"),
+        }
+    }
+
+    /// Asks on a connection that stays.
+    async fn is_alive(stream: &mut TcpStream) {
+        stream.write_all(HEALTHZ).await.expect("it reads");
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"ok\n") {
+            let read = stream.read_buf(&mut answer).await.expect("it answers");
+            assert!(read > 0, "it stays");
+        }
+    }
+
+    /// How long a connection lasts to which these bytes are sent, one every so often.
+    async fn lasts(stream: TcpStream, bytes: &[u8], every: Duration) -> Duration {
+        let begun = Instant::now();
+        let (mut reading, mut writing) = stream.into_split();
+        let trickle = async {
+            for byte in bytes {
+                // It may have ended just now.
+                let _ = writing.write_all(&[*byte]).await;
+                sleep(every).await;
+            }
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            read = reading.read_u8() => assert!(read.is_err(), "nothing is answered"),
+            () = trickle => {}
+        }
+        begun.elapsed()
     }
 
     /// Goal: alive always, ready only between start and drain, metrics as Prometheus wants them.
     #[tokio::test]
     async fn answers_by_phase() {
-        let clock = Clock::start();
-        let (alarms, _) = Alarms::start("test", clock).expect("a thread");
-        let registry = Arc::new(Registry::new(Footing::in_memory(clock, alarms), 10));
-        let metrics = Arc::new(Metrics::new(registry, 10));
-        let (phase, phases) = watch::channel(Phase::Starting);
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-        let address = listener.local_addr().expect("bound");
-        let mut stops = phases.clone();
-        let stopped = async move { drop(stops.wait_for(|phase| *phase == Phase::Draining).await) };
-        let (gate, _) = Gate::load(&AuthConfig::default()).expect("open");
-        let world = World { phase: phases, metrics, gate };
-        let serving = tokio::spawn(serve(listener, None, world, Router::new(), stopped));
-
-        let answer = ask(address, "/readyz").await;
+        let serving = Serving::start().await;
+        let answer = serving.ask("/readyz").await;
         assert!(answer.starts_with("HTTP/1.1 503") && answer.ends_with("starting\n"), "{answer}");
-        assert!(ask(address, "/healthz").await.starts_with("HTTP/1.1 200"));
-        phase.send_replace(Phase::Serving);
-        assert!(ask(address, "/readyz").await.starts_with("HTTP/1.1 200"));
-        let answer = ask(address, "/metrics").await;
+        assert!(serving.ask("/healthz").await.starts_with("HTTP/1.1 200"));
+        serving.phase.send_replace(Phase::Serving);
+        assert!(serving.ask("/readyz").await.starts_with("HTTP/1.1 200"));
+        let answer = serving.ask("/metrics").await;
         assert!(answer.contains("content-type: application/openmetrics-text"), "{answer}");
         assert!(answer.ends_with("# EOF\n"), "{answer}");
-        assert!(ask(address, "/nowhere").await.starts_with("HTTP/1.1 404"));
-        phase.send_replace(Phase::Draining);
-        serving.await.expect("no panic").expect("ends well");
+        assert!(serving.ask("/nowhere").await.starts_with("HTTP/1.1 404"));
+        serving.stop().await;
+    }
+
+    /// Goal: a head that trickles ends its connection after ten seconds, the first one as any other, and silence between two requests
+    /// does after ninety. The time that nobody waits for passes at once.
+    #[tokio::test(start_paused = true)]
+    async fn slow_heads_and_silence_end_a_connection() {
+        let serving = Serving::start().await;
+        let (byte, head, idle) = (Duration::from_secs(4), Duration::from_secs(10), Duration::from_secs(90));
+        // A byte may be heard of when the next one is sent.
+        let is_about = |lasted: Duration, most: Duration| {
+            assert!((most..=most + 3 * byte).contains(&lasted), "{lasted:?} of {most:?}");
+        };
+        is_about(lasts(at_once(serving.connect()).await, b"", byte).await, head);
+        is_about(lasts(at_once(serving.connect()).await, HEALTHZ, byte).await, head);
+
+        let mut stays = at_once(serving.connect()).await;
+        for _ in 0..3 {
+            at_once(is_alive(&mut stays)).await;
+            sleep(idle / 2).await;
+        }
+        is_about(lasts(stays, HEALTHZ, byte).await, head);
+        let mut stays = at_once(serving.connect()).await;
+        at_once(is_alive(&mut stays)).await;
+        is_about(lasts(stays, b"", byte).await, idle);
+        serving.stop().await;
     }
 }

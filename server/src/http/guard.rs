@@ -1,4 +1,4 @@
-//! Connections that are bounded in number and end when nothing moves on them, so that idle ones can't keep others out.
+//! Connections that end when nothing moves on them, when a request takes too long to come, or when others need their place.
 
 use std::{
     future::Future as _,
@@ -6,50 +6,53 @@ use std::{
     net::SocketAddr,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
-use axum::serve::Listener;
+use axum::{
+    extract::connect_info::Connected,
+    serve::{IncomingStream, Listener},
+};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpListener,
-    sync::{OwnedSemaphorePermit, Semaphore},
-    time::{Instant, Sleep, sleep},
+    time::{Instant, Sleep, sleep_until},
 };
 
+use super::place::{Lost, Place, Places};
 use crate::tls::{Socket, Tls};
 
-/// Connections at once; further ones wait to be accepted.
+/// Connections at once.
 const CONNECTIONS: usize = 256;
 /// How long nothing may move on a connection. Longer than scrapers wait between two scrapes, as a rule.
 const IDLE: Duration = Duration::from_secs(90);
+/// How long the head of a request may take to come, whatever moves meanwhile; of the first one with the TLS handshake before it.
+const HEAD: Duration = Duration::from_secs(10);
 
 /// A listener with bounds.
 #[derive(Debug)]
 pub(super) struct Guard {
     listener: TcpListener,
     tls: Option<Arc<Tls>>,
-    room: Arc<Semaphore>,
-    idle: Duration,
+    places: Arc<Places>,
 }
 
 /// A connection with an end.
 #[derive(Debug)]
 pub(super) struct Guarded {
     stream: Socket,
-    idle: Duration,
+    place: Place,
+    /// `None` once the place is another's.
+    lost: Option<Lost>,
+    /// When something moved last.
+    moved: Instant,
     ends: Pin<Box<Sleep>>,
-    _room: OwnedSemaphorePermit,
 }
 
 impl Guard {
     pub(super) fn new(listener: TcpListener, tls: Option<Arc<Tls>>) -> Self {
-        Self::with_bounds(listener, tls, CONNECTIONS, IDLE)
-    }
-
-    fn with_bounds(listener: TcpListener, tls: Option<Arc<Tls>>, connections: usize, idle: Duration) -> Self {
-        Self { listener, tls, room: Arc::new(Semaphore::new(connections)), idle }
+        Self { listener, tls, places: Places::new(CONNECTIONS) }
     }
 }
 
@@ -58,11 +61,11 @@ impl Listener for Guard {
     type Addr = SocketAddr;
 
     async fn accept(&mut self) -> (Guarded, SocketAddr) {
-        let room = Arc::clone(&self.room).acquire_owned().await.expect("the semaphore is never closed");
         let (stream, address) = Listener::accept(&mut self.listener).await;
         let stream = Socket::new(stream, self.tls.as_deref().map(Tls::http));
-        let ends = Box::pin(sleep(self.idle));
-        (Guarded { stream, idle: self.idle, ends, _room: room }, address)
+        let ((place, lost), moved) = (self.places.take(), Instant::now());
+        let ends = Box::pin(sleep_until(moved + HEAD));
+        (Guarded { stream, place, lost: Some(lost), moved, ends }, address)
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
@@ -70,17 +73,34 @@ impl Listener for Guard {
     }
 }
 
+impl Connected<IncomingStream<'_, Guard>> for Place {
+    fn connect_info(stream: IncomingStream<'_, Guard>) -> Self {
+        stream.io().place.clone()
+    }
+}
+
 impl Guarded {
-    /// Whatever moves puts the end off; whatever doesn't may have reached it.
-    fn watch<T>(&mut self, context: &mut Context<'_>, moved: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
-        if moved.is_ready() {
-            self.ends.as_mut().reset(Instant::now() + self.idle);
-            return moved;
+    /// Fails where it has come to its end.
+    fn check(&mut self, context: &mut Context<'_>) -> io::Result<()> {
+        let stays = self.lost.as_mut().is_some_and(|lost| Pin::new(lost).poll(context).is_pending());
+        if !stays {
+            self.lost = None;
+            return Err(io::ErrorKind::ConnectionAborted.into());
+        }
+        let end = self.place.head_since().map_or(self.moved + IDLE, |since| since + HEAD);
+        if self.ends.deadline() != end {
+            self.ends.as_mut().reset(end);
         }
         match self.ends.as_mut().poll(context) {
-            Poll::Ready(()) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
-            Poll::Pending => Poll::Pending,
+            Poll::Ready(()) => Err(io::ErrorKind::TimedOut.into()),
+            Poll::Pending => Ok(()),
         }
+    }
+}
+
+impl Drop for Guarded {
+    fn drop(&mut self) {
+        self.place.leave();
     }
 }
 
@@ -90,8 +110,14 @@ impl AsyncRead for Guarded {
         context: &mut Context<'_>,
         into: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let moved = Pin::new(&mut self.stream).poll_read(context, into);
-        self.watch(context, moved)
+        self.check(context)?;
+        let before = into.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(context, into))?;
+        if into.filled().len() > before {
+            self.moved = Instant::now();
+            self.place.heard();
+        }
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -101,48 +127,19 @@ impl AsyncWrite for Guarded {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let moved = Pin::new(&mut self.stream).poll_write(context, bytes);
-        self.watch(context, moved)
+        self.check(context)?;
+        let written = ready!(Pin::new(&mut self.stream).poll_write(context, bytes))?;
+        self.moved = Instant::now();
+        Poll::Ready(Ok(written))
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let moved = Pin::new(&mut self.stream).poll_flush(context);
-        self.watch(context, moved)
+        self.check(context)?;
+        Pin::new(&mut self.stream).poll_flush(context)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let moved = Pin::new(&mut self.stream).poll_shutdown(context);
-        self.watch(context, moved)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use tokio::{
-        io::{AsyncReadExt as _, AsyncWriteExt as _},
-        net::TcpStream,
-    };
-
-    use super::*;
-
-    /// Goal: who says nothing is let go of, and only then another one gets in.
-    #[tokio::test]
-    async fn idle_connections_make_room() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-        let address = listener.local_addr().expect("bound");
-        let mut guard = Guard::with_bounds(listener, None, 1, Duration::from_millis(20));
-        let silent = TcpStream::connect(address).await.expect("it listens");
-        let mut talking = TcpStream::connect(address).await.expect("it listens");
-        talking.write_all(b"hello").await.expect("it is connected");
-
-        let (mut first, _) = guard.accept().await;
-        assert_eq!(guard.room.available_permits(), 0);
-        let silence = first.read_u8().await.expect_err("nothing came");
-        assert_eq!(silence.kind(), io::ErrorKind::TimedOut);
-        drop((first, silent));
-        let (mut second, _) = guard.accept().await;
-        let mut heard = [0; 5];
-        second.read_exact(&mut heard).await.expect("it came");
-        assert_eq!(&heard, b"hello");
+        self.check(context)?;
+        Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }

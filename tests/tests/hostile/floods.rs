@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use permitd_proto::v1::{AcquireRequest, ExplainBudgetRequest, ListBudgetsRequest};
-use permitd_tests::{Permitd, Proxy, acquires, ask, raise_open_files, soon, span};
+use permitd_tests::{Permitd, Proxy, acquires, ask, http_get, raise_open_files, soon, span};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
@@ -87,6 +87,30 @@ async fn connections_that_are_all_taken() {
     assert!(heard.is_ok(), "{heard:?}");
     drop(last);
     soon("a new connection", server.granted_now(ask("k"))).await;
+    server.stop().await;
+}
+
+/// Goal: probes are answered whoever takes all connections of the HTTP port, by beginning requests that never come or by staying.
+#[tokio::test]
+async fn http_connections_that_are_all_taken() {
+    raise_open_files();
+    let server = Permitd::start("[server]\ndrain = \"0s\"\n").await;
+    let mut taken = Vec::new();
+    for number in 0..600 {
+        let mut stream = soon("a connection", TcpStream::connect(server.http)).await.expect("it listens");
+        let said: &[u8] = match number % 3 {
+            0 => b"",
+            1 => b"GET /heal",
+            _ => b"GET /healthz HTTP/1.1\r\nhost: tests\r\n\r\n",
+        };
+        stream.write_all(said).await.expect("it takes them");
+        taken.push(stream);
+    }
+    for _ in 0..3 {
+        let answer = http_get(server.http, "/healthz", None).await;
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    }
+    drop(taken);
     server.stop().await;
 }
 
