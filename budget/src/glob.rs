@@ -56,6 +56,31 @@ impl Glob {
         pattern[p..].iter().all(|c| *c == '*')
     }
 
+    /// Whether some name matches both.
+    #[must_use]
+    pub fn meets(&self, other: &Self) -> bool {
+        if self.matches_all() || other.matches_all() {
+            return true;
+        }
+        let (one, other): (Vec<char>, Vec<char>) = (self.0.chars().collect(), other.0.chars().collect());
+        // For each rest of the other one: whether it meets what was seen of this one, from its end.
+        let mut rests: Vec<bool> =
+            (0..=other.len()).map(|at| other[at..].iter().all(|c| *c == '*')).collect();
+        for c in one.iter().rev() {
+            let mut longer = vec![false; other.len() + 1];
+            for at in (0..=other.len()).rev() {
+                longer[at] = match (c, other.get(at)) {
+                    ('*', None) => rests[at],
+                    ('*', Some(_)) | (_, Some('*')) => rests[at] || longer[at + 1],
+                    (_, None) => false,
+                    (c, Some(d)) => (c == d || *c == '?' || *d == '?') && rests[at + 1],
+                };
+            }
+            rests = longer;
+        }
+        rests[0]
+    }
+
     /// Whether it stands for nothing but itself.
     pub(crate) fn is_one_name(&self) -> bool {
         !self.0.is_empty() && !self.0.contains(WILD)
@@ -97,6 +122,31 @@ mod tests {
             ("exact", "exactly", false),
         ] {
             assert_eq!(Glob::new(pattern).matches(name), expected, "{pattern} against {name}");
+        }
+    }
+
+    /// Goal: two patterns meet if and only if there is a name for both.
+    #[test]
+    fn meets_what_shares_a_name() {
+        for (one, other, expected) in [
+            ("", "team-*", true),
+            ("*", "", true),
+            ("team-*", "team-a", true),
+            ("team-*", "t*", true),
+            ("team-*", "*-a", true),
+            ("team-*", "secret-*", false),
+            ("team-*", "tea?", false),
+            ("team-?", "*m-b", true),
+            ("a*c", "*b*", true),
+            ("a*c", "ab", false),
+            ("a?c", "?b?", true),
+            ("a?c", "?b", false),
+            ("desk", "desk", true),
+            ("desk", "desks", false),
+            ("*a", "b**", true),
+        ] {
+            let (one, other) = (Glob::new(one), Glob::new(other));
+            assert_eq!((one.meets(&other), other.meets(&one)), (expected, expected), "{one:?}, {other:?}");
         }
     }
 }

@@ -20,6 +20,8 @@ use crate::{
 
 /// Whoever calls where nobody has to prove who they are.
 const ANYBODY: &str = "loopback";
+/// The tenants of a limit that each of them has for itself.
+const EACH: &str = "each";
 
 /// Somebody who was let in. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -246,6 +248,16 @@ impl Caller {
         };
         let message = format!("{} may not be the tenant {tenant:?}; {instead}", known.name);
         Err(Fault::new(Code::PermissionDenied, "TENANT_DENIED", message))
+    }
+
+    /// Whether they may be one of the tenants that a limit is for.
+    pub(crate) fn may_be_one_of(&self, tenants: &str) -> bool {
+        let Some(known) = self.known() else { return true };
+        if tenants == EACH {
+            return true;
+        }
+        let (those, own) = (Glob::new(tenants), &known.rules.tenants);
+        if own.is_empty() { those.matches(&known.name) } else { own.iter().any(|glob| glob.meets(&those)) }
     }
 
     /// Whether they may ask for that, whatever the budget.

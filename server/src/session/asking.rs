@@ -127,10 +127,11 @@ impl Core {
             self.check_room(shared, 1, count)?;
         }
         let known = batch.asking.like_last(request);
+        // Found by its name is what was allowed before.
         let at = match known.or_else(|| self.ledger.cells.named(request.provider, request.key)) {
             Some(at) => at,
             None => match shared.seek(&self.caller, request.provider, request.key)? {
-                Sought::Here(cell) => self.ledger.cells.add(cell),
+                Sought::Here(cell) => self.ledger.place_named(cell),
                 // Neither is put together with what was read before it, whose reports go first.
                 Sought::Elsewhere(budget) => {
                     self.put(shared, batch);
@@ -156,7 +157,7 @@ impl Core {
         asking: &mut Asking<'_>,
         (at, places): (At, &[Place]),
     ) {
-        self.shares.used(self.ledger.cells.cell(at), shared, &mut self.out);
+        self.shares.used(self.ledger.cells.cell(at), shared, &self.caller, &mut self.out);
         let Asking { tenant, run, answers, .. } = asking;
         for (&(_, place), answer) in places.iter().zip(answers.drain(..)) {
             self.answer(shared, tenant, run[place].request, at, answer);
@@ -204,8 +205,7 @@ impl Core {
         match asked {
             Ok(None | Some((shared::Asking::Pool(_), _))) => {}
             Ok(Some((shared::Asking::Here(cell, acquired), tenant))) => {
-                let known = self.ledger.cells.of_id(cell.id());
-                let at = known.unwrap_or_else(|| self.ledger.cells.add(cell));
+                let at = self.ledger.place_named(cell);
                 self.ledger.cells.keep(at);
                 self.acquired(shared, tenant, request, at, acquired);
             }

@@ -4,7 +4,7 @@
 use std::{hash::BuildHasher as _, sync::Arc};
 
 use foldhash::fast::RandomState;
-use hashbrown::HashTable;
+use hashbrown::{HashTable, hash_table::Entry};
 
 use crate::{
     cell::Cell,
@@ -24,6 +24,7 @@ pub(crate) struct At(u32);
 #[derive(Debug, Default)]
 pub(crate) struct Cells {
     slots: Vec<Slot>,
+    /// Only those that the session's caller may use by their names: members of pools may be here that it may not.
     by_name: HashTable<At>,
     by_id: HashTable<At>,
     hasher: RandomState,
@@ -39,7 +40,7 @@ struct Slot {
 }
 
 impl Cells {
-    /// The budget that a request names, if it was used before and not deleted since.
+    /// The budget that a request names, if it was allowed before and not deleted since.
     pub(crate) fn named(&self, provider: &str, key: &str) -> Option<At> {
         let key = if key.is_empty() { DEFAULT_KEY } else { key };
         let is_named = |at: &At| {
@@ -58,9 +59,9 @@ impl Cells {
         &self.slots[at.0 as usize].cell
     }
 
-    /// Puts a budget into the table that is not there.
+    /// Puts a budget into the table that is not there. It is found by its id.
     pub(crate) fn add(&mut self, cell: Arc<Cell>) -> At {
-        let (id, name) = (self.hasher.hash_one(cell.id()), self.hash_of(cell.name()));
+        let id = self.hasher.hash_one(cell.id());
         let slot = Slot { cell, uses: 0 };
         let at = match self.vacate() {
             Some(at) => {
@@ -72,11 +73,27 @@ impl Cells {
                 At(self.slots.len() as u32 - 1)
             }
         };
-        let Self { slots, by_name, by_id, hasher, .. } = self;
-        let cell = |at: &At| &slots[at.0 as usize].cell;
-        by_id.insert_unique(id, at, |at| hasher.hash_one(cell(at).id()));
-        by_name.insert_unique(name, at, |at| hash_of(hasher, cell(at).name()));
+        let Self { slots, by_id, hasher, .. } = self;
+        by_id.insert_unique(id, at, |at| hasher.hash_one(slots[at.0 as usize].cell.id()));
         at
+    }
+
+    /// The caller may use the budget by its name: it is found by that as well.
+    pub(crate) fn allow_name(&mut self, at: At) {
+        let Self { slots, by_name, hasher, .. } = self;
+        let name = |at: &At| slots[at.0 as usize].cell.name();
+        let hash = hash_of(hasher, name(&at));
+        match by_name.entry(hash, |known| name(known) == name(&at), |at| hash_of(hasher, name(at))) {
+            Entry::Occupied(mut known) => *known.get_mut() = at,
+            Entry::Vacant(free) => {
+                free.insert(at);
+            }
+        }
+    }
+
+    /// The caller's rules may be others: whatever it names has to be allowed anew.
+    pub(crate) fn forget_names(&mut self) {
+        self.by_name.clear();
     }
 
     /// The budget was deleted: its name may be another's now. Reports still find it by its id.
@@ -156,17 +173,23 @@ mod tests {
         }
     }
 
-    /// Goal: a budget is found by its name and by its id, and by its id alone once its name is free.
+    /// Goal: a budget is found by its id, and by its name only while that is allowed and not free.
     #[test]
     fn finds() {
         let (mut cells, cell) = (Cells::default(), maker());
         let at = cells.add(cell(7, 7));
+        assert_eq!((cells.named("p", "7"), cells.of_id(7)), (None, Some(at)));
+        cells.allow_name(at);
+        cells.allow_name(at);
         assert_eq!((cells.named("p", "7"), cells.of_id(7)), (Some(at), Some(at)));
         assert_eq!((cells.named("p", "8"), cells.named("p", ""), cells.of_id(8)), (None, None, None));
         cells.forget_name(at);
         assert_eq!((cells.named("p", "7"), cells.of_id(7)), (None, Some(at)));
         let anew = cells.add(cell(8, 7));
+        cells.allow_name(anew);
         assert_eq!(cells.named("p", "7"), Some(anew));
+        cells.forget_names();
+        assert_eq!((cells.named("p", "7"), cells.of_id(8)), (None, Some(anew)));
     }
 
     /// Goal: the table stays bounded however many budgets pass through, and never lets go of one that a request is remembered with.
@@ -174,9 +197,11 @@ mod tests {
     fn is_bounded() {
         let (mut cells, cell) = (Cells::default(), maker());
         let kept = cells.add(cell(0, 0));
+        cells.allow_name(kept);
         cells.keep(kept);
         for id in 1..3 * IDLE_MAX as u32 {
             let at = cells.add(cell(id, id));
+            cells.allow_name(at);
             assert_eq!(cells.cell(at).id(), id);
         }
         assert_eq!(cells.slots.len(), IDLE_MAX);

@@ -101,7 +101,9 @@ impl Core {
         if resumed {
             // All of them are in the ledger, and sent again below.
             self.out.forget_grants();
-            self.shares.forget_sent();
+            // The caller's rules may be others than those of the stream before.
+            self.ledger.cells.forget_names();
+            self.shares.begin_anew(&self.caller, &mut self.out);
             self.say_again(shared);
             self.reopen(shared);
         }
@@ -179,7 +181,7 @@ impl Core {
             self.tell_places();
         }
         self.ask_members_again(shared, now);
-        self.shares.tick(now, shared.config.share_valid_for, &mut self.out);
+        self.shares.tick(now, shared.config.share_valid_for, &self.caller, &mut self.out);
     }
 
     /// When [`Core::tick`] is next worth calling.

@@ -3,7 +3,7 @@
 //!
 //! A request is *open* while it waits or has a live permit, then *finished*; only the newest finished ones are kept.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, sync::Arc};
 
 use foldhash::fast::RandomState;
 use permitd_budget::{Grant, PermitKey, Ticket};
@@ -14,6 +14,7 @@ use super::{
     away::Ask,
     cells::{At, Cells},
 };
+use crate::cell::Cell;
 
 /// Finished requests that are remembered, and grants of all of them together.
 const FINISHED_MAX: usize = 256;
@@ -257,6 +258,26 @@ impl Ledger {
                 self.finish(id, grants);
             }
         }
+    }
+
+    /// Where a budget that was found just now stands. One that was another server's in between came back as another cell.
+    pub(crate) fn place(&mut self, cell: Arc<Cell>) -> At {
+        if let Some(at) = self.cells.of_id(cell.id()) {
+            if Arc::ptr_eq(self.cells.cell(at), &cell) {
+                return at;
+            }
+            self.cells.forget_name(at);
+            self.cells.forget_id(at);
+            self.left(at);
+        }
+        self.cells.add(cell)
+    }
+
+    /// The same, of one that the caller may use by its name.
+    pub(crate) fn place_named(&mut self, cell: Arc<Cell>) -> At {
+        let at = self.place(cell);
+        self.cells.allow_name(at);
+        at
     }
 
     /// What a cancel of that id has to do.

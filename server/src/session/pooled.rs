@@ -201,8 +201,8 @@ impl Core {
     }
 
     fn granted_by_member(&mut self, shared: &Shared, id: u64, cell: Arc<Cell>, grant: Grant) {
-        let known = self.ledger.cells.of_id(cell.id());
-        let at = known.unwrap_or_else(|| self.ledger.cells.add(cell));
+        // Found by its id only: its name may be none that the caller may use.
+        let at = self.ledger.place(cell);
         self.ledger.cells.keep(at);
         send_grant(shared, self.caller.holder(), &mut self.out, id, self.ledger.cells.cell(at), &grant);
         self.ledger.granted_at_once(id, at, grant);

@@ -1,6 +1,8 @@
 //! What this session's client may use by itself while no server can be reached: a budget's limits divided by the sessions that
 //! use the budget, so that with every client inside its share nobody exceeds the whole.
 //!
+//! A client is told of limits that are for tenants which it may be, and of no others.
+//!
 //! A newcomer to a shared budget gets its share only once the others have had the time to hear of their smaller ones.
 
 use std::{
@@ -15,7 +17,9 @@ use permitd_proto::v1::{Limit, LocalShare};
 
 use super::outgoing::Outgoing;
 use crate::{
+    auth::Caller,
     cell::Cell,
+    config::BudgetName,
     shared::Shared,
     wire::{budget, encode},
 };
@@ -63,7 +67,7 @@ struct Sent {
 
 impl Shares {
     /// The session uses this budget; the first time, its share may go out at once.
-    pub(super) fn used(&mut self, cell: &Arc<Cell>, shared: &Shared, out: &mut Outgoing) {
+    pub(super) fn used(&mut self, cell: &Arc<Cell>, shared: &Shared, caller: &Caller, out: &mut Outgoing) {
         if let Some(&known) = self.places.get(&cell.id()) {
             self.used[known].asked = true;
             return;
@@ -75,18 +79,18 @@ impl Shares {
         let sharing = Sharing::new(Arc::clone(cell));
         let mut used =
             Used { cell: Arc::clone(cell), sharing, since: now, asked: true, seen: now, sent: None };
-        used.tell(now, shared.config.share_valid_for, out);
+        used.tell(now, shared.config.share_valid_for, caller, out);
         self.places.insert(cell.id(), self.used.len());
         self.used.push(used);
         self.next.get_or_insert(now + INTERVAL);
     }
 
     /// Sends what changed, and what would soon end.
-    pub(super) fn tick(&mut self, now: Time, valid_for: Duration, out: &mut Outgoing) {
+    pub(super) fn tick(&mut self, now: Time, valid_for: Duration, caller: &Caller, out: &mut Outgoing) {
         if self.next.is_none_or(|next| next > now) {
             return;
         }
-        self.used.retain_mut(|used| {
+        self.keep(|used| {
             if std::mem::take(&mut used.asked) {
                 used.seen = now;
             }
@@ -94,14 +98,10 @@ impl Shares {
             if idle {
                 used.revoke(out);
             } else {
-                used.tell(now, valid_for, out);
+                used.tell(now, valid_for, caller, out);
             }
             !idle
         });
-        if self.used.len() < self.places.len() {
-            let place = |(place, used): (usize, &Used)| (used.cell.id(), place);
-            self.places = self.used.iter().enumerate().map(place).collect();
-        }
         self.next = (!self.used.is_empty()).then_some(now + INTERVAL);
     }
 
@@ -110,19 +110,30 @@ impl Shares {
         self.next
     }
 
-    /// The client may have heard of nothing: everything is sent again with the next tick.
-    pub(super) fn forget_sent(&mut self) {
-        for used in &mut self.used {
+    /// The client may have heard of nothing: everything is sent again with the next tick. What it may not use any more is taken back.
+    pub(super) fn begin_anew(&mut self, caller: &Caller, out: &mut Outgoing) {
+        self.keep(|used| {
             used.sent = None;
-        }
-        if self.next.is_some() {
-            self.next = Some(Time::ZERO);
+            let may_use = caller.may_see(used.cell.name());
+            if !may_use {
+                used.send(Vec::new(), Duration::ZERO, out);
+            }
+            may_use
+        });
+        self.next = (!self.used.is_empty()).then_some(Time::ZERO);
+    }
+
+    fn keep(&mut self, is_kept: impl FnMut(&mut Used) -> bool) {
+        self.used.retain_mut(is_kept);
+        if self.used.len() < self.places.len() {
+            let place = |(place, used): (usize, &Used)| (used.cell.id(), place);
+            self.places = self.used.iter().enumerate().map(place).collect();
         }
     }
 }
 
 impl Used {
-    fn tell(&mut self, now: Time, valid_for: Duration, out: &mut Outgoing) {
+    fn tell(&mut self, now: Time, valid_for: Duration, caller: &Caller, out: &mut Outgoing) {
         let divisor = self.sharing.count();
         if self.sent.is_none() && divisor > 1 && now.since(self.since) < SETTLED {
             return;
@@ -138,7 +149,13 @@ impl Used {
         // Nothing safe may be left. Whoever had a share has to know then.
         let Some(part) = divide(&spec, divisor) else { return self.revoke(out) };
         let limits = part.limits.iter().cloned().chain(part.caps());
-        self.send(limits.map(|limit| budget::write_limit(&limit)).collect(), valid_for, out);
+        let limits = limits.filter(|limit| caller.may_be_one_of(&limit.tenants));
+        let limits: Vec<Limit> = limits.map(|limit| budget::write_limit(&limit)).collect();
+        // None bounds this client, and a share without limits would be none.
+        if limits.is_empty() {
+            return self.revoke(out);
+        }
+        self.send(limits, valid_for, out);
         self.sent = Some(Sent { divisor, spec, renew: now + valid_for / 2 });
     }
 
@@ -157,6 +174,16 @@ impl Used {
             valid_for: Some(encode::duration(valid_for)),
         });
     }
+}
+
+/// Another server's share, as far as it is for the caller, whom that server does not know.
+pub(super) fn passed(caller: &Caller, mut share: LocalShare) -> LocalShare {
+    let may_use = BudgetName::new(&share.provider, &share.key).is_ok_and(|name| caller.may_see(&name));
+    share.limits.retain(|limit| may_use && caller.may_be_one_of(&limit.tenants));
+    if share.limits.is_empty() {
+        share.valid_for = Some(encode::duration(Duration::ZERO));
+    }
+    share
 }
 
 /// Counts the session as a sharer of a budget until it is dropped.

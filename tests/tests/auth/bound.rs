@@ -1,14 +1,15 @@
 //! What an identity is bound to: budgets, tenants, priorities. What it may not use it does not learn of either.
 
 use permitd_proto::v1::{
-    AcquireRequest, DeleteBudgetRequest, GetBudgetRequest, ListBudgetsRequest, ListChangesRequest,
-    PauseBudgetRequest, Priority, ResumeBudgetRequest, SessionRequest, WatchBudgetsRequest,
+    AcquireRequest, Budget, DeleteBudgetRequest, GetBudgetRequest, Limit, ListBudgetsRequest,
+    ListChangesRequest, PauseBudgetRequest, Priority, ResumeBudgetRequest, SessionRequest, Tenant,
+    WatchBudgetsRequest,
 };
 use permitd_server::{auth::Role, config::Config};
-use permitd_tests::{Session, ask, budget, facts, hello, in_flight, soon};
+use permitd_tests::{DAY, Session, ask, budget, facts, hello, in_flight, rate, soon};
 use tonic::Code;
 
-use crate::support::{ADMIN, ONE, denial, denied, holder, identity, known};
+use crate::support::{ADMIN, ONE, OTHER, denial, denied, holder, identity, known};
 
 /// Goal: a budget that an identity may not use is refused alike whether it exists or not, in unary calls and in sessions, and none
 /// is made on its behalf.
@@ -115,9 +116,9 @@ async fn tenants_are_bound() {
         (ONE, "one", Some("one")),
         (ONE, "other", None),
         (ONE, "default", None),
-        (crate::support::OTHER, "", Some("desk")),
-        (crate::support::OTHER, "team-a", Some("team-a")),
-        (crate::support::OTHER, "other", None),
+        (OTHER, "", Some("desk")),
+        (OTHER, "team-a", Some("team-a")),
+        (OTHER, "other", None),
         ("vague", "", None),
         ("vague", "team-b", Some("team-b")),
     ] {
@@ -149,6 +150,39 @@ async fn tenants_are_bound() {
     assert_eq!(session.refusal(1).await.reason, "TENANT_DENIED");
     session.ask(2, named("")).await;
     session.permit(2).await;
+    server.stop().await;
+}
+
+/// Goal: a local share tells of the limits of tenants that the caller may be, and of no others'.
+#[tokio::test]
+async fn shares_tell_of_own_tenants() {
+    let server = known(|config| {
+        identity(config, "other").tenants = vec!["team-*".to_owned(), "desk".to_owned()];
+    })
+    .await;
+    let of = |tenants: &str| Limit { tenants: tenants.to_owned(), ..rate("tokens", 1_000, DAY) };
+    let mut limits = ["each", "one", "o*", "team-a", "t*", "desk", "secret"].map(of).to_vec();
+    limits.push(rate("requests", 1_000, DAY));
+    let capped = |percent| Tenant { max_percent: percent, ..Tenant::default() };
+    let tenants =
+        [("one", 50), ("nobody", 40)].map(|(name, percent)| (name.to_owned(), capped(percent))).into();
+    server.with_token(ADMIN).declare(Budget { tenants, ..budget("k", limits) }).await;
+    for (token, told) in
+        [(ONE, &["", "each", "o*", "one", "one"][..]), (OTHER, &["", "desk", "each", "t*", "team-a"])]
+    {
+        let mut session = server.with_token(token).session("").await;
+        session.ask(1, AcquireRequest { tokens: 1, ..ask("k") }).await;
+        session.permit(1).await;
+        while session.shares.is_empty() {
+            session.read().await.expect("a share");
+        }
+        let share = session.shares.pop_front().expect("just seen");
+        let mut of: Vec<&str> = share.limits.iter().map(|limit| limit.tenants.as_str()).collect();
+        of.sort_unstable();
+        assert_eq!(of, told);
+        session.close();
+        session.end().await.expect("a polite end");
+    }
     server.stop().await;
 }
 

@@ -55,6 +55,40 @@ async fn a_stolen_token_is_taken_away() {
     server.stop().await;
 }
 
+/// Goal: a session that goes on under other rules may use what those allow: not what it used before. What it holds it reports, and its
+/// share of a budget is taken back with the budget.
+#[tokio::test]
+async fn a_resumed_session_follows_its_rules() {
+    let one = ("one", "one's token", BOTH);
+    let bound = |budgets: &str| config(&[ADMIN, one]) + &format!("budgets = [{budgets}]\n");
+    let server = Permitd::start(&bound("\"p/k\", \"p/j\"")).await;
+    let of_one = server.with_token(one.1);
+    let mut session = of_one.session("mine").await;
+    session.ask(1, ask("k")).await;
+    let held = session.permit(1).await;
+    while session.shares.is_empty() {
+        session.read().await.expect("a share");
+    }
+    follow(&server, &bound("\"p/j\"")).await;
+    assert_eq!(facts(&session.end().await.expect_err("an end")).reason, "CREDENTIALS_EXPIRED");
+    let mut session = of_one.session("mine").await;
+    assert!(session.welcome.resumed);
+    while session.shares.is_empty() {
+        session.read().await.expect("the share's end");
+    }
+    assert!(session.shares.iter().all(|share| share.limits.is_empty()), "{:?}", session.shares);
+    assert_eq!(session.permit(1).await.permit_id, held.permit_id);
+    session.ask(2, ask("k")).await;
+    assert_eq!(session.refusal(2).await.reason, "BUDGET_DENIED");
+    session.settle(&held).await;
+    follow(&server, &bound("\"p/*\"")).await;
+    assert_eq!(facts(&session.end().await.expect_err("an end")).reason, "CREDENTIALS_EXPIRED");
+    let mut session = of_one.session("mine").await;
+    session.ask(3, ask("k")).await;
+    session.permit(3).await;
+    server.stop().await;
+}
+
 /// Goal: roles are followed as well; a file that is wrong changes nothing; and no file makes a server open to everybody.
 #[tokio::test]
 async fn roles_are_followed_and_nothing_else_opens_a_server() {

@@ -56,9 +56,14 @@ async fn a_pools_name_is_enough() {
     session.settle(&first).await;
     session.settle(&third).await;
     assert!(session.refused.is_empty(), "all were live");
-    for key in ["a", "b"] {
+    for (id, key) in [(11, "a"), (12, "b")] {
         assert_eq!(one.refused(ask(key)).await.reason, "BUDGET_DENIED");
+        session.ask(id, ask(key)).await;
+        session.barrier().await;
+        assert!(session.granted.is_empty(), "though the session has had permits of {key}");
+        assert_eq!(session.refusal(id).await.reason, "BUDGET_DENIED");
     }
+    assert!(session.shares.is_empty());
     let mut admin = server.with_token("by-pool").admin().await;
     let pools = admin.list_pools(ListPoolsRequest::default()).await.expect("listed").into_inner().pools;
     assert_eq!(pools.iter().map(|pool| pool.members.len()).collect::<Vec<_>>(), [2]);

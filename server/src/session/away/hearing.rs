@@ -8,7 +8,7 @@ use permitd_proto::v1::{Refused, ReportRequest, SessionResponse};
 use super::{Ask, Away, Pending, may_go_elsewhere};
 use crate::{
     cluster::{Cluster, RETRY_EVERY},
-    session::{core::Core, upstream::Arrived},
+    session::{core::Core, shares::passed, upstream::Arrived},
 };
 
 impl Core {
@@ -86,8 +86,8 @@ impl Core {
             reports.remove(&reported.permit_id);
             self.out.passed_report(reported);
         }
-        for share in &message.shares {
-            self.out.share(share);
+        for share in message.shares {
+            self.out.share(&passed(&self.caller, share));
         }
         is_stuck
     }
