@@ -51,6 +51,14 @@ impl Paces {
         let wait = |pace: &Option<Pace>, spent| pace.as_ref().and_then(|pace| pace.spend(now, spent));
         wait(&self.items, items).max(wait(&self.forged, forged))
     }
+
+    /// How long to wait, if at all, before anything is read of a session that begins: so long as for what its connection's sessions sent
+    /// before.
+    pub(crate) fn behind(&self) -> Option<Duration> {
+        let now = Instant::now();
+        let wait = |pace: &Option<Pace>| pace.as_ref().and_then(|pace| pace.spend(now, 0));
+        wait(&self.items).max(wait(&self.forged))
+    }
 }
 
 /// One connection's calls, or items of its sessions.
@@ -151,7 +159,12 @@ mod tests {
         let paces = Paces::new(&bounds);
         assert_eq!(paces.spend(usize::MAX, 0), None);
         assert_eq!(paces.spend(1_000, 1_000), None);
+        assert_eq!(paces.behind(), None);
         assert!(paces.spend(20_000, 2 * FORGED_PER_SECOND as usize) > Some(Duration::from_millis(500)));
+        assert!(
+            paces.behind() > Some(Duration::from_millis(500)),
+            "and whoever begins a session beside them"
+        );
     }
 
     /// Goal: what was read too fast is waited for, to the item, however much of it came at once.

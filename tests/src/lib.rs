@@ -34,7 +34,7 @@ pub use network::{Host, Network};
 pub use peer::{Call, Peer};
 pub use process::{Permitd, binary, raise_open_files, steady_port};
 pub use proxy::{Proxy, Way};
-pub use raw::{METHODS, RawCodec, call_with_bytes};
+pub use raw::{METHODS, RawCodec, call_with_bytes, stream_of_bytes};
 pub use referee::{check_in_flight, check_rate};
 pub use server::Server;
 pub use session::Session;

@@ -47,6 +47,30 @@ pub async fn call_with_bytes(channel: Line, method: &str, bytes: Vec<u8>) -> Res
     soon("a message", answer.into_inner().message()).await
 }
 
+/// Calls a method with these messages, half-closes, and gives all its answers.
+///
+/// # Errors
+/// How it failed.
+///
+/// # Panics
+/// If it does not end.
+pub async fn stream_of_bytes(
+    channel: Line,
+    method: &str,
+    messages: Vec<Vec<u8>>,
+) -> Result<Vec<Vec<u8>>, Status> {
+    let mut grpc = Grpc::new(channel);
+    soon("a channel", grpc.ready()).await.expect("it is connected");
+    let path = PathAndQuery::try_from(method).expect("a path");
+    let messages = Request::new(tokio_stream::iter(messages));
+    let mut answers = soon("an answer", grpc.streaming(messages, path, RawCodec)).await?.into_inner();
+    let mut all = Vec::new();
+    while let Some(answer) = soon("a message", answers.message()).await? {
+        all.push(answer);
+    }
+    Ok(all)
+}
+
 /// Messages that are whatever bytes they are.
 #[derive(Clone, Copy, Debug)]
 pub struct RawCodec;

@@ -7,13 +7,22 @@ use tonic::Code;
 use super::{message::Message, table::Session};
 use crate::{auth::Caller, shared::Shared, status::Fault, wire::decode};
 
-/// Begins or resumes the session that the first message names, and does what else it asks for. Gives the number of the stream
-/// within the session.
+/// How it began.
+pub(super) struct Greeted {
+    pub(super) session: Arc<Session>,
+    /// The number of the stream within the session.
+    pub(super) stream: u64,
+    /// What else the first message asked for, and how many permits in it were never given to who names them.
+    pub(super) items: usize,
+    pub(super) forged: usize,
+}
+
+/// Begins or resumes the session that the first message names, and does what else it asks for.
 pub(super) fn greet(
     shared: &Arc<Shared>,
     caller: &Caller,
     mut message: Message<'_>,
-) -> Result<(Arc<Session>, u64), Fault> {
+) -> Result<Greeted, Fault> {
     let Some(hello) = message.hello.take() else {
         return Err(hello_missing());
     };
@@ -41,9 +50,10 @@ pub(super) fn greet(
         // The same somebody; but perhaps another server passed the call on before, or does now.
         state.core.caller = caller.clone();
         state.core.greet(shared, hello, session.id().to_owned(), resumed);
-        state.core.handle(shared, message);
+        let items = state.core.handle(shared, message);
+        let forged = state.core.take_forged();
         drop(state);
-        return Ok((session, stream));
+        return Ok(Greeted { session, stream, items, forged });
     }
 }
 

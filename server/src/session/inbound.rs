@@ -45,6 +45,25 @@ impl Inbound {
         Self { messages, ending, parts: VecDeque::new(), paces, pause: None }
     }
 
+    /// The first message, once what came before in the connection's sessions has had its time: whoever opens one after the other is no
+    /// faster.
+    pub(super) fn poll_first(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Incoming, Status>>> {
+        loop {
+            if let Some(pause) = &mut self.pause {
+                ready!(pause.as_mut().poll(context));
+            }
+            self.pause = self.paces.behind().map(|wait| Box::pin(sleep(wait)));
+            if self.pause.is_none() {
+                return self.poll_next(context);
+            }
+        }
+    }
+
+    /// Whether nothing is read for now.
+    pub(super) fn is_paused(&self) -> bool {
+        self.pause.is_some()
+    }
+
     /// The next message, or part of a large one, once it may be read.
     pub(super) fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Incoming, Status>>> {
         if let Some(pause) = &mut self.pause {

@@ -49,7 +49,12 @@ pub(super) fn take_apart(message: &Bytes) -> Result<VecDeque<Incoming>, Status> 
     let message =
         SessionRequest::decode(message.clone()).map_err(|error| Status::internal(error.to_string()))?;
     let unread = || Status::internal("the message could not be read");
-    split(&message.encode_to_vec()).ok_or_else(unread)
+    let mut parts = split(&message.encode_to_vec()).ok_or_else(unread)?;
+    // All of it was in fields that nobody knows. A message is not the end of its stream for that.
+    if parts.is_empty() {
+        parts.push_back(Incoming { bytes: Bytes::new(), items: Items::default() });
+    }
+    Ok(parts)
 }
 
 /// `None`: ask prost.
@@ -166,6 +171,17 @@ mod tests {
             }
             assert_eq!(together, whole);
         }
+    }
+
+    /// Goal: a message of nothing that anybody knows is a message all the same.
+    #[test]
+    fn what_nobody_knows_is_one_part() {
+        let many = SessionRequest { cancel: vec![7; ITEMS_MAX + 1], ..Default::default() }.encode_to_vec();
+        let unknown = [&[0x7b][..], &many, &[0x7c]].concat();
+        assert!(count(&unknown).are_many());
+        let parts = take_apart(&unknown.into()).expect("a sound message");
+        let parts: Vec<_> = parts.iter().map(|part| (&part.bytes[..], part.items)).collect();
+        assert_eq!(parts, [(&[][..], Items::default())]);
     }
 
     /// Goal: what can't be read is an error, however it is broken.

@@ -16,7 +16,7 @@ use tonic::Status;
 use super::{
     codec::Written,
     core::Core,
-    greeting::{greet, hello_missing, second_hello},
+    greeting::{Greeted, greet, hello_missing, second_hello},
     inbound::Inbound,
     table::{Session, taken_over},
 };
@@ -82,10 +82,12 @@ impl SessionStream {
         if self.shared.is_draining() {
             return Poll::Ready(Turn::Fail(Fault::draining().into_status()));
         }
-        let message = match self.inbound.poll_next(context) {
+        let message = match self.inbound.poll_first(context) {
             Poll::Ready(Some(Ok(message))) => message,
             Poll::Ready(Some(Err(status))) => return Poll::Ready(Turn::Fail(status)),
             Poll::Ready(None) => return Poll::Ready(Turn::Done),
+            // The Hello may be there already.
+            Poll::Pending if self.inbound.is_paused() => return Poll::Pending,
             Poll::Pending => {
                 let Phase::New(late) = &mut self.phase else { return Poll::Pending };
                 std::task::ready!(late.as_mut().poll(context));
@@ -97,7 +99,8 @@ impl SessionStream {
         let greet = |message| greet(&self.shared, &self.caller, message).map_err(Fault::into_status);
         let greeted = message.and_then(greet);
         Poll::Ready(match greeted {
-            Ok((session, stream)) => {
+            Ok(Greeted { session, stream, items, forged }) => {
+                self.inbound.had(items, forged);
                 self.phase = Phase::Open { session, stream, half_closed: false };
                 self.turn(context)
             }

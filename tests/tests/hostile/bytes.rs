@@ -2,8 +2,13 @@
 
 use std::iter;
 
-use permitd_proto::v1::permit_service_client::PermitServiceClient;
-use permitd_tests::{METHODS, Permitd, call_with_bytes, raise_open_files, soon, success};
+use permitd_proto::v1::{
+    AcquireRequest, SessionRequest, SessionResponse, permit_service_client::PermitServiceClient,
+};
+use permitd_tests::{
+    METHODS, Permitd, acquires, ask, call_with_bytes, hello, raise_open_files, soon, stream_of_bytes, success,
+};
+use prost::Message as _;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
@@ -181,6 +186,26 @@ async fn invalid_protobuf() {
         });
         let _ = call_with_bytes(channel.clone(), method, nested).await;
     }
+    world.end().await;
+}
+
+/// Goal: a session's message of nothing but what nobody knows, however much of it, is no end of the session.
+#[tokio::test]
+async fn messages_that_nobody_knows() {
+    let world = World::start().await;
+    let cancels = SessionRequest { cancel: vec![1; 1_000], ..SessionRequest::default() };
+    let hello = SessionRequest { hello: Some(hello("")), ..SessionRequest::default() };
+    let asked = acquires(vec![AcquireRequest { request_id: 7, ..ask("polite") }]);
+    // In a group of field 15.
+    let unknown = [&[0x7b][..], &cancels.encode_to_vec(), &[0x7c]].concat();
+    let messages = vec![hello.encode_to_vec(), unknown, asked.encode_to_vec()];
+    let answers = stream_of_bytes(world.server.channel().await, METHODS[2], messages).await;
+    let answers = answers.expect("a polite end").into_iter();
+    let answers = answers.map(|answer| SessionResponse::decode(&*answer).expect("a message"));
+    let granted: Vec<_> = answers.flat_map(|answer| answer.granted).collect();
+    assert_eq!(granted.iter().map(|granted| granted.request_id).collect::<Vec<_>>(), [7]);
+    let permit = granted.into_iter().find_map(|granted| granted.permit).expect("a permit");
+    world.server.settle(&permit).await;
     world.end().await;
 }
 

@@ -6,7 +6,7 @@ use permitd_proto::v1::{
     AcquireRequest, ListBudgetsRequest, ReportRequest, SessionRequest,
     admin_service_client::AdminServiceClient,
 };
-use permitd_tests::{Server, acquires, ask, facts, in_flight, success};
+use permitd_tests::{Server, Session, acquires, ask, facts, hello, in_flight, success};
 use tonic::{Code, Request};
 
 /// Goal: who makes calls faster than a connection may is told when to come again; another connection notices nothing, and a session
@@ -62,6 +62,26 @@ async fn too_many_items_a_second() {
         hasty.next_granted().await;
     }
     // 75 of which 50 might come at once, before the second message was read.
+    assert!(begin.elapsed() >= Duration::from_millis(500), "it was not read at once");
+    server.stop().await;
+}
+
+/// Goal: who opens one stream after the other, and asks in the first message of each, is no faster than who asks in one.
+#[tokio::test]
+async fn too_many_items_in_first_messages() {
+    let server = Server::start_with(|config| config.server.bounds.items_per_second = 50).await;
+    server.set("k", vec![in_flight(1_000)]).await;
+    let channel = server.channel().await;
+    let begin = Instant::now();
+    for _ in 0..2 {
+        let asked = acquires((1..=75).map(|id| AcquireRequest { request_id: id, ..ask("k") }).collect());
+        let first = SessionRequest { hello: Some(hello("")), ..asked };
+        let mut session = Session::open_with(channel.clone(), first).await;
+        for _ in 0..75 {
+            session.next_granted().await;
+        }
+    }
+    // 75 of which 50 might come at once, before the second one was read.
     assert!(begin.elapsed() >= Duration::from_millis(500), "it was not read at once");
     server.stop().await;
 }
