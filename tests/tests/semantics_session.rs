@@ -1,6 +1,6 @@
 //! SEMANTICS, "Session" (35 to 39): streams that end politely, streams that break, and what is said twice.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use permitd_proto::v1::{AcquireRequest, Outcome, ReportRequest, SessionRequest};
 use permitd_tests::{
@@ -151,6 +151,39 @@ async fn s36_grants_come_again() {
         assert_eq!(server.state("k").await.in_flight, 6);
         server.stop().await;
     }
+}
+
+/// Goal (36, 38): thousands of permits of one request come again each once, after a resume and however often the request is repeated in
+/// one message; whoever asks beside it is served meanwhile.
+#[tokio::test]
+async fn s38_repeats_are_bounded() {
+    const PERMITS: u32 = 5_000;
+    let server = with_grace(LONG).await;
+    server.set("k", vec![in_flight(10_000)]).await;
+    let mut session = server.session("mine").await;
+    let asked = AcquireRequest { request_id: 1, count: PERMITS, ..ask("k") };
+    session.send(acquires(vec![asked.clone()])).await;
+    let mut permits = BTreeSet::new();
+    for _ in 0..PERMITS {
+        permits.insert(session.permit(1).await.permit_id);
+    }
+    let again = |session: &mut Session| {
+        assert_eq!(session.granted.len(), permits.len(), "each once");
+        let again = session.granted.drain(..).filter_map(|granted| granted.permit);
+        assert_eq!(again.map(|permit| permit.permit_id).collect::<BTreeSet<_>>(), permits);
+    };
+    session.send(acquires(vec![asked.clone(); 128])).await;
+    server.give_back(&server.granted_now(ask("k")).await).await;
+    session.barrier().await;
+    again(&mut session);
+    session.reset().await;
+    let first = SessionRequest { hello: Some(hello("mine")), ..acquires(vec![asked; 100]) };
+    let mut session = Session::open_with(server.channel().await, first).await;
+    assert!(session.welcome.resumed);
+    session.barrier().await;
+    again(&mut session);
+    assert_eq!(server.state("k").await.in_flight, PERMITS);
+    server.stop().await;
 }
 
 /// Goal (36): a report that was on its way when the stream broke can be sent again, and counts once.

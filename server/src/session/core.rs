@@ -8,6 +8,7 @@ use permitd_proto::v1::{self, Hello, Welcome};
 use tonic::Code;
 
 use super::{
+    again::Again,
     asking::send_grant,
     away::Away,
     cells::At,
@@ -51,6 +52,8 @@ pub(crate) struct Core {
     /// The request whose place was looked at last.
     last_look: u64,
     pub(super) out: Outgoing,
+    /// What is said once more; while that goes on, nothing is read.
+    pub(super) again: Again,
     /// What other servers are asked; `None` as long as none is.
     pub(super) away: Option<Box<Away>>,
     /// What waits in pools; `None` as long as none is asked.
@@ -74,6 +77,7 @@ impl Core {
             next_progress: None,
             last_look: 0,
             out: Outgoing::new(message_bytes),
+            again: Again::default(),
             away: None,
             pooled: None,
             session_id: String::new(),
@@ -91,7 +95,7 @@ impl Core {
         self.ledger.permits() + self.waiting_in_pools()
     }
 
-    /// Answers a Hello. On a resume, everything that the broken stream may have lost is said again.
+    /// Answers a Hello. On a resume, everything that the broken stream may have lost is to be said again.
     pub(super) fn greet(&mut self, shared: &Shared, hello: Hello, session_id: String, resumed: bool) {
         self.tenant = if hello.tenant.is_empty() { self.caller.tenant().to_owned() } else { hello.tenant };
         self.progress = hello.progress;
@@ -99,12 +103,12 @@ impl Core {
         self.next_progress = None;
         self.session_id.clone_from(&session_id);
         if resumed {
-            // All of them are in the ledger, and sent again below.
+            // All of them are in the ledger, and sent again.
             self.out.forget_grants();
             // The caller's rules may be others than those of the stream before.
             self.ledger.cells.forget_names();
             self.shares.begin_anew(&self.caller, &mut self.out);
-            self.say_again(shared);
+            self.repeat_open();
             self.reopen(shared);
         }
         let address = shared.cluster.as_ref().map_or("", |cluster| cluster.for_clients()).to_owned();
@@ -184,6 +188,11 @@ impl Core {
         self.shares.tick(now, shared.config.share_valid_for, &self.caller, &mut self.out);
     }
 
+    /// Whether something is to be said first, so that nothing more should be read for now.
+    pub(super) fn is_busy(&self) -> bool {
+        self.out.is_full() || !self.again.is_empty()
+    }
+
     /// When [`Core::tick`] is next worth calling.
     pub(super) fn next_tick(&mut self, now: Time) -> Option<Time> {
         if self.progress && self.ledger.waiting() + self.waiting_in_pools() > 0 {
@@ -207,7 +216,8 @@ impl Core {
             let tickets: Vec<Ticket> = group.iter().map(|&(_, ticket)| ticket).collect();
             self.ledger.cells.cell(group[0].0).cancel_all(&tickets);
         }
-        let unsent = self.out.forget_grants();
+        let mut unsent = self.out.forget_grants();
+        unsent.extend(self.bury_again(shared));
         for permit_id in &unsent {
             if let Some((cell, permit)) = shared.permit(self.caller.holder(), permit_id) {
                 cell.give_back(&[permit]);
@@ -236,58 +246,6 @@ impl Core {
             return Err(Fault::exhausted("SESSION_FULL", "permits per session", message));
         }
         Ok(())
-    }
-
-    /// The same answer once more, as far as there is one.
-    pub(super) fn repeat(&mut self, shared: &Shared, request_id: u64) {
-        // Where the answer was a refusal in the end, permits that ended are no part of it.
-        let live_only = self.ledger.find(request_id).is_some_and(|asked| asked.refused.is_some());
-        self.grants_again(shared, request_id, live_only);
-        let Some(asked) = self.ledger.find_mut(request_id) else { return };
-        if let Some(refused) = &asked.refused {
-            self.out.refused(refused);
-        }
-        asked.told = None;
-        if self.progress {
-            self.tell_place(request_id);
-        }
-    }
-
-    /// After a resume: every live grant, and every place.
-    fn say_again(&mut self, shared: &Shared) {
-        let open = self.ledger.iter().filter(|(_, asked)| asked.has_live() || asked.ticket.is_some());
-        let mut open: Vec<u64> = open.map(|(request_id, _)| request_id).collect();
-        open.sort_unstable();
-        for request_id in open {
-            self.grants_again(shared, request_id, true);
-            if let Some(asked) = self.ledger.find_mut(request_id) {
-                asked.told = None;
-            }
-            if self.progress {
-                self.tell_place(request_id);
-            }
-        }
-        if self.progress {
-            self.tell_places_in_pools(true);
-        }
-    }
-
-    fn grants_again(&mut self, shared: &Shared, request_id: u64, live_only: bool) {
-        let Some(asked) = self.ledger.find(request_id) else { return };
-        let Some(at) = asked.cell else { return };
-        let cell = self.ledger.cells.cell(at);
-        for grant in asked.grants(live_only) {
-            // As it stands now: it may have been extended.
-            let standing = cell.grant(grant.permit);
-            send_grant(
-                shared,
-                self.caller.holder(),
-                &mut self.out,
-                request_id,
-                cell,
-                standing.as_ref().unwrap_or(grant),
-            );
-        }
     }
 
     fn refused_later(&mut self, shared: &Shared, request_id: u64, refusal: Refusal) {
@@ -387,7 +345,7 @@ impl Core {
         for request_id in waiting {
             self.tell_place(request_id);
         }
-        self.tell_places_in_pools(false);
+        self.tell_places_in_pools();
     }
 
     /// Tells where a request stands, if that is not what the client knows.

@@ -2,6 +2,7 @@
 //! message. One task serves a stream, and what it knows of its requests ([`core::Core`]) outlives it, so that another
 //! connection can take them over.
 
+mod again;
 mod asking;
 pub(crate) mod away;
 mod batch;

@@ -70,6 +70,11 @@ impl Core {
         self.pooled.as_ref().map_or(0, |pooled| pooled.len())
     }
 
+    /// Which ones.
+    pub(super) fn requests_in_pools(&self) -> Vec<u64> {
+        self.pooled.as_ref().map_or_else(Vec::new, |pooled| pooled.waiting.keys().copied().collect())
+    }
+
     /// Asks a pool.
     pub(super) fn ask_pool(
         &mut self,
@@ -171,14 +176,10 @@ impl Core {
         }
     }
 
-    /// Tells the places of requests that wait in pools; with `anew`, also those that the client may know.
-    pub(super) fn tell_places_in_pools(&mut self, anew: bool) {
+    /// Tells the places of some requests that wait in pools.
+    pub(super) fn tell_places_in_pools(&mut self) {
         let Some(pooled) = &mut self.pooled else { return };
-        if anew {
-            pooled.waiting.values_mut().for_each(|waiting| waiting.told = None);
-        }
-        let most = if anew { usize::MAX } else { PLACES };
-        for id in pooled.some(1, most) {
+        for id in pooled.some(1, PLACES) {
             self.tell_place_in_pool(id);
         }
     }

@@ -118,6 +118,7 @@ impl SessionStream {
             return Turn::Fail(taken_over().into_status());
         }
         session.inbox.read_by(context.waker());
+        state.core.say_again(shared);
         let reading = Reading { shared, inbound: &mut self.inbound, stopwatch: &mut self.stopwatch };
         let read = if leaves { Ok(false) } else { reading.read(context, &mut state.core, half_closed) };
         let may_have_more = match read {
@@ -135,6 +136,9 @@ impl SessionStream {
         session.plan(shared, &mut state);
         if !state.core.out.is_empty() {
             return Turn::Say(state.core.out.take());
+        }
+        if !state.core.again.is_empty() {
+            return Turn::Yield;
         }
         if *half_closed && state.core.waiting() == 0 {
             session.bury(shared, state);
@@ -176,7 +180,7 @@ impl Reading<'_> {
         let times = &shared.metrics.messages;
         let mut rewritten = Vec::new();
         let (mut messages, mut items) = (0, 0);
-        while !*half_closed && !core.out.is_full() {
+        while !*half_closed && !core.is_busy() {
             let had_part = messages > 0 && inbound.has_parts();
             if messages >= MESSAGES_PER_TURN || items >= ITEMS_PER_TURN || had_part {
                 turns::end(context);

@@ -5,7 +5,7 @@ use std::{
     collections::VecDeque,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
 };
 
@@ -29,6 +29,8 @@ use crate::{
 
 /// Items of one kind in a message, at most: well within what servers take.
 const ITEMS_MAX: usize = 500;
+/// Messages that wait to be sent beside which nothing is that could as well be left out.
+const UNSENT_MAX: usize = 1_000;
 /// Messages on their way to the connection.
 const OUTBOX: usize = 4;
 
@@ -43,8 +45,10 @@ pub(super) enum Arrived {
 /// The stream. Dropped, it breaks off: the session at the other server waits for its grace.
 #[derive(Debug)]
 pub(super) struct Upstream {
-    /// What is in it is bounded by what the session may have under way.
+    /// What is in it is bounded by what the session may have under way, and [`UNSENT_MAX`].
     send: UnboundedSender<SessionRequest>,
+    /// How much is in it.
+    unsent: Arc<AtomicUsize>,
     arrived: Arc<Mutex<VecDeque<Arrived>>>,
     /// Whether the other server has answered, or never will.
     is_answered: Arc<AtomicBool>,
@@ -68,6 +72,8 @@ impl Upstream {
         let client = cluster.peers().permits(peer);
         let (arrivals, is_answered) = (Arc::clone(&arrived), Arc::new(AtomicBool::new(false)));
         let answered = Arc::clone(&is_answered);
+        let unsent = Arc::new(AtomicUsize::new(0));
+        let requests = Unsent { requests, count: Arc::clone(&unsent) };
         let task = cluster.peers().runtime().spawn(async move {
             let put = |what| {
                 arrivals.lock().push_back(what);
@@ -87,12 +93,20 @@ impl Upstream {
             }
             put(Arrived::Ended);
         });
-        Self { send, arrived, is_answered, task: Some(task.abort_handle()) }
+        Self { send, unsent, arrived, is_answered, task: Some(task.abort_handle()) }
     }
 
     /// Sends, as soon as the other server reads. After its end, nothing happens.
     pub(super) fn send(&self, request: SessionRequest) {
+        self.unsent.fetch_add(1, Ordering::Relaxed);
         let _ = self.send.send(request);
+    }
+
+    /// Sends what could as well be left out, unless the other server reads more slowly than such things come.
+    pub(super) fn offer(&self, request: SessionRequest) {
+        if self.unsent.load(Ordering::Relaxed) < UNSENT_MAX {
+            self.send(request);
+        }
     }
 
     /// Whether the other server has begun the session, or never will.
@@ -119,17 +133,33 @@ impl Drop for Upstream {
     }
 }
 
+/// What waits to be sent.
+struct Unsent {
+    requests: UnboundedReceiver<SessionRequest>,
+    count: Arc<AtomicUsize>,
+}
+
+impl Unsent {
+    fn try_next(&mut self) -> Option<SessionRequest> {
+        let next = self.requests.try_recv().ok();
+        self.count.fetch_sub(usize::from(next.is_some()), Ordering::Relaxed);
+        next
+    }
+
+    async fn next(&mut self) -> Option<SessionRequest> {
+        let next = self.requests.recv().await;
+        self.count.fetch_sub(usize::from(next.is_some()), Ordering::Relaxed);
+        next
+    }
+}
+
 /// Writes messages, until there will be no more or nobody reads.
-async fn write(
-    hello: SessionRequest,
-    mut requests: UnboundedReceiver<SessionRequest>,
-    stream: mpsc::Sender<SessionRequest>,
-) {
+async fn write(hello: SessionRequest, mut requests: Unsent, stream: mpsc::Sender<SessionRequest>) {
     let mut next = Some(hello);
     while let Some(mut message) = next {
         next = None;
         while is_small(&message)
-            && let Ok(more) = requests.try_recv()
+            && let Some(more) = requests.try_next()
         {
             // A message's reports are read before its extensions.
             if !message.extend.is_empty() && !more.report.is_empty() {
@@ -145,7 +175,7 @@ async fn write(
             return;
         }
         if next.is_none() {
-            next = requests.recv().await;
+            next = requests.next().await;
         }
     }
 }

@@ -49,6 +49,8 @@ struct Pending<T> {
     sent: Time,
     /// Since when no server has it for longer than a moment.
     since: Time,
+    /// Whether that server was told that it is taken back.
+    is_cancelled: bool,
 }
 
 /// Everything under way.
@@ -69,11 +71,11 @@ pub(super) struct Away {
 
 impl<T> Pending<T> {
     fn new(what: T, now: Time) -> Self {
-        Self { what, at: None, sent: Time::ZERO, since: now }
+        Self { what, at: None, sent: Time::ZERO, since: now, is_cancelled: false }
     }
 
     fn goes_to(&mut self, server: &str, now: Time) {
-        (self.at, self.sent) = (Some(server.to_owned()), now);
+        (self.at, self.sent, self.is_cancelled) = (Some(server.to_owned()), now, false);
     }
 
     fn comes_back(&mut self, now: Time) {
@@ -140,7 +142,7 @@ impl Away {
         let Some(ask) = self.asks.get(&request_id) else { return false };
         if let Some(upstream) = ask.at.as_ref().and_then(|at| self.upstreams.get(at)) {
             let acquire = vec![ask.what.again(now)];
-            upstream.send(SessionRequest { acquire, ..SessionRequest::default() });
+            upstream.offer(SessionRequest { acquire, ..SessionRequest::default() });
         }
         true
     }
@@ -208,16 +210,18 @@ impl Core {
     /// Takes a request back, wherever it is. A server that does not know it pays no heed.
     pub(super) fn cancel_away(&mut self, shared: &Shared, request_id: u64) {
         let Some(away) = &mut self.away else { return };
-        match away.asks.get(&request_id).map(|ask| ask.at.is_none()) {
-            Some(true) => {
+        let is_told = match away.asks.get_mut(&request_id) {
+            Some(ask) if ask.at.is_none() => {
                 away.asks.remove(&request_id);
-                self.refuse_away(shared, request_id, Fault::from(Refusal::new(Reason::Cancelled)));
+                return self.refuse_away(shared, request_id, Fault::from(Refusal::new(Reason::Cancelled)));
             }
-            _ => {
-                for upstream in away.upstreams.values() {
-                    upstream.send(SessionRequest { cancel: vec![request_id], ..SessionRequest::default() });
-                }
-            }
+            Some(ask) => mem::replace(&mut ask.is_cancelled, true),
+            // At most, it was granted there just now.
+            None => true,
+        };
+        for upstream in away.upstreams.values() {
+            let cancel = SessionRequest { cancel: vec![request_id], ..SessionRequest::default() };
+            if is_told { upstream.offer(cancel) } else { upstream.send(cancel) }
         }
     }
 
