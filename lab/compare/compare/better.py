@@ -44,8 +44,9 @@ ASPECTS = (
         "share of the possible",
         "Where requests bind, what is over 100 % was left in a bucket when measuring began: permitd keeps half of each burst"
         " free, so that calls which arrive closer together than they were let go find room. Where tokens out bind, it is what"
-        " calls still under way will have to pay. Where the limit is not the one that was told, or capacity is gone for a while,"
-        " whoever does not slow down has all of it at every moment, and pays in refusals.",
+        " calls still under way will have to pay. Where calls at the same time bind, a place is empty from a report until the"
+        " next call arrives; who knocks all the time is in sooner. Where the limit is not the one that was told, or capacity is"
+        " gone for a while, whoever does not slow down has all of it at every moment, and pays in refusals.",
         lambda of: of.share.middle,
         0.005,
         True,
