@@ -99,7 +99,7 @@ pub use budget::Budget;
 pub use counting::{Counting, CountingSpec, Held, Settled};
 pub use feedback::{Lesson, Phase, Teacher};
 pub use glob::Glob;
-pub use limit::Source;
+pub use limit::{EACH, Source};
 pub use observed::{OBSERVED_MAX, Observed, Tripped};
 pub use outcome::{Outcome, Report, Reported};
 pub use past::{PAST_MAX, PastAnswer, PastRefusal, Seen};

@@ -392,7 +392,7 @@ fn burst_of(spec: &LimitSpec) -> u64 {
 }
 
 /// The tenant glob of a limit that every tenant has for itself.
-pub(crate) const EACH: &str = "each";
+pub const EACH: &str = "each";
 
 impl Unit {
     fn named(name: &str) -> Self {

@@ -3,7 +3,7 @@
 
 use std::{fmt, sync::Arc, time::SystemTime};
 
-use permitd_budget::Glob;
+use permitd_budget::{EACH, Glob};
 use ring::digest::{SHA256, digest};
 use tonic::Code;
 
@@ -20,8 +20,6 @@ use crate::{
 
 /// Whoever calls where nobody has to prove who they are.
 const ANYBODY: &str = "loopback";
-/// The tenants of a limit that each of them has for itself.
-const EACH: &str = "each";
 
 /// Somebody who was let in. Cheap to clone.
 #[derive(Clone, Debug)]

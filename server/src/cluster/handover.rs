@@ -132,7 +132,7 @@ impl Cluster {
     ///
     /// # Errors
     /// `SERVER_DRAINED` if others began to drain at the same time, so that nobody would take anything; `NOT_MOVED` if they could not be
-    /// told. Nothing is given up then.
+    /// told. It goes on taking budgets then, those too that it gave up meanwhile.
     pub(super) async fn drain(&self, undo: bool) -> Result<(), Fault> {
         self.is_drained.store(!undo, Ordering::Relaxed);
         if !undo && let Err(fault) = self.is_one_who_can_go().await {
